@@ -1,0 +1,3 @@
+//! The `bareverbs` command line.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `cargo xtask`: build, boot, test and measure bareverbs.
+
+fn main() {}
