@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::sleep;
 use std::time::Duration;
 
 use clap::Parser;
@@ -67,7 +68,7 @@ pub(crate) struct Arguments {
     /// With two guests: what the second one runs, as one word list; started when the first one's command listens
     #[arg(long, value_name = "COMMAND", requires = "nodes")]
     client: Option<String>,
-    /// The TCP port to wait for before the client starts
+    /// The TCP port to wait for before the client starts; 0 waits a second instead (an RDMA-CM server has no TCP port)
     #[arg(long, default_value_t = 18515)]
     port: u16,
     /// The command and its arguments: a static program of the host, or the name of a C tool
@@ -146,7 +147,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     };
     let mut jobs = vec![start(1, &command)?];
     if arguments.nodes == 2 {
-        if client.is_some() {
+        if client.is_some() && arguments.port == 0 {
+            sleep(Duration::from_secs(1));
+        } else if client.is_some() {
             guests.node(1).await_port(arguments.port)?;
         }
         jobs.push(start(2, client.as_deref().unwrap_or(&command))?);

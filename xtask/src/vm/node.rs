@@ -17,6 +17,8 @@ use crate::{Result, process};
 /// Beyond a command's own time: for its kill, and for the report of it.
 const SLACK: Duration = Duration::from_secs(20);
 
+const IDLE: &str = "waiting for commands";
+
 /// A command to run in a guest.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
@@ -253,8 +255,11 @@ impl Node {
     pub(crate) fn spawn(&self, run: Run) -> Result<Job<'_>> {
         let number = self.next_job.fetch_add(1, Ordering::Relaxed);
         let job = JobState { live: run.live, fresh: [true; 2], ..JobState::default() };
-        self.shared.lock().jobs.insert(number, job);
         let text = run.command.argv.join(" ");
+        let mut state = self.shared.lock();
+        state.jobs.insert(number, job);
+        state.doing = format!("running `{text}`");
+        drop(state);
         let end = (Instant::now() + run.command.timeout + SLACK).min(self.deadline);
         self.request(&Request::Start { job: number, command: run.command })?;
         Ok(Job { node: self, number, text, end })
@@ -362,6 +367,9 @@ impl Job<'_> {
         self.node.wait_until(self.end, &what, |state| {
             state.jobs.get(&self.number)?.end.as_ref()?;
             let job = state.jobs.remove(&self.number)?;
+            if state.jobs.is_empty() {
+                state.doing = IDLE.into();
+            }
             Some(job.end?.map(|(status, usage)| Output {
                 command: self.text.clone(),
                 status,
@@ -434,7 +442,7 @@ fn handle(event: Event, events: &mut impl Read, shared: &Shared) -> std::io::Res
         Event::Ready => {
             let mut state = shared.lock();
             state.phase = Phase::Ready;
-            state.doing = "waiting for commands".into();
+            state.doing = IDLE.into();
         }
         Event::Failed(reason) => shared.lock().phase = Phase::Failed(reason),
         Event::Bye => shared.lock().phase = Phase::Bye,
