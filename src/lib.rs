@@ -13,6 +13,7 @@
 //! | `sys` | system calls, shared memory, barriers |
 
 pub mod error;
+pub mod types;
 pub mod uapi;
 
 
