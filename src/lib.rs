@@ -13,8 +13,10 @@
 //! | `sys` | system calls, shared memory, barriers |
 
 pub mod error;
+mod sys;
 pub mod types;
 pub mod uapi;
+mod uverbs;
 
 
 
