@@ -14,6 +14,7 @@
 
 pub mod error;
 mod sys;
+mod provider;
 pub mod types;
 pub mod uapi;
 mod uverbs;
