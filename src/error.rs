@@ -6,7 +6,7 @@ use std::fmt;
 use nix::errno::Errno;
 
 /// The result of every fallible call of this crate that is not on the data path.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failed operation.
 ///

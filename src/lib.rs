@@ -13,6 +13,11 @@
 //! | `sys` | system calls, shared memory, barriers |
 
 pub mod error;
+mod sys;
+mod provider;
+pub mod types;
+pub mod uapi;
+mod uverbs;
 
 
 

@@ -48,6 +48,7 @@ pub struct Number {
 pub const LAYOUTS: &[(&str, &[Layout])] = &[
     ("rdma/ib_user_verbs.h", verbs::LAYOUTS),
     ("rdma/rdma_user_ioctl_cmds.h", ioctl::LAYOUTS),
+    ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::LAYOUTS),
     ("rdma/rdma_user_rxe.h", rxe::LAYOUTS),
     ("rdma/rdma_netlink.h", netlink::LAYOUTS),
 ];
@@ -55,7 +56,7 @@ pub const LAYOUTS: &[(&str, &[Layout])] = &[
 /// Every constant declared in this module, by header.
 pub const NUMBERS: &[(&str, &[Number])] = &[
     ("rdma/ib_user_verbs.h", verbs::NUMBERS),
-    ("rdma/ib_user_ioctl_cmds.h", ioctl::NUMBERS),
+    ("rdma/ib_user_ioctl_verbs.h", ioctl::NUMBERS),
     ("rdma/rdma_netlink.h", netlink::NUMBERS),
 ];
 

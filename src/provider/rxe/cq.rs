@@ -1,0 +1,99 @@
+//! rxe's completion queue: the kernel fills slots with `struct ib_uverbs_wc`.
+
+use super::ring::Consumer;
+use crate::error::Result;
+use crate::types::{Qpn, Rkey, Wc, WcExtra, WcOpcode, WcStatus};
+use crate::uapi::rxe::{CreateCqResp, ResizeCqResp};
+use crate::uapi::verbs::{self as abi, Wc as Cqe};
+use crate::uverbs::cq::CqInit;
+use crate::uverbs::{Udata, Uverbs};
+
+/// `IB_WC_GRH`, `IB_WC_WITH_IMM`, `IB_WC_WITH_INVALIDATE` of the kernel's `enum ib_wc_flags`.
+const WITH_GRH: u32 = 1;
+const WITH_IMM: u32 = 1 << 1;
+const WITH_INVALIDATE: u32 = 1 << 2;
+
+/// `IB_WC_RECV` of the kernel's `enum ib_wc_opcode`; every receive opcode has this bit.
+const RECV: u32 = 1 << 7;
+
+/// The ring of a completion queue.
+pub(crate) struct Cq {
+    ring: Consumer,
+}
+
+/// Makes a completion queue and maps it; gives its handle, its size and its ring.
+pub(crate) fn create(uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq)> {
+    let mut answer = CreateCqResp::default();
+    let made = uverbs.create_cq(init, Udata::answer(&mut answer))?;
+    let ring = super::map(uverbs, "create_cq", answer.mi)
+        .and_then(|region| Consumer::new(region, "create_cq", size_of::<Cqe>()));
+    match ring {
+        Ok(ring) => Ok((made.cq_handle, made.cqe, Cq { ring })),
+        Err(error) => {
+            // Nothing to add to the first error.
+            let _ = uverbs.destroy_cq(made.cq_handle);
+            Err(error)
+        }
+    }
+}
+
+impl Cq {
+    /// Takes completions out; gives how many.
+    #[inline]
+    pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
+        let mut taken = 0;
+        for wc in out {
+            let Some(at) = self.ring.filled_slot() else { break };
+            *wc = translate(&self.ring.region().read::<Cqe>(at));
+            self.ring.take();
+            taken += 1;
+        }
+        if taken > 0 {
+            self.ring.publish();
+        }
+        taken
+    }
+
+    /// Changes the size; the kernel moves what is in the queue. Gives the new size.
+    pub(crate) fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
+        let mut answer = ResizeCqResp::default();
+        let cqe = uverbs.resize_cq(handle, cqe, Udata::answer(&mut answer))?;
+        let region = super::map(uverbs, "resize_cq", answer.mi)?;
+        self.ring = Consumer::new(region, "resize_cq", size_of::<Cqe>())?;
+        Ok(cqe)
+    }
+}
+
+#[inline]
+fn translate(cqe: &Cqe) -> Wc {
+    let opcode = match cqe.opcode {
+        abi::IB_UVERBS_WC_SEND => WcOpcode::Send,
+        abi::IB_UVERBS_WC_RDMA_WRITE => WcOpcode::RdmaWrite,
+        abi::IB_UVERBS_WC_RDMA_READ => WcOpcode::RdmaRead,
+        abi::IB_UVERBS_WC_COMP_SWAP => WcOpcode::CompSwap,
+        abi::IB_UVERBS_WC_FETCH_ADD => WcOpcode::FetchAdd,
+        abi::IB_UVERBS_WC_BIND_MW => WcOpcode::BindMw,
+        abi::IB_UVERBS_WC_LOCAL_INV => WcOpcode::LocalInv,
+        RECV => WcOpcode::Recv,
+        recv if recv == RECV + 1 => WcOpcode::RecvRdmaWithImm,
+        other => WcOpcode::Other(other),
+    };
+    // rxe sets the flag for immediate data on the sender's completion too, where the data are not.
+    let received = cqe.opcode & RECV != 0;
+    let extra = match cqe.wc_flags {
+        flags if received && flags & WITH_IMM != 0 => WcExtra::Imm(u32::from_be(cqe.ex)),
+        flags if received && flags & WITH_INVALIDATE != 0 => WcExtra::Invalidated(Rkey(cqe.ex)),
+        _ => WcExtra::None,
+    };
+    Wc {
+        wr_id: cqe.wr_id,
+        status: WcStatus(cqe.status),
+        opcode,
+        vendor_err: cqe.vendor_err,
+        byte_len: cqe.byte_len,
+        extra,
+        qp_num: Qpn::truncate(cqe.qp_num),
+        src_qp: Qpn::truncate(cqe.src_qp),
+        grh: received && cqe.wc_flags & WITH_GRH != 0,
+    }
+}

@@ -1,0 +1,80 @@
+//! The system calls that reach a uverbs device.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::Mode;
+
+/// Opens a character device for commands; the descriptor is closed on exec.
+pub(crate) fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
+    nix::fcntl::open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// Sends one command by `write()`.
+///
+/// # Safety
+/// `command` is a whole uverbs command; every address in it points to memory that the kernel may read or write
+/// for the length that the command states, until this call returns.
+pub(crate) unsafe fn write_command(fd: BorrowedFd<'_>, command: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the slice is readable for its length; the caller vouches for the addresses inside it.
+    let written = unsafe { libc::write(fd.as_raw_fd(), command.as_ptr().cast(), command.len()) };
+    match Errno::result(written)? {
+        n if n as usize == command.len() => Ok(()),
+        // The kernel takes a command whole or not at all.
+        _ => Err(Errno::EIO),
+    }
+}
+
+/// Sends one `RDMA_VERBS_IOCTL`.
+///
+/// # Safety
+/// `request` points to an `ib_uverbs_ioctl_hdr` followed by as many attributes as it says, writable; every
+/// address in an attribute points to memory that the kernel may read or write for the attribute's length, until
+/// this call returns.
+pub(crate) unsafe fn verbs_ioctl<T>(fd: BorrowedFd<'_>, request: *mut T) -> Result<(), Errno> {
+    // SAFETY: the caller vouches for the request and for every address in it.
+    let answer = unsafe { libc::ioctl(fd.as_raw_fd(), RDMA_VERBS_IOCTL, request) };
+    Errno::result(answer).map(drop)
+}
+
+/// `_IOWR(0x1b, 1, struct ib_uverbs_ioctl_hdr)`
+const RDMA_VERBS_IOCTL: libc::Ioctl =
+    nix::request_code_readwrite!(0x1b, 1, size_of::<crate::uapi::ioctl::IoctlHdr>()) as libc::Ioctl;
+
+/// Reads what is there; `EAGAIN` where nothing is and the descriptor does not block.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match nix::unistd::read(fd, buffer) {
+            Err(Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Waits until `fd` can be read; `None` waits for ever. False when the time ran out.
+///
+/// # Errors
+/// `EINTR` when a signal was caught, so that the caller may look at what the signal was for.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> Result<bool, Errno> {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, timeout).map(|n| n > 0)
+}
+
+/// Switches a descriptor between blocking and not.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = OFlag::from_bits_retain(nix::fcntl::fcntl(fd, nix::fcntl::F_GETFL)?);
+    nix::fcntl::fcntl(fd, nix::fcntl::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
+}
+
+/// Takes charge of a descriptor that the kernel has just made for this process.
+///
+/// # Safety
+/// Nothing else owns `fd`.
+pub(crate) unsafe fn own_fd(fd: i32) -> Option<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the caller vouches that nobody else owns it, and a negative one is never wrapped.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,199 @@
+//! Memory that somebody else may write at any time: the kernel's queues, and memory that a device reaches.
+//!
+//! It is never lent as a Rust reference. Indices are atomics; everything else is copied in or out by volatile accesses,
+//! inside bounds that are checked at every call.
+
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// A piece of shared memory, unmapped when dropped.
+pub(crate) struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    _backing: Backing,
+}
+
+#[allow(dead_code)] // held for its Drop
+enum Backing {
+    Map(MmapRaw),
+    /// Somebody else's memory, as `Pd::register` was promised it.
+    Foreign,
+    #[cfg(test)]
+    Heap(Vec<std::cell::UnsafeCell<u64>>),
+}
+
+// SAFETY: a region is an address range with no thread affinity; shared access through `&Region` is atomic or only reads,
+// and plain writes need `&mut Region`.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Maps `len` bytes of a device file, shared, for reading and writing.
+    pub(crate) fn map(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
+        let map = MmapOptions::new().offset(offset).len(len).map_raw(&fd).map_err(errno)?;
+        Self::of_map(map, len)
+    }
+
+    /// Fresh zeroed pages of this process.
+    pub(crate) fn anonymous(len: usize) -> Result<Self, Errno> {
+        let map = MmapOptions::new().len(len).map_anon().map_err(errno)?;
+        Self::of_map(map.into(), len)
+    }
+
+    /// Memory that belongs to somebody else; never unmapped here.
+    ///
+    /// # Safety
+    /// `base` is valid for reads and writes of `len` bytes for as long as the region lives, and no Rust reference to
+    /// it is used meanwhile.
+    pub(crate) unsafe fn foreign(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len, _backing: Backing::Foreign }
+    }
+
+    fn of_map(map: MmapRaw, len: usize) -> Result<Self, Errno> {
+        let base = NonNull::new(map.as_mut_ptr()).ok_or(Errno::ENOMEM)?;
+        Ok(Self { base, len, _backing: Backing::Map(map) })
+    }
+
+    /// Zeroed heap memory, for tests in which another thread plays the kernel.
+    #[cfg(test)]
+    pub(crate) fn heap(len: usize) -> Self {
+        let words: Vec<std::cell::UnsafeCell<u64>> =
+            (0..len.div_ceil(8)).map(|_| std::cell::UnsafeCell::new(0)).collect();
+        let base = NonNull::from(words.as_slice()).cast();
+        Self { base, len, _backing: Backing::Heap(words) }
+    }
+
+    /// A second view of the same memory, for the peer in a test; valid while this one lives.
+    #[cfg(test)]
+    pub(crate) fn alias(&self) -> Self {
+        Self { base: self.base, len: self.len, _backing: Backing::Foreign }
+    }
+
+    /// Bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The address of the first byte, as the kernel is told it.
+    pub(crate) fn address(&self) -> u64 {
+        self.base.as_ptr().expose_provenance() as u64
+    }
+
+    /// The address of `size` bytes at `offset`, aligned to `align`.
+    fn at(&self, offset: usize, size: usize, align: usize) -> *mut u8 {
+        let inside = offset.checked_add(size).is_some_and(|end| end <= self.len);
+        assert!(inside && offset.is_multiple_of(align), "{size} bytes at {offset} are not in the region");
+        // SAFETY: `offset` is within the region, checked above.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    fn atomic(&self, offset: usize) -> &AtomicU32 {
+        let at = self.at(offset, 4, 4).cast();
+        // SAFETY: inside the region, aligned (mappings and heap words are aligned to 8 at least), and everybody
+        // who shares the region accesses its index words atomically.
+        unsafe { AtomicU32::from_ptr(at) }
+    }
+
+    /// Reads an index word; what its writer wrote before it is visible after.
+    pub(crate) fn load_acquire(&self, offset: usize) -> u32 {
+        self.atomic(offset).load(Ordering::Acquire)
+    }
+
+    /// Reads a word whose neighbours do not matter.
+    pub(crate) fn load_relaxed(&self, offset: usize) -> u32 {
+        self.atomic(offset).load(Ordering::Relaxed)
+    }
+
+    /// Writes an index word after everything written or read before it.
+    pub(crate) fn store_release(&self, offset: usize, value: u32) {
+        self.atomic(offset).store(value, Ordering::Release);
+    }
+
+    /// Copies a structure out.
+    pub(crate) fn read<T: FromBytes>(&self, offset: usize) -> T {
+        let at = self.at(offset, size_of::<T>(), align_of::<T>()).cast();
+        // SAFETY: inside the region, aligned, and any bytes make a T.
+        unsafe { std::ptr::read_volatile(at) }
+    }
+
+    /// Copies a structure in.
+    pub(crate) fn write<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) {
+        let at = self.at(offset, size_of::<T>(), align_of::<T>()).cast();
+        // SAFETY: inside the region, aligned; a T has no padding, so every byte written is initialised.
+        unsafe { std::ptr::write_volatile(at, value) };
+    }
+
+    /// Copies bytes in.
+    pub(crate) fn write_bytes(&mut self, offset: usize, bytes: &[u8]) {
+        let at = self.at(offset, bytes.len(), 1);
+        // SAFETY: inside the region, and `bytes` cannot overlap memory that is never lent as a reference.
+        unsafe { volatile_copy(bytes.as_ptr(), at, bytes.len()) };
+    }
+
+    /// Copies bytes out.
+    pub(crate) fn read_bytes(&self, offset: usize, bytes: &mut [u8]) {
+        let at = self.at(offset, bytes.len(), 1);
+        // SAFETY: as in `write_bytes`, the other way round.
+        unsafe { volatile_copy(at, bytes.as_mut_ptr(), bytes.len()) };
+    }
+}
+
+/// Copies `len` bytes, a word at a time where both ends are aligned alike, each with one volatile access.
+///
+/// # Safety
+/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
+unsafe fn volatile_copy(from: *const u8, to: *mut u8, len: usize) {
+    let mut done = 0;
+    if from.addr() % 8 == to.addr() % 8 {
+        // SAFETY: within `len` of both; words only once both addresses are aligned.
+        unsafe {
+            while done < len && !(from.addr() + done).is_multiple_of(8) {
+                to.add(done).write_volatile(from.add(done).read_volatile());
+                done += 1;
+            }
+            while done + 8 <= len {
+                let word = from.add(done).cast::<u64>().read_volatile();
+                to.add(done).cast::<u64>().write_volatile(word);
+                done += 8;
+            }
+        }
+    }
+    while done < len {
+        // SAFETY: within `len` of both.
+        unsafe { to.add(done).write_volatile(from.add(done).read_volatile()) };
+        done += 1;
+    }
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EINVAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_at_any_alignment() {
+        let mut region = Region::heap(64);
+        let bytes: Vec<u8> = (0..40).collect();
+        for offset in 0..24 {
+            region.write_bytes(offset, &bytes);
+            let mut back = [0; 40];
+            region.read_bytes(offset, &mut back);
+            assert_eq!(back, bytes[..]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "not in the region")]
+    fn outside_is_refused() {
+        Region::heap(64).write(60, 1u64);
+    }
+}

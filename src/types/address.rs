@@ -1,0 +1,110 @@
+//! Where a port is: LID, GID, service level.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::uapi::ioctl as abi;
+
+/// A local identifier: a port's address within an InfiniBand subnet (0 on Ethernet).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lid(pub u16);
+
+/// A service level, 0 to 15.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ServiceLevel(pub u8);
+
+/// A global identifier: 128 bits in network order; prints as an IPv6 address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Gid(pub [u8; 16]);
+
+impl Gid {
+    /// No address.
+    pub const ZERO: Self = Self([0; 16]);
+
+    /// Whether every byte is zero.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
+        *self == Self::ZERO
+    }
+
+    /// The low 64 bits, which name the port within its subnet.
+    #[must_use]
+    pub fn interface_id(&self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// The IPv4 address that the GID maps, where it does (RoCE v2 over IPv4).
+    #[must_use]
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        Ipv6Addr::from(self.0).to_ipv4_mapped()
+    }
+}
+
+impl fmt::Display for Gid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ip = Ipv6Addr::from(self.0);
+        // inet_ntop() writes ::a.b.c.d for IPv4-compatible addresses; Rust writes them in hexadecimal.
+        match self.0 {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] if (a, b) != (0, 0) => {
+                write!(f, "::{a}.{b}.{c}.{d}")
+            }
+            _ => ip.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Gid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gid({self})")
+    }
+}
+
+impl From<Ipv6Addr> for Gid {
+    fn from(ip: Ipv6Addr) -> Self {
+        Self(ip.octets())
+    }
+}
+
+/// How packets from a GID table entry travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GidType {
+    /// InfiniBand.
+    Ib,
+    /// RoCE version 1: Ethernet frames.
+    RoceV1,
+    /// RoCE version 2: UDP over IPv4 or IPv6.
+    RoceV2,
+    /// One that this crate does not know.
+    Other(u32),
+}
+
+impl From<u32> for GidType {
+    fn from(value: u32) -> Self {
+        match value {
+            abi::IB_UVERBS_GID_TYPE_IB => Self::Ib,
+            abi::IB_UVERBS_GID_TYPE_ROCE_V1 => Self::RoceV1,
+            abi::IB_UVERBS_GID_TYPE_ROCE_V2 => Self::RoceV2,
+            other => Self::Other(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gid(text: &str) -> Gid {
+        text.parse::<Ipv6Addr>().map(Gid::from).unwrap_or_default()
+    }
+
+    #[test]
+    fn prints_like_inet_ntop() {
+        for text in ["fe80::10d2:c910:0:6bd1", "::ffff:10.0.0.1", "::", "::1", "::1.2.3.4"] {
+            assert_eq!(gid(text).to_string(), text);
+        }
+        assert_eq!(gid("::ffff:10.0.0.1").ipv4(), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(gid("fe80::1").interface_id(), 1);
+    }
+}

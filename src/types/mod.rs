@@ -1,0 +1,18 @@
+//! Keys, numbers, addresses and states: small types that keep one quantity from being taken for another.
+
+mod access;
+mod address;
+mod guid;
+mod number;
+mod state;
+mod wc;
+mod wr;
+
+pub use access::Access;
+pub use address::{Gid, GidType, Lid, ServiceLevel};
+pub use guid::Guid;
+pub use number::{Lkey, OutOfRange, PortNum, Psn, Qkey, Qpn, Rkey};
+pub use wc::{Wc, WcExtra, WcOpcode, WcStatus};
+pub(crate) use wr::Data;
+pub use wr::{PostError, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge};
+pub use state::{LinkLayer, Mtu, PhysState, PortState, QpState, QpType};

@@ -1,0 +1,173 @@
+//! Work completions: what comes out of a completion queue.
+
+use super::{Qpn, Rkey};
+
+/// How a request ended (`enum ibv_wc_status`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WcStatus(pub u32);
+
+macro_rules! statuses {
+    ($( $(#[$meta:meta])* $name:ident = $value:literal $text:literal ),* $(,)?) => {
+        impl WcStatus {
+            $( $(#[$meta])* pub const $name: Self = Self($value); )*
+
+            /// The words of `ibv_wc_status_str(3)`.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self.0 {
+                    $( $value => $text, )*
+                    _ => "unknown",
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    /// Carried out.
+    SUCCESS = 0 "success",
+    /// A message did not fit the local memory of the request.
+    LOC_LEN_ERR = 1 "local length error",
+    /// The QP's own state or a request of it made no sense.
+    LOC_QP_OP_ERR = 2 "local QP operation error",
+    /// The same on an end-to-end context.
+    LOC_EEC_OP_ERR = 3 "local EE context operation error",
+    /// A local key or its bounds or rights were wrong.
+    LOC_PROT_ERR = 4 "local protection error",
+    /// The QP failed before the request was carried out.
+    WR_FLUSH_ERR = 5 "Work Request Flushed Error",
+    /// Binding a memory window failed.
+    MW_BIND_ERR = 6 "memory management operation error",
+    /// The peer answered what it should not have.
+    BAD_RESP_ERR = 7 "bad response error",
+    /// The receive's memory did not allow it.
+    LOC_ACCESS_ERR = 8 "local access error",
+    /// The peer could not take the request.
+    REM_INV_REQ_ERR = 9 "remote invalid request error",
+    /// A remote key or its bounds or rights were wrong.
+    REM_ACCESS_ERR = 10 "remote access error",
+    /// The peer failed to carry the request out.
+    REM_OP_ERR = 11 "remote operation error",
+    /// No answer from the peer.
+    RETRY_EXC_ERR = 12 "transport retry counter exceeded",
+    /// The peer had no receive posted.
+    RNR_RETRY_EXC_ERR = 13 "RNR retry counter exceeded",
+    /// Reliable datagrams only.
+    LOC_RDD_VIOL_ERR = 14 "local RDD violation error",
+    /// Reliable datagrams only.
+    REM_INV_RD_REQ_ERR = 15 "remote invalid RD request",
+    /// The peer gave up.
+    REM_ABORT_ERR = 16 "aborted error",
+    /// End-to-end contexts only.
+    INV_EECN_ERR = 17 "invalid EE context number",
+    /// End-to-end contexts only.
+    INV_EEC_STATE_ERR = 18 "invalid EE context state",
+    /// The device failed.
+    FATAL_ERR = 19 "fatal error",
+    /// The device did not answer.
+    RESP_TIMEOUT_ERR = 20 "response timeout error",
+    /// Anything else.
+    GENERAL_ERR = 21 "general error",
+}
+
+/// What was carried out (`enum ibv_wc_opcode`); means something only where the status is success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WcOpcode {
+    /// A send, in any of its forms.
+    Send,
+    /// A write, with immediate data or without.
+    RdmaWrite,
+    /// A read.
+    RdmaRead,
+    /// A compare-and-swap.
+    CompSwap,
+    /// A fetch-and-add.
+    FetchAdd,
+    /// A memory window was bound.
+    BindMw,
+    /// A key was invalidated.
+    LocalInv,
+    /// A message came into a receive.
+    Recv,
+    /// A peer's write with immediate data took a receive.
+    RecvRdmaWithImm,
+    /// One that this crate does not know.
+    Other(u32),
+}
+
+/// What else a completion carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WcExtra {
+    /// Nothing.
+    #[default]
+    None,
+    /// Immediate data.
+    Imm(u32),
+    /// The key that the peer's send has made invalid.
+    Invalidated(Rkey),
+}
+
+/// A completion (`struct ibv_wc`).
+///
+/// Where the status is not success, only `wr_id`, `status`, `qp_num` and `vendor_err` mean something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wc {
+    /// The request's.
+    pub wr_id: u64,
+    /// How it ended.
+    pub status: WcStatus,
+    /// What it was.
+    pub opcode: WcOpcode,
+    /// The device's own word on a failure.
+    pub vendor_err: u32,
+    /// Bytes received, read or fetched.
+    pub byte_len: u32,
+    /// Immediate data or an invalidated key.
+    pub extra: WcExtra,
+    /// The local queue pair.
+    pub qp_num: Qpn,
+    /// The sender's queue pair (datagrams).
+    pub src_qp: Qpn,
+    /// The first 40 bytes of the receive are a global routing header (datagrams).
+    pub grh: bool,
+}
+
+impl Default for Wc {
+    fn default() -> Self {
+        Self {
+            wr_id: 0,
+            status: WcStatus::SUCCESS,
+            opcode: WcOpcode::Send,
+            vendor_err: 0,
+            byte_len: 0,
+            extra: WcExtra::None,
+            qp_num: Qpn::default(),
+            src_qp: Qpn::default(),
+            grh: false,
+        }
+    }
+}
+
+impl Wc {
+    /// Whether the request was carried out.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.status == WcStatus::SUCCESS
+    }
+
+    /// Immediate data, where the completion carries them.
+    #[must_use]
+    pub fn imm(&self) -> Option<u32> {
+        match self.extra {
+            WcExtra::Imm(imm) => Some(imm),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for WcStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.text())
+    }
+}

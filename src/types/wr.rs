@@ -1,0 +1,302 @@
+//! Work requests: what is posted to a queue.
+
+use std::fmt;
+
+use nix::errno::Errno;
+
+use super::{Lkey, Rkey};
+
+/// A piece of registered memory of this side: a scatter/gather element.
+///
+/// It is only a name: a device that is handed one which is out of bounds, or whose region is gone, answers with a
+/// protection error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sge {
+    /// The address, as registered.
+    pub addr: u64,
+    /// Bytes.
+    pub length: u32,
+    /// The region's key.
+    pub lkey: Lkey,
+}
+
+/// A place in a peer's registered memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remote {
+    /// The address, as the peer registered it.
+    pub addr: u64,
+    /// The key that the peer gave out for it.
+    pub rkey: Rkey,
+}
+
+/// What a send request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendOp {
+    /// Into a receive that the peer has posted.
+    Send,
+    /// The same, with 32 bits that the peer finds in its completion.
+    SendWithImm(u32),
+    /// The same, and a key of the peer's becomes invalid.
+    SendWithInv(Rkey),
+    /// Into the peer's memory; the peer learns nothing of it.
+    Write(Remote),
+    /// Into the peer's memory; takes a receive of the peer's, whose completion carries the 32 bits.
+    WriteWithImm(Remote, u32),
+    /// From the peer's memory.
+    Read(Remote),
+    /// Replaces the 64-bit word there by `swap` if it is `compare`; what was there comes back.
+    CompareSwap {
+        /// An address that is a multiple of 8.
+        remote: Remote,
+        /// What must be there.
+        compare: u64,
+        /// What replaces it.
+        swap: u64,
+    },
+    /// Adds to the 64-bit word there; what was there comes back.
+    FetchAdd {
+        /// An address that is a multiple of 8.
+        remote: Remote,
+        /// The summand.
+        add: u64,
+    },
+}
+
+impl SendOp {
+    /// Whether it is one of the two atomic operations.
+    #[must_use]
+    pub const fn is_atomic(&self) -> bool {
+        matches!(self, Self::CompareSwap { .. } | Self::FetchAdd { .. })
+    }
+}
+
+bitflags::bitflags! {
+    /// How a send request is carried out (`enum ibv_send_flags`).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct SendFlags: u32 {
+        /// Only after earlier reads and atomics have completed.
+        const FENCE = 1 << 0;
+        /// Its success is reported by a completion. Failure always is.
+        const SIGNALED = 1 << 1;
+        /// The peer's receive completion counts as solicited.
+        const SOLICITED = 1 << 2;
+    }
+}
+
+/// The data of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Data<'a> {
+    None,
+    One(Sge),
+    List(&'a [Sge]),
+    Inline(&'a [u8]),
+}
+
+impl Data<'_> {
+    /// The elements, where it is not inline.
+    pub(crate) fn sges(&self) -> &[Sge] {
+        match self {
+            Self::None | Self::Inline(_) => &[],
+            Self::One(sge) => std::slice::from_ref(sge),
+            Self::List(sges) => sges,
+        }
+    }
+
+    /// Bytes in all.
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            sges => sges.sges().iter().map(|sge| u64::from(sge.length)).sum(),
+        }
+    }
+}
+
+/// A request for the send queue; made by one of its named constructors and then refined.
+///
+/// ```
+/// use bareverbs::{Remote, SendWr, Sge};
+/// let sge = Sge::default();
+/// let wr = SendWr::rdma_write(7, Remote::default()).sge(sge).signaled().fence();
+/// # let _ = wr;
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct SendWr<'a> {
+    pub(crate) wr_id: u64,
+    pub(crate) op: SendOp,
+    pub(crate) flags: SendFlags,
+    pub(crate) data: Data<'a>,
+}
+
+impl<'a> SendWr<'a> {
+    /// A request whose completion carries `wr_id`.
+    pub const fn new(wr_id: u64, op: SendOp) -> Self {
+        Self { wr_id, op, flags: SendFlags::empty(), data: Data::None }
+    }
+
+    /// [`SendOp::Send`]
+    pub const fn send(wr_id: u64) -> Self {
+        Self::new(wr_id, SendOp::Send)
+    }
+
+    /// [`SendOp::SendWithImm`]
+    pub const fn send_with_imm(wr_id: u64, imm: u32) -> Self {
+        Self::new(wr_id, SendOp::SendWithImm(imm))
+    }
+
+    /// [`SendOp::SendWithInv`]
+    pub const fn send_with_inv(wr_id: u64, rkey: Rkey) -> Self {
+        Self::new(wr_id, SendOp::SendWithInv(rkey))
+    }
+
+    /// [`SendOp::Write`]
+    pub const fn rdma_write(wr_id: u64, to: Remote) -> Self {
+        Self::new(wr_id, SendOp::Write(to))
+    }
+
+    /// [`SendOp::WriteWithImm`]
+    pub const fn rdma_write_with_imm(wr_id: u64, to: Remote, imm: u32) -> Self {
+        Self::new(wr_id, SendOp::WriteWithImm(to, imm))
+    }
+
+    /// [`SendOp::Read`]
+    pub const fn rdma_read(wr_id: u64, from: Remote) -> Self {
+        Self::new(wr_id, SendOp::Read(from))
+    }
+
+    /// [`SendOp::CompareSwap`]; its local data are 8 bytes.
+    pub const fn compare_swap(wr_id: u64, remote: Remote, compare: u64, swap: u64) -> Self {
+        Self::new(wr_id, SendOp::CompareSwap { remote, compare, swap })
+    }
+
+    /// [`SendOp::FetchAdd`]; its local data are 8 bytes.
+    pub const fn fetch_add(wr_id: u64, remote: Remote, add: u64) -> Self {
+        Self::new(wr_id, SendOp::FetchAdd { remote, add })
+    }
+
+    /// The data: one piece of memory.
+    pub const fn sge(mut self, sge: Sge) -> Self {
+        self.data = Data::One(sge);
+        self
+    }
+
+    /// The data: several pieces of memory, one after the other.
+    pub const fn sges(mut self, sges: &'a [Sge]) -> Self {
+        self.data = Data::List(sges);
+        self
+    }
+
+    /// The data: these bytes, copied into the request when it is posted. They need not be registered.
+    pub const fn inline(mut self, bytes: &'a [u8]) -> Self {
+        self.data = Data::Inline(bytes);
+        self
+    }
+
+    /// [`SendFlags::SIGNALED`]
+    pub const fn signaled(self) -> Self {
+        self.flag(SendFlags::SIGNALED)
+    }
+
+    /// [`SendFlags::SOLICITED`]
+    pub const fn solicited(self) -> Self {
+        self.flag(SendFlags::SOLICITED)
+    }
+
+    /// [`SendFlags::FENCE`]
+    pub const fn fence(self) -> Self {
+        self.flag(SendFlags::FENCE)
+    }
+
+    const fn flag(mut self, flag: SendFlags) -> Self {
+        self.flags = self.flags.union(flag);
+        self
+    }
+}
+
+/// A request for the receive queue.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct RecvWr<'a> {
+    pub(crate) wr_id: u64,
+    pub(crate) data: Data<'a>,
+}
+
+impl<'a> RecvWr<'a> {
+    /// A request whose completion carries `wr_id`, with no memory yet.
+    pub const fn new(wr_id: u64) -> Self {
+        Self { wr_id, data: Data::None }
+    }
+
+    /// Where the message goes: one piece of memory.
+    pub const fn sge(mut self, sge: Sge) -> Self {
+        self.data = Data::One(sge);
+        self
+    }
+
+    /// Where the message goes: several pieces of memory, filled one after the other.
+    pub const fn sges(mut self, sges: &'a [Sge]) -> Self {
+        self.data = Data::List(sges);
+        self
+    }
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// As many requests are outstanding as the queue was made for.
+    QueueFull,
+    /// More elements than the queue was made for.
+    TooManySges {
+        /// How many it was made for.
+        max: u32,
+    },
+    /// More inline bytes than the queue was made for.
+    InlineTooLong {
+        /// How many it was made for.
+        max: u32,
+    },
+    /// A message of more than 2³¹ bytes.
+    MessageTooLong,
+    /// An atomic operation whose data are not 8 bytes, or whose address is not a multiple of 8.
+    AtomicMisaligned,
+    /// An operation that reads into local memory cannot have inline data.
+    InlineNotAllowed,
+    /// The requests are in the queue, but the kernel refused the doorbell.
+    Doorbell(Errno),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QueueFull => f.write_str("the queue is full"),
+            Self::TooManySges { max } => write!(f, "more than {max} scatter/gather elements"),
+            Self::InlineTooLong { max } => write!(f, "more than {max} inline bytes"),
+            Self::MessageTooLong => f.write_str("a message of more than 2^31 bytes"),
+            Self::AtomicMisaligned => f.write_str("an atomic operation needs 8 bytes at a multiple of 8"),
+            Self::InlineNotAllowed => f.write_str("only sends and writes can have inline data"),
+            Self::Doorbell(errno) => write!(f, "the doorbell failed: {} ({errno:?})", errno.desc()),
+        }
+    }
+}
+
+/// A post that was not carried out whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PostError {
+    /// How many requests were taken before the one that was not.
+    pub posted: usize,
+    /// Why that one was not.
+    pub refusal: Refusal,
+}
+
+impl fmt::Display for PostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.posted, self.refusal) {
+            (_, Refusal::Doorbell(_)) | (0, _) => self.refusal.fmt(f),
+            (posted, refusal) => write!(f, "after {posted} requests: {refusal}"),
+        }
+    }
+}
+
+impl std::error::Error for PostError {}

@@ -1,0 +1,176 @@
+//! The kernel's commands, one file per kernel object, in every encoding that a kernel may take.
+//!
+//! A command travels as attributes of `RDMA_VERBS_IOCTL` ([`ioctl`]), as a legacy command inside that ioctl, or as a legacy
+//! command by `write()` ([`write`](mod@write)). [`Uverbs`] is the open device and remembers what its kernel refused.
+
+pub(crate) mod cq;
+pub(crate) mod device;
+mod doorbell;
+pub(crate) mod event;
+mod ioctl;
+pub(crate) mod mr;
+pub(crate) mod pd;
+pub(crate) mod qp;
+mod write;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::error::{Error, Result};
+
+/// How commands are sent to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// Ioctl attributes first, legacy commands inside the ioctl where there are none, `write()` where the kernel has no ioctl.
+    #[default]
+    Auto,
+    /// The ioctl alone, doorbells included.
+    Ioctl,
+    /// `write()` alone.
+    Write,
+}
+
+impl std::str::FromStr for Encoding {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "ioctl" => Ok(Self::Ioctl),
+            "write" => Ok(Self::Write),
+            _ => Err(Error::invalid("choose the ABI", text, "it is one of auto, ioctl, write")),
+        }
+    }
+}
+
+/// An open uverbs device: the file that takes every command of a context.
+#[derive(Debug)]
+pub(crate) struct Uverbs {
+    fd: OwnedFd,
+    driver: u32,
+    device: String,
+    encoding: Encoding,
+    no_ioctl: AtomicBool,
+    no_write: AtomicBool,
+}
+
+/// What a provider's own part of a command says and gets.
+pub(crate) struct Udata<'a> {
+    pub(crate) input: &'a [u8],
+    pub(crate) output: &'a mut [u8],
+}
+
+impl Udata<'_> {
+    /// Nothing.
+    pub(crate) fn none() -> Udata<'static> {
+        Udata { input: &[], output: &mut [] }
+    }
+}
+
+impl<'a> Udata<'a> {
+    /// An answer only.
+    pub(crate) fn answer<T: FromBytes + IntoBytes>(output: &'a mut T) -> Self {
+        Udata { input: &[], output: output.as_mut_bytes() }
+    }
+}
+
+impl Uverbs {
+    /// `fd` is an open uverbs device of the driver `driver` (`RDMA_DRIVER_*`); `device` names it in errors.
+    pub(crate) fn new(fd: OwnedFd, driver: u32, device: String, encoding: Encoding) -> Self {
+        Self {
+            fd,
+            driver,
+            device,
+            encoding,
+            no_ioctl: AtomicBool::new(encoding == Encoding::Write),
+            no_write: AtomicBool::new(encoding == Encoding::Ioctl),
+        }
+    }
+
+    /// The name of the device, for errors.
+    pub(crate) fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The encoding that was asked for.
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// The error of `operation` on this device.
+    pub(crate) fn error(&self, operation: &'static str, errno: Errno) -> Error {
+        let error = Error::os(operation, self.device.as_str(), errno);
+        match errno {
+            Errno::ENODEV | Errno::EIO => error.hint("the device was removed or its driver reset it"),
+            _ => error,
+        }
+    }
+
+    /// Tries ioctl attributes; `None` where this kernel does not take them for this command.
+    fn attributes(&self, request: ioctl::Request<'_>) -> Option<Result<ioctl::Answer, Errno>> {
+        if self.no_ioctl.load(Ordering::Relaxed) {
+            return None;
+        }
+        match request.send(self.fd.as_fd(), self.driver) {
+            Err(Errno::ENOTTY) if self.encoding == Encoding::Auto => {
+                self.no_ioctl.store(true, Ordering::Relaxed);
+                None
+            }
+            // A kernel that has the ioctl but not this method answers so; the legacy command remains.
+            Err(Errno::EPROTONOSUPPORT) => None,
+            answer => Some(answer),
+        }
+    }
+
+    /// Sends a legacy command `number` (`IB_USER_VERBS_CMD_*`) that answers with an `R`.
+    ///
+    /// The first field of `C` is `response`, which is filled in here.
+    fn legacy<C, R>(&self, number: u32, command: &C, driver: Udata<'_>) -> Result<R, Errno>
+    where
+        C: IntoBytes + Immutable,
+        R: FromBytes + IntoBytes,
+    {
+        let mut answer = R::new_zeroed();
+        let request =
+            write::Command { number, core: command.as_bytes(), driver_in: driver.input };
+        if !self.no_ioctl.load(Ordering::Relaxed) {
+            let sent = ioctl::Request::invoke_write(number)
+                .bytes_in(crate::uapi::ioctl::UVERBS_ATTR_CORE_IN, request.core)
+                .bytes_out(crate::uapi::ioctl::UVERBS_ATTR_CORE_OUT, answer.as_mut_bytes())
+                .udata(Udata { input: driver.input, output: &mut *driver.output });
+            match self.attributes(sent) {
+                Some(Ok(done)) if size_of::<R>() > 0 && !done.answered(crate::uapi::ioctl::UVERBS_ATTR_CORE_OUT) => {
+                    return Err(Errno::EBADMSG);
+                }
+                Some(Ok(_)) => return Ok(answer),
+                Some(Err(errno)) => return Err(errno),
+                None if self.encoding == Encoding::Ioctl => return Err(Errno::EPROTONOSUPPORT),
+                None => {}
+            }
+        }
+        request.send(self.fd.as_fd(), answer.as_mut_bytes(), driver.output)?;
+        Ok(answer)
+    }
+}
+
+impl AsFd for Uverbs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_are_named() {
+        assert_eq!("write".parse::<Encoding>().ok(), Some(Encoding::Write));
+        let text = "mmap".parse::<Encoding>().map_err(|e| e.to_string());
+        assert_eq!(text, Err("choose the ABI on mmap: it is one of auto, ioctl, write".to_owned()));
+    }
+}

@@ -1,0 +1,134 @@
+//! Queue pairs.
+
+use nix::errno::Errno;
+
+use super::{Udata, Uverbs, ioctl};
+use crate::error::Result;
+use crate::uapi::ioctl as abi;
+use crate::uapi::ioctl::verbs::QpCap;
+use crate::uapi::verbs::{
+    CreateQp, CreateQpResp, DestroyQp, DestroyQpResp, IB_USER_VERBS_CMD_CREATE_QP,
+    IB_USER_VERBS_CMD_DESTROY_QP, IB_USER_VERBS_CMD_MODIFY_QP, IB_USER_VERBS_CMD_POST_SEND,
+    IB_USER_VERBS_CMD_QUERY_QP, ModifyQp, PostSend, PostSendResp, QueryQp, QueryQpResp, SendWr,
+};
+
+/// What is wanted of a queue pair.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QpInit {
+    pub(crate) pd_handle: u32,
+    pub(crate) send_cq_handle: u32,
+    pub(crate) recv_cq_handle: u32,
+    pub(crate) qp_type: u8,
+    pub(crate) sq_sig_all: bool,
+    pub(crate) cap: QpCap,
+    /// What events of this QP will carry.
+    pub(crate) user_handle: u64,
+}
+
+/// What the kernel made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewQp {
+    pub(crate) handle: u32,
+    pub(crate) qp_num: u32,
+    /// At least what was asked for.
+    pub(crate) cap: QpCap,
+}
+
+impl Uverbs {
+    /// Makes a queue pair.
+    pub(crate) fn create_qp(&self, init: &QpInit, driver: Udata<'_>) -> Result<NewQp> {
+        let (mut cap, mut qp_num) = (QpCap::default(), 0u32);
+        let flags = if init.sq_sig_all { abi::IB_UVERBS_QP_CREATE_SQ_SIG_ALL } else { 0 };
+        let request = ioctl::Request::new(abi::UVERBS_OBJECT_QP, abi::UVERBS_METHOD_QP_CREATE)
+            .handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE, 0)
+            .handle(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE, init.pd_handle)
+            .handle(abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE, init.send_cq_handle)
+            .handle(abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE, init.recv_cq_handle)
+            .input(abi::UVERBS_ATTR_CREATE_QP_USER_HANDLE, &init.user_handle)
+            .input(abi::UVERBS_ATTR_CREATE_QP_CAP, &init.cap)
+            .constant(abi::UVERBS_ATTR_CREATE_QP_TYPE, init.qp_type.into())
+            .constant(abi::UVERBS_ATTR_CREATE_QP_FLAGS, flags.into())
+            .output(abi::UVERBS_ATTR_CREATE_QP_RESP_CAP, &mut cap)
+            .output(abi::UVERBS_ATTR_CREATE_QP_RESP_QP_NUM, &mut qp_num)
+            .udata(Udata { input: driver.input, output: &mut *driver.output });
+        let made = match self.attributes(request) {
+            Some(done) => done.map(|done| NewQp {
+                handle: done.handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE),
+                qp_num,
+                cap,
+            }),
+            None => self.create_qp_legacy(init, driver),
+        };
+        made.map_err(|e| self.error("create_qp", e))
+    }
+
+    fn create_qp_legacy(&self, init: &QpInit, driver: Udata<'_>) -> Result<NewQp, Errno> {
+        let command = CreateQp {
+            user_handle: init.user_handle,
+            pd_handle: init.pd_handle,
+            send_cq_handle: init.send_cq_handle,
+            recv_cq_handle: init.recv_cq_handle,
+            max_send_wr: init.cap.max_send_wr,
+            max_recv_wr: init.cap.max_recv_wr,
+            max_send_sge: init.cap.max_send_sge,
+            max_recv_sge: init.cap.max_recv_sge,
+            max_inline_data: init.cap.max_inline_data,
+            sq_sig_all: init.sq_sig_all.into(),
+            qp_type: init.qp_type,
+            ..CreateQp::default()
+        };
+        let answer: CreateQpResp = self.legacy(IB_USER_VERBS_CMD_CREATE_QP, &command, driver)?;
+        let cap = QpCap {
+            max_send_wr: answer.max_send_wr,
+            max_recv_wr: answer.max_recv_wr,
+            max_send_sge: answer.max_send_sge,
+            max_recv_sge: answer.max_recv_sge,
+            max_inline_data: answer.max_inline_data,
+        };
+        Ok(NewQp { handle: answer.qp_handle, qp_num: answer.qpn, cap })
+    }
+
+    /// Changes attributes and state; `attr_mask` says which fields of `command` count.
+    pub(crate) fn modify_qp(&self, command: &ModifyQp) -> Result<(), Errno> {
+        self.legacy(IB_USER_VERBS_CMD_MODIFY_QP, command, Udata::none())
+    }
+
+    /// Asks for attributes and state.
+    pub(crate) fn query_qp(&self, qp_handle: u32, attr_mask: u32) -> Result<QueryQpResp> {
+        self.legacy(
+            IB_USER_VERBS_CMD_QUERY_QP,
+            &QueryQp { response: 0, qp_handle, attr_mask },
+            Udata::none(),
+        )
+        .map_err(|e| self.error("query_qp", e))
+    }
+
+    /// Unmakes a queue pair; says how many async events it had delivered.
+    pub(crate) fn destroy_qp(&self, qp_handle: u32) -> Result<DestroyQpResp, Errno> {
+        let mut answer = DestroyQpResp::default();
+        let request = ioctl::Request::new(abi::UVERBS_OBJECT_QP, abi::UVERBS_METHOD_QP_DESTROY)
+            .handle(abi::UVERBS_ATTR_DESTROY_QP_HANDLE, qp_handle)
+            .output(abi::UVERBS_ATTR_DESTROY_QP_RESP, &mut answer);
+        match self.attributes(request) {
+            Some(done) => done.map(|_| answer),
+            None => self.legacy(
+                IB_USER_VERBS_CMD_DESTROY_QP,
+                &DestroyQp { response: 0, qp_handle, reserved: 0 },
+                Udata::none(),
+            ),
+        }
+    }
+
+    /// Tells a software device to look at its send queue: a post of no work request. One system call.
+    #[inline]
+    pub(crate) fn ring_send_queue(&self, qp_handle: u32) -> Result<(), Errno> {
+        let command = PostSend {
+            response: 0,
+            qp_handle,
+            wr_count: 0,
+            sge_count: 0,
+            wqe_size: size_of::<SendWr>() as u32,
+        };
+        self.ring(IB_USER_VERBS_CMD_POST_SEND, command, size_of::<PostSendResp>() as u16)
+    }
+}

@@ -1,0 +1,132 @@
+//! Framing of legacy commands sent by `write()`: a header, the command, the provider's part; the answer goes to an address.
+
+#![allow(unsafe_code)] // the response address
+
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use zerocopy::IntoBytes;
+
+use crate::sys::linux;
+use crate::uapi::verbs::{CmdHdr, ExCmdHdr, IB_USER_VERBS_CMD_FLAG_EXTENDED};
+
+/// 64-bit words: more than any command or answer of this crate has.
+const WORDS: usize = 64;
+
+/// A legacy command.
+pub(super) struct Command<'a> {
+    /// `IB_USER_VERBS_CMD_*`, with the extended flag where it is one.
+    pub(super) number: u32,
+    /// The command's structure.
+    pub(super) core: &'a [u8],
+    /// The provider's part, which follows it.
+    pub(super) driver_in: &'a [u8],
+}
+
+impl Command<'_> {
+    /// Sends the command; the answer's two parts come back in `core_out` and `driver_out`.
+    pub(super) fn send(
+        &self,
+        fd: BorrowedFd<'_>,
+        core_out: &mut [u8],
+        driver_out: &mut [u8],
+    ) -> Result<(), Errno> {
+        let mut answer = [0u64; WORDS];
+        let address = answer.as_mut_ptr().expose_provenance() as u64;
+        if core_out.len() + driver_out.len() > size_of_val(&answer) {
+            return Err(Errno::E2BIG);
+        }
+        let mut buffer = [0u64; WORDS];
+        let len = self.frame(buffer.as_mut_bytes(), address, core_out.len(), driver_out.len())?;
+        // SAFETY: the frame is a whole command, and its one address is that of `answer`, which is longer than the lengths stated.
+        unsafe { linux::write_command(fd, &buffer.as_bytes()[..len]) }?;
+        let (core, driver) = answer.as_bytes().split_at(core_out.len());
+        core_out.copy_from_slice(core);
+        driver_out.copy_from_slice(&driver[..driver_out.len()]);
+        Ok(())
+    }
+
+    /// Lays the command out in `buffer`; gives its length.
+    fn frame(
+        &self,
+        buffer: &mut [u8],
+        address: u64,
+        core_out: usize,
+        driver_out: usize,
+    ) -> Result<usize, Errno> {
+        let mut len = 0;
+        let mut put = |bytes: &[u8]| {
+            let place = buffer.get_mut(len..len + bytes.len()).ok_or(Errno::E2BIG)?;
+            place.copy_from_slice(bytes);
+            len += bytes.len();
+            Ok(())
+        };
+        let hdr_len = size_of::<CmdHdr>();
+        if self.number & IB_USER_VERBS_CMD_FLAG_EXTENDED != 0 {
+            let words = |bytes: usize| bytes.div_ceil(8) as u16;
+            let out = core_out + driver_out;
+            put(CmdHdr { command: self.number, in_words: words(self.core.len()), out_words: words(core_out) }.as_bytes())?;
+            put(ExCmdHdr {
+                response: if out == 0 { 0 } else { address },
+                provider_in_words: words(self.driver_in.len()),
+                provider_out_words: words(driver_out),
+                cmd_hdr_reserved: 0,
+            }
+            .as_bytes())?;
+            put(self.core)?;
+        } else {
+            let words = |bytes: usize| bytes.div_ceil(4) as u16;
+            put(CmdHdr {
+                command: self.number,
+                in_words: words(hdr_len + self.core.len() + self.driver_in.len()),
+                out_words: words(core_out + driver_out),
+            }
+            .as_bytes())?;
+            // A command that answers begins with the address to answer to.
+            let answers = if core_out == 0 { 0 } else { size_of::<u64>() };
+            put(&address.to_ne_bytes()[..answers])?;
+            put(&self.core[answers..])?;
+        }
+        put(self.driver_in)?;
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uapi::verbs::*;
+
+    fn framed(command: &Command<'_>, core_out: usize, driver_out: usize) -> Vec<u8> {
+        let mut buffer = [0; WORDS * 8];
+        let len = command.frame(&mut buffer, 0x1122, core_out, driver_out).unwrap_or(0);
+        buffer[..len].to_vec()
+    }
+
+    /// `strace -e write -xx ibv_rc_pingpong`, ALLOC_PD: `\x03\x00\x00\x00\x04\x00\x01\x00` and the response address.
+    #[test]
+    fn frames_a_command_with_an_answer() {
+        let core = AllocPd::default();
+        let command = Command { number: IB_USER_VERBS_CMD_ALLOC_PD, core: core.as_bytes(), driver_in: &[] };
+        let bytes = framed(&command, size_of::<AllocPdResp>(), 0);
+        assert_eq!(bytes, [3, 0, 0, 0, 4, 0, 1, 0, 0x22, 0x11, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_command_without_an_answer_keeps_its_first_field() {
+        let core = DeallocPd { pd_handle: 9 };
+        let command = Command { number: IB_USER_VERBS_CMD_DEALLOC_PD, core: core.as_bytes(), driver_in: &[] };
+        assert_eq!(framed(&command, 0, 0), [4, 0, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0]);
+    }
+
+    #[test]
+    fn extended_commands_count_in_eight_bytes() {
+        let core = ExQueryDevice::default();
+        let number = IB_USER_VERBS_EX_CMD_QUERY_DEVICE | IB_USER_VERBS_CMD_FLAG_EXTENDED;
+        let command = Command { number, core: core.as_bytes(), driver_in: &[] };
+        let bytes = framed(&command, size_of::<ExQueryDeviceResp>(), 0);
+        assert_eq!(bytes[..8], [1, 0, 0, 0x80, 1, 0, (size_of::<ExQueryDeviceResp>() / 8) as u8, 0]);
+        assert_eq!(bytes[8..24], [0x22, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes.len(), 32);
+    }
+}

@@ -1,0 +1,309 @@
+//! What a device and its ports say of themselves (`struct ibv_device_attr_ex`, `struct ibv_port_attr`, `struct ibv_gid_entry`).
+
+use crate::types::{Gid, GidType, Guid, Lid, LinkLayer, Mtu, PhysState, PortNum, PortState};
+use crate::uapi::ioctl::verbs::{GidEntry as RawGid, QueryPortRespEx};
+use crate::uapi::verbs::ExQueryDeviceResp;
+
+/// Which atomic operations exclude each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtomicCap {
+    /// None are offered.
+    None,
+    /// Those of this device.
+    Hca,
+    /// Those of this device and the CPU's.
+    Global,
+    /// One that this crate does not know.
+    Other(u32),
+}
+
+impl From<u32> for AtomicCap {
+    fn from(value: u32) -> Self {
+        match value {
+            0 => Self::None,
+            1 => Self::Hca,
+            2 => Self::Global,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<AtomicCap> for u32 {
+    fn from(value: AtomicCap) -> Self {
+        match value {
+            AtomicCap::None => 0,
+            AtomicCap::Hca => 1,
+            AtomicCap::Global => 2,
+            AtomicCap::Other(other) => other,
+        }
+    }
+}
+
+/// On-demand paging, by transport (bits of `enum ibv_odp_transport_cap_bits`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct OdpCaps {
+    /// Bit 0: supported at all; bit 1: implicit regions too.
+    pub general: u64,
+    pub rc: u32,
+    pub uc: u32,
+    pub ud: u32,
+    pub xrc: u32,
+}
+
+/// Receive side scaling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct RssCaps {
+    pub supported_qpts: u32,
+    pub max_rwq_indirection_tables: u32,
+    pub max_rwq_indirection_table_size: u32,
+}
+
+/// Tag matching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct TmCaps {
+    pub max_rndv_hdr_size: u32,
+    pub max_num_tags: u32,
+    pub flags: u32,
+    pub max_ops: u32,
+    pub max_sge: u32,
+}
+
+/// A device's identity and limits. Fields are those of `ibv_query_device_ex(3)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DeviceAttr {
+    /// The firmware's version as its driver writes it: `major.minor.sub`.
+    pub fw_ver: String,
+    pub node_guid: Guid,
+    pub sys_image_guid: Guid,
+    pub max_mr_size: u64,
+    pub page_size_cap: u64,
+    pub vendor_id: u32,
+    pub vendor_part_id: u32,
+    pub hw_ver: u32,
+    pub max_qp: u32,
+    pub max_qp_wr: u32,
+    pub device_cap_flags: u32,
+    pub max_sge: u32,
+    pub max_sge_rd: u32,
+    pub max_cq: u32,
+    pub max_cqe: u32,
+    pub max_mr: u32,
+    pub max_pd: u32,
+    pub max_qp_rd_atom: u32,
+    pub max_ee_rd_atom: u32,
+    pub max_res_rd_atom: u32,
+    pub max_qp_init_rd_atom: u32,
+    pub max_ee_init_rd_atom: u32,
+    pub atomic_cap: AtomicCap,
+    pub max_ee: u32,
+    pub max_rdd: u32,
+    pub max_mw: u32,
+    pub max_raw_ipv6_qp: u32,
+    pub max_raw_ethy_qp: u32,
+    pub max_mcast_grp: u32,
+    pub max_mcast_qp_attach: u32,
+    pub max_total_mcast_qp_attach: u32,
+    pub max_ah: u32,
+    pub max_fmr: u32,
+    pub max_map_per_fmr: u32,
+    pub max_srq: u32,
+    pub max_srq_wr: u32,
+    pub max_srq_sge: u32,
+    pub max_pkeys: u16,
+    pub local_ca_ack_delay: u8,
+    pub phys_port_cnt: u8,
+    pub odp: OdpCaps,
+    /// Bits of a completion's timestamp that count; 0 where there are no timestamps.
+    pub completion_timestamp_mask: u64,
+    /// kHz; 0 where there is no clock.
+    pub hca_core_clock: u64,
+    pub device_cap_flags_ex: u64,
+    pub rss: RssCaps,
+    pub max_wq_type_rq: u32,
+    pub raw_packet_caps: u32,
+    pub tm: TmCaps,
+    pub max_cq_moderation_count: u16,
+    /// Microseconds.
+    pub max_cq_moderation_period: u16,
+    /// Bytes.
+    pub max_dm_size: u64,
+}
+
+impl From<&ExQueryDeviceResp> for DeviceAttr {
+    fn from(raw: &ExQueryDeviceResp) -> Self {
+        let base = &raw.base;
+        Self {
+            fw_ver: format!(
+                "{}.{}.{}",
+                (base.fw_ver >> 32) & 0xffff,
+                (base.fw_ver >> 16) & 0xffff,
+                base.fw_ver & 0xffff
+            ),
+            node_guid: Guid(base.node_guid),
+            sys_image_guid: Guid(base.sys_image_guid),
+            max_mr_size: base.max_mr_size,
+            page_size_cap: base.page_size_cap,
+            vendor_id: base.vendor_id,
+            vendor_part_id: base.vendor_part_id,
+            hw_ver: base.hw_ver,
+            max_qp: base.max_qp,
+            max_qp_wr: base.max_qp_wr,
+            device_cap_flags: base.device_cap_flags,
+            max_sge: base.max_sge,
+            max_sge_rd: base.max_sge_rd,
+            max_cq: base.max_cq,
+            max_cqe: base.max_cqe,
+            max_mr: base.max_mr,
+            max_pd: base.max_pd,
+            max_qp_rd_atom: base.max_qp_rd_atom,
+            max_ee_rd_atom: base.max_ee_rd_atom,
+            max_res_rd_atom: base.max_res_rd_atom,
+            max_qp_init_rd_atom: base.max_qp_init_rd_atom,
+            max_ee_init_rd_atom: base.max_ee_init_rd_atom,
+            atomic_cap: base.atomic_cap.into(),
+            max_ee: base.max_ee,
+            max_rdd: base.max_rdd,
+            max_mw: base.max_mw,
+            max_raw_ipv6_qp: base.max_raw_ipv6_qp,
+            max_raw_ethy_qp: base.max_raw_ethy_qp,
+            max_mcast_grp: base.max_mcast_grp,
+            max_mcast_qp_attach: base.max_mcast_qp_attach,
+            max_total_mcast_qp_attach: base.max_total_mcast_qp_attach,
+            max_ah: base.max_ah,
+            max_fmr: base.max_fmr,
+            max_map_per_fmr: base.max_map_per_fmr,
+            max_srq: base.max_srq,
+            max_srq_wr: base.max_srq_wr,
+            max_srq_sge: base.max_srq_sge,
+            max_pkeys: base.max_pkeys,
+            local_ca_ack_delay: base.local_ca_ack_delay,
+            phys_port_cnt: base.phys_port_cnt,
+            odp: OdpCaps {
+                general: raw.odp_caps.general_caps,
+                rc: raw.odp_caps.rc_odp_caps,
+                uc: raw.odp_caps.uc_odp_caps,
+                ud: raw.odp_caps.ud_odp_caps,
+                xrc: raw.xrc_odp_caps,
+            },
+            completion_timestamp_mask: raw.timestamp_mask,
+            hca_core_clock: raw.hca_core_clock,
+            device_cap_flags_ex: raw.device_cap_flags_ex,
+            rss: RssCaps {
+                supported_qpts: raw.rss_caps.supported_qpts,
+                max_rwq_indirection_tables: raw.rss_caps.max_rwq_indirection_tables,
+                max_rwq_indirection_table_size: raw.rss_caps.max_rwq_indirection_table_size,
+            },
+            max_wq_type_rq: raw.max_wq_type_rq,
+            raw_packet_caps: raw.raw_packet_caps,
+            tm: TmCaps {
+                max_rndv_hdr_size: raw.tm_caps.max_rndv_hdr_size,
+                max_num_tags: raw.tm_caps.max_num_tags,
+                flags: raw.tm_caps.flags,
+                max_ops: raw.tm_caps.max_ops,
+                max_sge: raw.tm_caps.max_sge,
+            },
+            max_cq_moderation_count: raw.cq_moderation_caps.max_cq_moderation_count,
+            max_cq_moderation_period: raw.cq_moderation_caps.max_cq_moderation_period,
+            max_dm_size: raw.max_dm_size,
+        }
+    }
+}
+
+/// A port's state and limits. Fields are those of `ibv_query_port(3)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct PortAttr {
+    pub state: PortState,
+    pub max_mtu: Mtu,
+    pub active_mtu: Mtu,
+    pub gid_tbl_len: u32,
+    pub port_cap_flags: u32,
+    pub port_cap_flags2: u16,
+    /// Bytes.
+    pub max_msg_sz: u32,
+    pub bad_pkey_cntr: u32,
+    pub qkey_viol_cntr: u32,
+    pub pkey_tbl_len: u16,
+    pub lid: Lid,
+    pub sm_lid: Lid,
+    pub lmc: u8,
+    pub max_vl_num: u8,
+    pub sm_sl: u8,
+    pub subnet_timeout: u8,
+    pub init_type_reply: u8,
+    /// Lanes: 1 is 1X, 2 is 4X, 4 is 8X, 8 is 12X, 16 is 2X.
+    pub active_width: u8,
+    /// 1 is SDR, 2 is DDR, 4 is QDR, 8 is FDR10, 16 is FDR, 32 is EDR, 64 is HDR, 128 is NDR.
+    pub active_speed: u8,
+    pub phys_state: PhysState,
+    pub link_layer: LinkLayer,
+    /// Every packet needs a global routing header, so every address a GID.
+    pub grh_required: bool,
+}
+
+impl From<&QueryPortRespEx> for PortAttr {
+    fn from(raw: &QueryPortRespEx) -> Self {
+        let port = &raw.legacy_resp;
+        Self {
+            state: port.state.into(),
+            max_mtu: port.max_mtu.into(),
+            active_mtu: port.active_mtu.into(),
+            gid_tbl_len: port.gid_tbl_len,
+            port_cap_flags: port.port_cap_flags,
+            port_cap_flags2: raw.port_cap_flags2,
+            max_msg_sz: port.max_msg_sz,
+            bad_pkey_cntr: port.bad_pkey_cntr,
+            qkey_viol_cntr: port.qkey_viol_cntr,
+            pkey_tbl_len: port.pkey_tbl_len,
+            lid: Lid(port.lid),
+            sm_lid: Lid(port.sm_lid),
+            lmc: port.lmc,
+            max_vl_num: port.max_vl_num,
+            sm_sl: port.sm_sl,
+            subnet_timeout: port.subnet_timeout,
+            init_type_reply: port.init_type_reply,
+            active_width: port.active_width,
+            active_speed: port.active_speed,
+            phys_state: port.phys_state.into(),
+            // A driver that says nothing is an InfiniBand one.
+            link_layer: match port.link_layer.into() {
+                LinkLayer::Unspecified => LinkLayer::InfiniBand,
+                known => known,
+            },
+            grh_required: port.flags & 1 != 0,
+        }
+    }
+}
+
+/// An entry of a port's GID table that is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GidEntry {
+    /// The address.
+    pub gid: Gid,
+    /// Its index in the port's table.
+    pub index: u32,
+    /// The port.
+    pub port: PortNum,
+    /// How packets from it travel.
+    pub gid_type: GidType,
+    /// The network device behind it; 0 where there is none.
+    pub netdev_ifindex: u32,
+}
+
+impl GidEntry {
+    /// `None` where the kernel names a port that cannot be.
+    pub(crate) fn from_raw(raw: &RawGid) -> Option<Self> {
+        Some(Self {
+            gid: Gid(raw.gid),
+            index: raw.gid_index,
+            port: PortNum::new(raw.port_num).ok()?,
+            gid_type: raw.gid_type.into(),
+            netdev_ifindex: raw.netdev_ifindex,
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! Completion channels.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::Cq;
+use super::context::ContextInner;
+use crate::error::Result;
+use crate::sys::linux;
+use crate::uapi::verbs::CompEventDesc;
+use crate::uverbs::event::read_event;
+
+/// A descriptor that becomes readable when an armed completion queue gets a completion.
+///
+/// Several queues may share one. It never blocks by itself: put it in an event loop, or use [`Cq::wait`] with a queue that has
+/// a channel of its own. Cloning gives another handle on the same channel. See `ibv_create_comp_channel(3)`.
+#[derive(Debug, Clone)]
+pub struct CompChannel(pub(super) Arc<ChannelInner>);
+
+#[derive(Debug)]
+pub(super) struct ChannelInner {
+    fd: OwnedFd,
+    pub(super) ctx: Arc<ContextInner>,
+}
+
+impl CompChannel {
+    pub(super) fn create(ctx: &Arc<ContextInner>) -> Result<Self> {
+        let fd = ctx.uverbs.create_comp_channel()?;
+        linux::set_nonblocking(fd.as_fd()).map_err(|e| ctx.uverbs.error("create_comp_channel", e))?;
+        Ok(Self(Arc::new(ChannelInner { fd, ctx: Arc::clone(ctx) })))
+    }
+
+    /// The next event, or `None` where there is none. [`Cq::owns`] tells whose it is.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn next_event(&self) -> Result<Option<CompEvent>> {
+        self.0.next().map_err(|e| self.0.ctx.uverbs.error("get_cq_event", e))
+    }
+}
+
+impl ChannelInner {
+    pub(super) fn next(&self) -> Result<Option<CompEvent>, Errno> {
+        Ok(read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle)))
+    }
+}
+
+impl AsFd for ChannelInner {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsFd for CompChannel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+/// Says that a completion queue has something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompEvent(u64);
+
+impl Cq {
+    /// Whether an event is of this queue.
+    #[must_use]
+    pub fn owns(&self, event: CompEvent) -> bool {
+        event.0 == self.cookie()
+    }
+}

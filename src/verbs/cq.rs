@@ -1,0 +1,180 @@
+//! Completion queues.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::channel::{ChannelInner, CompChannel};
+use super::context::ContextInner;
+use super::object::{Kind, Object};
+use crate::error::{Error, Result};
+use crate::provider;
+use crate::types::Wc;
+use crate::uverbs::Uverbs;
+
+/// What a completion queue is to be.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct CqInit {
+    cqe: u32,
+    comp_vector: u32,
+    channel: Channel,
+}
+
+#[derive(Debug, Clone)]
+enum Channel {
+    None,
+    Own,
+    Shared(CompChannel),
+}
+
+impl CqInit {
+    /// Room for at least `cqe` completions, no channel.
+    pub const fn new(cqe: u32) -> Self {
+        Self { cqe, comp_vector: 0, channel: Channel::None }
+    }
+
+    /// With a channel of its own, so that [`Cq::wait`] can sleep.
+    pub fn own_channel(mut self) -> Self {
+        self.channel = Channel::Own;
+        self
+    }
+
+    /// With a channel that other queues may use too; its events are the caller's to read.
+    pub fn channel(mut self, channel: &CompChannel) -> Self {
+        self.channel = Channel::Shared(channel.clone());
+        self
+    }
+
+    /// Which of the device's completion vectors (interrupts) signals it; 0 by default.
+    pub fn comp_vector(mut self, vector: u32) -> Self {
+        self.comp_vector = vector;
+        self
+    }
+}
+
+impl From<u32> for CqInit {
+    fn from(cqe: u32) -> Self {
+        Self::new(cqe)
+    }
+}
+
+/// A completion queue. It has one owner, who polls it; queue pairs that complete into it keep it alive.
+///
+/// See `ibv_create_cq(3)`.
+pub struct Cq {
+    ring: provider::Cq,
+    pub(super) core: Arc<CqCore>,
+    cqe: u32,
+}
+
+/// What queue pairs hold of a completion queue.
+#[derive(Debug)]
+pub(super) struct CqCore {
+    pub(super) object: Object,
+    pub(super) channel: Option<Arc<ChannelInner>>,
+    own_channel: bool,
+    cookie: u64,
+}
+
+impl Cq {
+    pub(super) fn create(ctx: &Arc<ContextInner>, init: &CqInit) -> Result<Self> {
+        const KIND: Kind =
+            Kind { verb: "destroy_cq", unmake: |uverbs, handle| uverbs.destroy_cq(handle).map(drop) };
+        let device = ctx.uverbs.device();
+        if init.cqe == 0 {
+            return Err(Error::invalid("create_cq", device, "a completion queue of 0 entries"));
+        }
+        let channel = match &init.channel {
+            Channel::None => None,
+            Channel::Own => Some(CompChannel::create(ctx)?.0),
+            Channel::Shared(channel) if Arc::ptr_eq(&channel.0.ctx, ctx) => Some(Arc::clone(&channel.0)),
+            Channel::Shared(_) => {
+                return Err(Error::invalid("create_cq", device, "the channel is of another context"));
+            }
+        };
+        let cookie = ctx.next_cookie();
+        let raw = crate::uverbs::cq::CqInit {
+            cqe: init.cqe,
+            channel: channel.as_ref().map(|channel| channel.as_fd()),
+            comp_vector: init.comp_vector,
+            user_handle: cookie,
+        };
+        let (handle, cqe, ring) =
+            ctx.provider()?.create_cq(&ctx.uverbs, &raw).map_err(|e| explain(e, init.cqe))?;
+        let own_channel = matches!(init.channel, Channel::Own);
+        let core = CqCore { object: Object::new(ctx, handle, KIND), channel, own_channel, cookie };
+        Ok(Self { ring, core: Arc::new(core), cqe })
+    }
+
+    /// How many completions it holds; more than was asked for, maybe.
+    #[must_use]
+    pub fn capacity(&self) -> u32 {
+        self.cqe
+    }
+
+    /// Takes completions out, as many as there are and fit; gives those taken. No system call. See `ibv_poll_cq(3)`.
+    #[inline]
+    pub fn poll<'w>(&mut self, wcs: &'w mut [Wc]) -> &'w [Wc] {
+        let taken = self.ring.poll(wcs);
+        &wcs[..taken]
+    }
+
+    /// Asks for one event on the channel at the next completion, or at the next solicited or failed one.
+    ///
+    /// A completion that came before may not be told: poll once more after arming. See `ibv_req_notify_cq(3)`.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn req_notify(&mut self, solicited_only: bool) -> Result<()> {
+        let object = &self.core.object;
+        self.ring
+            .arm(&object.ctx.uverbs, object.handle, solicited_only)
+            .map_err(|e| object.ctx.uverbs.error("req_notify_cq", e))
+    }
+
+    /// Changes how many completions it holds; those in it stay. See `ibv_resize_cq(3)`.
+    ///
+    /// # Errors
+    /// `cqe` is over the device's limit or below what is in the queue, or the device cannot resize.
+    pub fn resize(&mut self, cqe: u32) -> Result<()> {
+        let object = &self.core.object;
+        self.cqe = self.ring.resize(&object.ctx.uverbs, object.handle, cqe).map_err(|e| explain(e, cqe))?;
+        Ok(())
+    }
+
+    /// Unmakes the queue.
+    ///
+    /// # Errors
+    /// Queue pairs still complete into it: it is unmade when the last of them goes.
+    pub fn destroy(self) -> Result<()> {
+        Arc::try_unwrap(self.core)
+            .map_err(|core| core.object.in_use("queue pairs"))?
+            .object
+            .destroy()
+    }
+
+    /// What events of this queue carry.
+    pub(super) fn cookie(&self) -> u64 {
+        self.core.cookie
+    }
+
+    /// The channel that only this queue uses.
+    pub(super) fn own_channel(&self) -> Option<&Arc<ChannelInner>> {
+        self.core.channel.as_ref().filter(|_| self.core.own_channel)
+    }
+}
+
+impl std::fmt::Debug for Cq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cq").field("core", &self.core).field("cqe", &self.cqe).finish_non_exhaustive()
+    }
+}
+
+fn explain(error: Error, cqe: u32) -> Error {
+    match error.errno() {
+        Some(nix::errno::Errno::EINVAL) => {
+            error.hint(format!("{cqe} entries were asked for: the device's max_cqe is the limit"))
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,30 @@
+//! What a program holds: a device, its context, and the objects made from it.
+//!
+//! Children hold their parents, so drop order cannot be wrong. Every object is unmade in its `Drop`; an explicit `destroy`
+//! gives the kernel's refusal, if there is one. The man pages of rdma-core (`ibv_open_device(3)`, …) describe what each verb
+//! does; names here are theirs.
+
+mod attr;
+mod channel;
+mod connect;
+mod context;
+mod cq;
+mod event;
+mod mr;
+mod object;
+mod pd;
+mod qp;
+mod transition;
+mod wait;
+
+pub use attr::{AtomicCap, DeviceAttr, GidEntry, OdpCaps, PortAttr, RssCaps, TmCaps};
+pub use channel::CompChannel;
+pub use connect::{Endpoint, RcAttr};
+pub use context::{Context, OpenOptions};
+pub use cq::{Cq, CqInit};
+pub use event::{AsyncEvent, AsyncEventType};
+pub use mr::Mr;
+pub use pd::Pd;
+pub use qp::{Qp, QpCap, QpInit, RecvQueue, SendQueue};
+pub use transition::{AddressVector, QpAttr};
+pub use wait::Wait;

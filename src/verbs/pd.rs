@@ -1,0 +1,69 @@
+//! Protection domains.
+
+use std::sync::Arc;
+
+use super::context::ContextInner;
+use super::object::{Kind, Object};
+use super::{Mr, Qp, QpInit};
+use crate::error::Result;
+use crate::types::Access;
+use crate::uverbs::{Udata, Uverbs};
+
+/// A protection domain: regions and queue pairs of one domain may be used together, others may not.
+///
+/// Cloning gives another handle on the same domain. See `ibv_alloc_pd(3)`.
+#[derive(Debug, Clone)]
+pub struct Pd(pub(super) Arc<Object>);
+
+impl Pd {
+    pub(super) fn alloc(ctx: &Arc<ContextInner>) -> Result<Self> {
+        const KIND: Kind = Kind { verb: "dealloc_pd", unmake: Uverbs::dealloc_pd };
+        let handle = ctx.uverbs.alloc_pd(Udata::none())?;
+        Ok(Self(Arc::new(Object::new(ctx, handle, KIND))))
+    }
+
+    /// Allocates `length` zeroed bytes, page-aligned, and registers them. See `ibv_reg_mr(3)`.
+    ///
+    /// # Errors
+    /// `length` is 0; the memory, or the memlock limit, does not suffice; remote write or remote atomic without local write.
+    pub fn alloc_mr(&self, length: usize, access: Access) -> Result<Mr> {
+        Mr::alloc(&self.0, length, access)
+    }
+
+    /// Registers memory that the caller owns. See `ibv_reg_mr(3)`.
+    ///
+    /// # Errors
+    /// As [`Pd::alloc_mr`], or the kernel cannot pin these pages.
+    ///
+    /// # Safety
+    /// The `length` bytes at `base` stay allocated and are not read or written through Rust references until the region
+    /// is dropped: the device, and peers where `access` allows it, read and write them at any time.
+    #[allow(unsafe_code)]
+    pub unsafe fn register_mr(
+        &self,
+        base: std::ptr::NonNull<u8>,
+        length: usize,
+        access: Access,
+    ) -> Result<Mr> {
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { Mr::register(&self.0, base, length, access) }
+    }
+
+    /// Makes a queue pair. See `ibv_create_qp(3)`.
+    ///
+    /// # Errors
+    /// A size is over the device's limit, a completion queue belongs to another context, or the device has no provider.
+    pub fn create_qp(&self, init: QpInit<'_>) -> Result<Qp> {
+        Qp::create(&self.0, &init)
+    }
+
+    /// Unmakes the domain.
+    ///
+    /// # Errors
+    /// Regions, queue pairs or other handles of it are still there: it is unmade when the last of them goes.
+    pub fn destroy(self) -> Result<()> {
+        Arc::try_unwrap(self.0)
+            .map_err(|object| object.in_use("regions, queue pairs or another handle"))?
+            .destroy()
+    }
+}
