@@ -12,6 +12,7 @@ mod packages;
 mod process;
 mod progress;
 mod protocol;
+mod tally;
 mod vm;
 
 use std::process::ExitCode;
@@ -34,13 +35,20 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Demo(commands::demo::Arguments),
+    Test(commands::test::Arguments),
     Vm(commands::vm::Arguments),
+    /// Compare the declared structures and numbers with the kernel's headers
+    Abi,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
+        Task::Demo(arguments) => commands::demo::run(arguments),
+        Task::Test(arguments) => commands::test::run(arguments),
         Task::Vm(arguments) => commands::vm::run(arguments),
+        Task::Abi => commands::abi::run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error}");

@@ -151,7 +151,8 @@ impl Collection<'_> {
         if !self.seen.insert(library.to_owned()) {
             return Ok(());
         }
-        let found = LIBRARIES.iter().map(|folder| self.root.join(folder).join(library)).find(|path| path.exists());
+        let found =
+            LIBRARIES.iter().map(|folder| self.root.join(folder).join(library)).find(|path| path.exists());
         let source = found.ok_or_else(|| format!("{user}: its library {library} is in no package"))?;
         let folder = if library == LOADER { "usr/lib64" } else { LIBRARIES[0] };
         self.add(&format!("/{folder}/{library}"), source)

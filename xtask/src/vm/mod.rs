@@ -123,50 +123,18 @@ impl Vm {
 
     /// Boots the guests and waits until their RDMA devices work.
     pub(crate) fn boot(&self) -> Result<Guests> {
+        self.prepare()?.boot()
+    }
+
+    /// Fetches and builds all that the guests are made of, which takes a while the first time.
+    pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
         let files = self.kernel.files(self.modules.as_deref())?;
         let qemu = qemu::Qemu::find()?;
         let mut layers = vec![self.modules_layer(&files)?];
         if self.c_tools {
             layers.push(tools::archive()?);
         }
-        let init = cargo::guest_init()?;
-        let folder = Folder::new()?;
-        let deadline = Instant::now() + BOOT_TIME + self.lifetime;
-        let mut guests = Guests { nodes: Vec::new(), folder, kernel: self.kernel.clone() };
-        let socket = guests.folder.0.join("wire");
-        for number in 1..=self.nodes {
-            if number > 1 {
-                await_file(&socket)?;
-            }
-            let path = |name: &str| guests.folder.0.join(format!("{name}-{number}"));
-            let (initrd, control, complaints) = (path("initrd"), path("control"), path("qemu"));
-            self.write_initrd(&initrd, number, &init, &layers)?;
-            let listener =
-                UnixListener::bind(&control).map_err(|error| format!("{}: {error}", control.display()))?;
-            let log = log_path(&self.kernel, number)?;
-            let wire = (self.nodes > 1).then_some(qemu::Wire {
-                socket: &socket,
-                listens: number == 1,
-                node: number,
-            });
-            let child = qemu.start(&qemu::Machine {
-                image: &files.image,
-                initrd: &initrd,
-                cpus: self.cpus,
-                memory: self.memory,
-                control: &control,
-                log: &log,
-                complaints: &complaints,
-                wire,
-                more: &self.devices,
-            })?;
-            let name = format!("guest {number} ({})", self.kernel);
-            guests.nodes.push(Node::connect(name, number, child, &listener, log, complaints, deadline)?);
-        }
-        for node in &guests.nodes {
-            node.await_ready(BOOT_TIME)?;
-        }
-        Ok(guests)
+        Ok(Prepared { vm: self, files, qemu, layers, init: cargo::guest_init()? })
     }
 
     /// The kernel's modules, cached by kernel and by what is wanted of it.
@@ -243,6 +211,55 @@ impl Vm {
             links: self.links.clone(),
             lifetime: BOOT_TIME + self.lifetime,
         })
+    }
+}
+
+/// Guests that only need power.
+pub(crate) struct Prepared<'vm> {
+    vm: &'vm Vm,
+    files: kernel::Files,
+    qemu: qemu::Qemu,
+    layers: Vec<PathBuf>,
+    init: PathBuf,
+}
+
+impl Prepared<'_> {
+    /// Boots the guests and waits until their RDMA devices work.
+    pub(crate) fn boot(&self) -> Result<Guests> {
+        let vm = self.vm;
+        let deadline = Instant::now() + BOOT_TIME + vm.lifetime;
+        let mut guests = Guests { nodes: Vec::new(), folder: Folder::new()?, kernel: vm.kernel.clone() };
+        let socket = guests.folder.0.join("wire");
+        for number in 1..=vm.nodes {
+            if number > 1 {
+                await_file(&socket)?;
+            }
+            let path = |name: &str| guests.folder.0.join(format!("{name}-{number}"));
+            let (initrd, control, complaints) = (path("initrd"), path("control"), path("qemu"));
+            vm.write_initrd(&initrd, number, &self.init, &self.layers)?;
+            let listener =
+                UnixListener::bind(&control).map_err(|error| format!("{}: {error}", control.display()))?;
+            let log = log_path(&vm.kernel, number)?;
+            let wire =
+                (vm.nodes > 1).then_some(qemu::Wire { socket: &socket, listens: number == 1, node: number });
+            let child = self.qemu.start(&qemu::Machine {
+                image: &self.files.image,
+                initrd: &initrd,
+                cpus: vm.cpus,
+                memory: vm.memory,
+                control: &control,
+                log: &log,
+                complaints: &complaints,
+                wire,
+                more: &vm.devices,
+            })?;
+            let name = format!("guest {number} ({})", vm.kernel);
+            guests.nodes.push(Node::connect(name, number, child, &listener, log, complaints, deadline)?);
+        }
+        for node in &guests.nodes {
+            node.await_ready(BOOT_TIME)?;
+        }
+        Ok(guests)
     }
 }
 
