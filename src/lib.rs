@@ -13,12 +13,11 @@
 //! | `sys` | system calls, shared memory, barriers |
 
 pub mod error;
-mod sys;
+pub mod netlink;
 mod provider;
+mod sys;
 pub mod types;
 pub mod uapi;
 mod uverbs;
-
-
 
 pub use error::{Error, Result};

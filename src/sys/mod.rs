@@ -3,4 +3,5 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod linux;
+pub(crate) mod netlink;
 pub(crate) mod region;

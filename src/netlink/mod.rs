@@ -1,0 +1,57 @@
+//! RDMA netlink: the kernel's list of RDMA devices, and the few things that can be done to it.
+//!
+//! [`Nldev`] is one socket. Every request is one `sendmsg` and as many `recvmsg` as the answer has datagrams
+//! (two for a list: its last datagram is the end mark).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `message` | requests to bytes, bytes to messages and attributes |
+//! | `exchange` | question and answer: sequence numbers, lists, refusals |
+//! | `device`, `chardev`, `port` | what there is |
+//! | `link` | software devices, made and removed |
+//! | `resource`, `system` | what is in use, and how the subsystem is set |
+//!
+//! The kernel's side is drivers/infiniband/core/nldev.c, the numbers are in `<rdma/rdma_netlink.h>`.
+
+mod device;
+mod exchange;
+mod link;
+mod message;
+
+use nix::errno::Errno;
+
+pub use device::{NodeType, RdmaDevice, Transport};
+
+use crate::error::{Error, Result};
+use crate::sys::netlink::RdmaSocket;
+use exchange::Exchange;
+
+/// A connection to the kernel's RDMA device interface.
+#[derive(Debug)]
+pub struct Nldev {
+    exchange: Exchange<RdmaSocket>,
+}
+
+impl Nldev {
+    /// Opens it. No privilege is needed to ask; changing things takes `CAP_NET_ADMIN`.
+    ///
+    /// # Errors
+    ///
+    /// `EPROTONOSUPPORT`: the kernel has no RDMA netlink because `ib_core` is not loaded, and it could not be loaded.
+    ///
+    /// Linux 4.14; netlink(7).
+    pub fn open() -> Result<Self> {
+        let socket = RdmaSocket::open().map_err(|errno| {
+            let error = Error::os("open", "RDMA netlink", errno);
+            match errno {
+                Errno::EPROTONOSUPPORT => {
+                    error.hint("the RDMA core is not loaded: try modprobe ib_uverbs")
+                }
+                _ => error,
+            }
+        })?;
+        Ok(Self {
+            exchange: Exchange::new(socket),
+        })
+    }
+}
