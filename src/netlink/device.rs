@@ -1,8 +1,7 @@
 //! The list of RDMA devices.
 
-use std::fmt;
-
 use super::Nldev;
+use super::NodeType;
 use super::exchange::What;
 use super::message::{Attributes, Read, required};
 use crate::error::Result;
@@ -39,120 +38,6 @@ pub struct RdmaDevice {
     pub device_type: Option<u8>,
 }
 
-/// What kind of node a device is (`enum rdma_node_type`; the first three are the architecture's NodeInfo:NodeType).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NodeType {
-    /// A channel adapter.
-    Ca,
-    /// A switch.
-    Switch,
-    /// A router.
-    Router,
-    /// An iWARP NIC.
-    Rnic,
-    /// A Cisco usNIC.
-    Usnic,
-    /// A Cisco usNIC over UDP.
-    UsnicUdp,
-    /// A device with a protocol of its own, such as EFA.
-    Unspecified,
-    /// A number that this crate has no name for.
-    Other(u8),
-}
-
-impl NodeType {
-    /// From the kernel's number.
-    #[must_use]
-    pub const fn from_u8(number: u8) -> Self {
-        match number {
-            nl::RDMA_NODE_IB_CA => Self::Ca,
-            nl::RDMA_NODE_IB_SWITCH => Self::Switch,
-            nl::RDMA_NODE_IB_ROUTER => Self::Router,
-            nl::RDMA_NODE_RNIC => Self::Rnic,
-            nl::RDMA_NODE_USNIC => Self::Usnic,
-            nl::RDMA_NODE_USNIC_UDP => Self::UsnicUdp,
-            nl::RDMA_NODE_UNSPECIFIED => Self::Unspecified,
-            other => Self::Other(other),
-        }
-    }
-
-    /// The kernel's number.
-    #[must_use]
-    pub const fn to_u8(self) -> u8 {
-        match self {
-            Self::Ca => nl::RDMA_NODE_IB_CA,
-            Self::Switch => nl::RDMA_NODE_IB_SWITCH,
-            Self::Router => nl::RDMA_NODE_IB_ROUTER,
-            Self::Rnic => nl::RDMA_NODE_RNIC,
-            Self::Usnic => nl::RDMA_NODE_USNIC,
-            Self::UsnicUdp => nl::RDMA_NODE_USNIC_UDP,
-            Self::Unspecified => nl::RDMA_NODE_UNSPECIFIED,
-            Self::Other(number) => number,
-        }
-    }
-
-    /// The transport that nodes of this kind speak.
-    #[must_use]
-    pub const fn transport(self) -> Transport {
-        match self {
-            Self::Ca | Self::Switch | Self::Router => Transport::InfiniBand,
-            Self::Rnic => Transport::Iwarp,
-            Self::Usnic => Transport::Usnic,
-            Self::UsnicUdp => Transport::UsnicUdp,
-            Self::Unspecified => Transport::Unspecified,
-            Self::Other(_) => Transport::Unknown,
-        }
-    }
-}
-
-/// What a device speaks on the wire above its link; RoCE counts as InfiniBand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Transport {
-    /// InfiniBand transport, over InfiniBand links or Ethernet.
-    InfiniBand,
-    /// iWARP: RDMA over TCP.
-    Iwarp,
-    /// Cisco usNIC.
-    Usnic,
-    /// Cisco usNIC over UDP.
-    UsnicUdp,
-    /// The device's own.
-    Unspecified,
-    /// Of a node type that this crate has no name for.
-    Unknown,
-}
-
-impl Transport {
-    /// The number that libibverbs gives it (`enum ibv_transport_type`).
-    #[must_use]
-    pub const fn number(self) -> i32 {
-        match self {
-            Self::Unknown => -1,
-            Self::InfiniBand => 0,
-            Self::Iwarp => 1,
-            Self::Usnic => 2,
-            Self::UsnicUdp => 3,
-            Self::Unspecified => 4,
-        }
-    }
-}
-
-impl fmt::Display for Transport {
-    /// The words of `ibv_devinfo`, without the number that it puts behind them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InfiniBand => "InfiniBand",
-            Self::Iwarp => "iWARP",
-            Self::Usnic => "usNIC",
-            Self::UsnicUdp => "usNIC UDP",
-            Self::Unspecified => "unspecified",
-            Self::Unknown => "invalid transport",
-        })
-    }
-}
-
 impl Nldev {
     /// Lists the RDMA devices of this network namespace, in the order of their indices.
     ///
@@ -186,7 +71,7 @@ fn read(attributes: Attributes<'_>) -> Read<RdmaDevice> {
             nl::RDMA_NLDEV_ATTR_PORT_INDEX => port_count = Some(a.u32()?),
             nl::RDMA_NLDEV_ATTR_NODE_GUID => node_guid = Some(guid(a.u64()?)),
             nl::RDMA_NLDEV_ATTR_SYS_IMAGE_GUID => sys_image_guid = Some(guid(a.u64()?)),
-            nl::RDMA_NLDEV_ATTR_DEV_NODE_TYPE => node_type = Some(NodeType::from_u8(a.u8()?)),
+            nl::RDMA_NLDEV_ATTR_DEV_NODE_TYPE => node_type = Some(NodeType::from(a.u8()?)),
             nl::RDMA_NLDEV_ATTR_CAP_FLAGS => capabilities = Some(a.u64()?),
             nl::RDMA_NLDEV_ATTR_FW_VERSION => fw_version = Some(a.text()),
             nl::RDMA_NLDEV_ATTR_DEV_PROTOCOL => protocol = Some(a.text()),
@@ -243,13 +128,5 @@ mod tests {
         let bytes = request.numbered(1);
         let error = read(Attributes::new(&bytes[16..])).unwrap_err();
         assert_eq!(error.0, "RDMA_NLDEV_ATTR_NODE_GUID of 4 bytes, 8 expected");
-    }
-
-    #[test]
-    fn node_types_round_the_kernel_s_numbers() {
-        assert_eq!(NodeType::from_u8(1).transport().to_string(), "InfiniBand");
-        assert_eq!(NodeType::from_u8(4).transport().to_string(), "iWARP");
-        assert_eq!(NodeType::from_u8(99), NodeType::Other(99));
-        assert_eq!(NodeType::from_u8(99).transport(), Transport::Unknown);
     }
 }

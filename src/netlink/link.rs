@@ -98,7 +98,7 @@ fn add_hint(errno: Option<Errno>, kind: &str, netdev: &str) -> Option<String> {
                 module(kind)
             )
         }
-        Errno::EEXIST => format!("{netdev} carries an {kind} device already, or the name is taken"),
+        Errno::EEXIST => format!("{netdev} carries a device of kind {kind} already"),
         Errno::ENFILE => "an RDMA device has that name already".to_owned(),
         Errno::ENOENT => format!(
             "the kernel finds no CRC32 implementation, which Linux 6.12 needs as a module before {kind} links: \

@@ -7,20 +7,32 @@
 //! |---|---|
 //! | `message` | requests to bytes, bytes to messages and attributes |
 //! | `exchange` | question and answer: sequence numbers, lists, refusals |
-//! | `device`, `chardev`, `port` | what there is |
+//! | `device`, `node_type`, `driver`, `chardev`, `port` | what there is |
 //! | `link` | software devices, made and removed |
 //! | `resource`, `system` | what is in use, and how the subsystem is set |
 //!
 //! The kernel's side is drivers/infiniband/core/nldev.c, the numbers are in `<rdma/rdma_netlink.h>`.
 
+mod chardev;
 mod device;
+mod driver;
 mod exchange;
 mod link;
 mod message;
+mod node_type;
+mod port;
+mod resource;
+mod system;
 
 use nix::errno::Errno;
 
-pub use device::{NodeType, RdmaDevice, Transport};
+pub use chardev::{CharDevice, DeviceNumber};
+pub use device::RdmaDevice;
+pub use driver::DriverId;
+pub use node_type::{NodeType, Transport};
+pub use port::PortInfo;
+pub use resource::ResourceCounts;
+pub use system::NetNamespaceMode;
 
 use crate::error::{Error, Result};
 use crate::sys::netlink::RdmaSocket;
