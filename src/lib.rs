@@ -12,6 +12,7 @@
 //! | [`uapi`] | the kernel's structures, checked against its headers by `cargo xtask abi` |
 //! | `sys` | system calls, shared memory, barriers |
 
+pub mod discover;
 pub mod error;
 pub mod netlink;
 mod provider;
