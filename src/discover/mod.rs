@@ -1,7 +1,7 @@
 //! Which RDMA devices there are, and by which file each is reached.
 //!
-//! RDMA netlink is asked first: it needs neither sysfs nor udev nor any configuration, and a list of n devices costs
-//! six system calls and two more for each device. Where the kernel has no such netlink, or refuses it (a seccomp
+//! RDMA netlink is asked first: it needs neither sysfs nor udev nor any configuration, and a list of up to three
+//! devices costs four system calls and two more for each device. Where the kernel has no such netlink, or refuses it (a seccomp
 //! filter, say), sysfs is read.
 //!
 //! Order: that of `ibv_get_device_list`, which is the kernel's own (by index) with netlink, and the order of the folder

@@ -4,14 +4,11 @@ use nix::errno::Errno;
 
 use super::message::{Attributes, Malformed, Message, Messages, Read, Request, message_type};
 use crate::error::{Cause, Error, Result};
-use crate::sys::netlink::{RdmaSocket, Received};
+use crate::sys::netlink::{RdmaSocket, SLOTS, Slot};
 use crate::uapi::linux_netlink::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
     NLMSG_OVERRUN,
 };
-
-/// Bytes for one datagram. The kernel fills none with more than this (`netlink_recvmsg` caps its dumps there).
-const BUFFER: usize = 32 * 1024;
 
 /// How often a list that changed while it was read is read again.
 const DUMP_TRIES: usize = 8;
@@ -22,7 +19,7 @@ const FOREIGN_DATAGRAMS: usize = 64;
 /// Where requests go and answers come from; tests put their own kernel here.
 pub(crate) trait Transport {
     fn send(&mut self, request: &[u8]) -> std::result::Result<(), Errno>;
-    fn receive(&mut self, buffer: &mut [u8]) -> std::result::Result<Received, Errno>;
+    fn receive(&mut self, slots: &mut [Slot; SLOTS]) -> std::result::Result<usize, Errno>;
 }
 
 impl Transport for RdmaSocket {
@@ -30,8 +27,8 @@ impl Transport for RdmaSocket {
         RdmaSocket::send(self, request)
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> std::result::Result<Received, Errno> {
-        RdmaSocket::receive(self, buffer)
+    fn receive(&mut self, slots: &mut [Slot; SLOTS]) -> std::result::Result<usize, Errno> {
+        RdmaSocket::receive(self, slots)
     }
 }
 
@@ -66,7 +63,6 @@ enum End {
 pub(crate) struct Exchange<T> {
     transport: T,
     sequence: u32,
-    buffer: Vec<u8>,
 }
 
 impl<T: Transport> Exchange<T> {
@@ -74,7 +70,6 @@ impl<T: Transport> Exchange<T> {
         Self {
             transport,
             sequence: 0,
-            buffer: vec![0; BUFFER],
         }
     }
 
@@ -138,46 +133,41 @@ impl<T: Transport> Exchange<T> {
             .send(request.numbered(self.sequence))
             .map_err(|e| what.os(e))?;
 
+        // On the stack, since a block of this size costs two system calls on the heap.
+        let mut slots = [Slot::EMPTY; SLOTS];
         let mut items = Vec::new();
         let mut whole = true;
         let mut foreign = 0;
         loop {
-            let got = self
-                .transport
-                .receive(&mut self.buffer)
-                .map_err(|e| match e {
-                    Errno::EAGAIN => what.os(Errno::ETIMEDOUT),
-                    other => what.os(other),
-                })?;
-            let Some(datagram) = self.buffer.get(..got.len) else {
-                return Err(what.bad(Malformed("a datagram longer than the buffer".into())));
-            };
-            let mut ours = false;
-            if got.from_kernel {
-                if got.truncated {
-                    return Err(what.bad(Malformed("a datagram that was cut short".into())));
-                }
-                for message in Messages::new(datagram) {
+            let count = self.transport.receive(&mut slots).map_err(|e| what.os(e))?;
+            for slot in slots.iter().take(count) {
+                let ours = slot.from_kernel.then(|| datagram(what, slot)).transpose()?;
+                let mut answered = false;
+                for message in Messages::new(ours.unwrap_or_default()) {
                     let message = message.map_err(|why| what.bad(why))?;
                     // What is left of a question that was given up.
                     if message.sequence != self.sequence {
                         continue;
                     }
-                    ours = true;
+                    answered = true;
                     whole &= message.flags & NLM_F_DUMP_INTR == 0;
                     if one(what, command, end, message, &mut items, read)? {
                         return Ok((items, whole));
                     }
                 }
+                foreign += usize::from(!answered);
             }
-            if !ours {
-                foreign += 1;
-                if foreign > FOREIGN_DATAGRAMS {
-                    return Err(what.bad(Malformed("only answers to other questions came".into())));
-                }
+            if foreign > FOREIGN_DATAGRAMS {
+                return Err(what.bad(Malformed("only answers to other questions came".into())));
             }
         }
     }
+}
+
+/// The bytes of a datagram that came whole.
+fn datagram<'a>(what: What<'_>, slot: &'a Slot) -> Result<&'a [u8]> {
+    let whole = slot.bytes.get(..slot.len).filter(|_| !slot.truncated);
+    whole.ok_or_else(|| what.bad(Malformed("a datagram that was cut short".into())))
 }
 
 /// Takes in one message; true: it was the last.

@@ -13,11 +13,22 @@ const WHAT: What<'_> = What {
     object: "it",
 };
 
+/// A datagram on its way.
+#[derive(Clone)]
+struct Datagram {
+    bytes: Vec<u8>,
+    len: usize,
+    truncated: bool,
+    from_kernel: bool,
+}
+
 /// A kernel that has its answers ready, one list of datagrams for each request.
 #[derive(Default)]
 struct Scripted {
-    answers: VecDeque<Vec<(Vec<u8>, Received)>>,
-    queue: VecDeque<(Vec<u8>, Received)>,
+    answers: VecDeque<Vec<Datagram>>,
+    queue: VecDeque<Datagram>,
+    /// How many datagrams it hands out at once.
+    at_once: usize,
 }
 
 impl Transport for Scripted {
@@ -27,28 +38,37 @@ impl Transport for Scripted {
         Ok(())
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) -> std::result::Result<Received, Errno> {
-        let (bytes, received) = self.queue.pop_front().ok_or(Errno::EAGAIN)?;
-        buffer[..bytes.len()].copy_from_slice(&bytes);
-        Ok(received)
+    fn receive(&mut self, slots: &mut [Slot; SLOTS]) -> std::result::Result<usize, Errno> {
+        let count = self.queue.len().min(self.at_once);
+        if count == 0 {
+            return Err(Errno::ETIMEDOUT);
+        }
+        for (slot, datagram) in slots.iter_mut().zip(self.queue.drain(..count)) {
+            slot.bytes[..datagram.bytes.len()].copy_from_slice(&datagram.bytes);
+            slot.len = datagram.len;
+            slot.truncated = datagram.truncated;
+            slot.from_kernel = datagram.from_kernel;
+        }
+        Ok(count)
     }
 }
 
-fn exchange<const N: usize>(answers: [Vec<(Vec<u8>, Received)>; N]) -> Exchange<Scripted> {
+fn exchange<const N: usize>(answers: [Vec<Datagram>; N]) -> Exchange<Scripted> {
     Exchange::new(Scripted {
         answers: answers.into(),
         queue: VecDeque::new(),
+        at_once: 1,
     })
 }
 
-fn datagram(parts: &[Vec<u8>]) -> (Vec<u8>, Received) {
+fn datagram(parts: &[Vec<u8>]) -> Datagram {
     let bytes = parts.concat();
-    let received = Received {
+    Datagram {
         len: bytes.len(),
+        bytes,
         truncated: false,
         from_kernel: true,
-    };
-    (bytes, received)
+    }
 }
 
 fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
@@ -87,12 +107,15 @@ fn dump(exchange: &mut Exchange<Scripted>) -> Result<Vec<u32>> {
 #[test]
 fn a_list_goes_on_to_its_end_mark_over_datagrams() {
     let m = NLM_F_MULTI;
-    let mut e = exchange([vec![
-        datagram(&[item(m, 1, 5), item(m, 1, 6)]),
-        datagram(&[item(m, 1, 7)]),
-        datagram(&[done(1, 0)]),
-    ]]);
-    assert_eq!(dump(&mut e).unwrap(), [5, 6, 7]);
+    for at_once in 1..=SLOTS {
+        let mut e = exchange([vec![
+            datagram(&[item(m, 1, 5), item(m, 1, 6)]),
+            datagram(&[item(m, 1, 7)]),
+            datagram(&[done(1, 0)]),
+        ]]);
+        e.transport.at_once = at_once;
+        assert_eq!(dump(&mut e).unwrap(), [5, 6, 7]);
+    }
 }
 
 #[test]
@@ -130,7 +153,7 @@ fn an_end_mark_may_carry_a_refusal() {
 #[test]
 fn strangers_and_old_answers_are_passed_over() {
     let mut stranger = datagram(&[item(0, 1, 66)]);
-    stranger.1.from_kernel = false;
+    stranger.from_kernel = false;
     let mut e = exchange([vec![
         stranger,
         datagram(&[item(0, 99, 67)]),
@@ -153,7 +176,7 @@ fn silence_a_cut_datagram_and_a_refusal_are_three_errors() {
     assert_eq!(error.errno(), Some(Errno::ETIMEDOUT));
 
     let mut cut = datagram(&[item(NLM_F_MULTI, 1, 5)]);
-    cut.1.truncated = true;
+    cut.truncated = true;
     let error = dump(&mut exchange([vec![cut]])).unwrap_err();
     assert!(error.to_string().contains("cut short"), "{error}");
 
@@ -200,14 +223,12 @@ fn no_datagram_makes_it_panic_or_hang() {
                 } else {
                     bytes.len()
                 };
-                (
+                Datagram {
                     bytes,
-                    Received {
-                        len,
-                        truncated: false,
-                        from_kernel: seeded.below(8) > 0,
-                    },
-                )
+                    len,
+                    truncated: false,
+                    from_kernel: seeded.below(8) > 0,
+                }
             })
             .collect();
         let _ = dump(&mut exchange([answers]));

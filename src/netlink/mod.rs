@@ -1,7 +1,7 @@
 //! RDMA netlink: the kernel's list of RDMA devices, and the few things that can be done to it.
 //!
-//! [`Nldev`] is one socket. Every request is one `sendmsg` and as many `recvmsg` as the answer has datagrams
-//! (two for a list: its last datagram is the end mark).
+//! [`Nldev`] is one socket. A request is one `send` and, for an answer of up to four datagrams, one `recvmmsg`; a list
+//! takes one datagram for each device and one for its end.
 //!
 //! | file | what it holds |
 //! |---|---|
