@@ -27,11 +27,7 @@ fn complete(sys: &Path, device: RdmaDevice, chardev: Option<CharDevice>) -> Devi
     let told = chardev.as_ref().and_then(|found| found.driver);
     let uverbs = match chardev {
         // The upper half of the ABI's number is reserved and zero.
-        Some(found) => Some(Uverbs {
-            name: found.name,
-            number: found.number,
-            abi: found.abi as u32,
-        }),
+        Some(found) => Some(Uverbs { name: found.name, number: found.number, abi: found.abi as u32 }),
         None => sysfs::uverbs_of(sys, &device.name),
     };
     DeviceInfo {

@@ -85,26 +85,14 @@ fn path_by_number(dev: &Path, uverbs: &Uverbs) -> PathBuf {
 }
 
 /// The node must stand for the device.
-fn matches(
-    operation: &'static str,
-    path: &Path,
-    uverbs: &Uverbs,
-    found: Option<libc::dev_t>,
-) -> Result<()> {
+fn matches(operation: &'static str, path: &Path, uverbs: &Uverbs, found: Option<libc::dev_t>) -> Result<()> {
     let why = match found.map(DeviceNumber::from_rdev) {
         Some(number) if number == uverbs.number => return Ok(()),
-        Some(number) => format!(
-            "the node is {number}, the kernel's {} is {}",
-            uverbs.name, uverbs.number
-        ),
+        Some(number) => format!("the node is {number}, the kernel's {} is {}", uverbs.name, uverbs.number),
         None => "not a character device".to_owned(),
     };
     let error = Error::bad_answer(operation, path.display().to_string(), why);
-    Err(error.hint(format!(
-        "make it anew: rm {} && {}",
-        path.display(),
-        mknod(path, uverbs)
-    )))
+    Err(error.hint(format!("make it anew: rm {} && {}", path.display(), mknod(path, uverbs))))
 }
 
 /// An error that tells what mends it.
@@ -147,11 +135,7 @@ mod tests {
     use crate::discover::testing::Folder;
 
     fn uverbs(major: u32, minor: u32) -> Uverbs {
-        Uverbs {
-            name: "uverbs0".into(),
-            number: DeviceNumber { major, minor },
-            abi: 2,
-        }
+        Uverbs { name: "uverbs0".into(), number: DeviceNumber { major, minor }, abi: 2 }
     }
 
     #[test]
@@ -163,10 +147,7 @@ mod tests {
         ] {
             assert_eq!(error.errno(), Some(Errno::ENOENT));
             let mend = error.mend().unwrap();
-            assert!(
-                mend.contains("231:192") && mend.contains("uverbs0 c 231 192"),
-                "{mend}"
-            );
+            assert!(mend.contains("231:192") && mend.contains("uverbs0 c 231 192"), "{mend}");
         }
     }
 
@@ -185,10 +166,7 @@ mod tests {
         std::fs::remove_file(&node).unwrap();
         std::fs::write(&node, "").unwrap();
         let error = check_in(dev.path(), &uverbs(1, 3)).unwrap_err();
-        assert!(
-            error.to_string().contains("not a character device"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("not a character device"), "{error}");
     }
 
     #[test]
@@ -207,10 +185,7 @@ mod tests {
             .map(|errno| explain("open", path, &uverbs(231, 192), errno).to_string())
             .into();
         for (n, text) in texts.iter().enumerate() {
-            assert!(
-                text.contains("231:192") && !texts[..n].contains(text),
-                "{text}"
-            );
+            assert!(text.contains("231:192") && !texts[..n].contains(text), "{text}");
         }
     }
 }

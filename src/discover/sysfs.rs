@@ -16,10 +16,7 @@ use crate::types::Guid;
 /// Lists the wanted devices: those with a `uverbs` file in the order of its folder, then the others by name.
 ///
 /// Nothing where neither folder exists.
-pub(super) fn list(
-    sys: &Path,
-    mut wanted: impl FnMut(&str) -> bool,
-) -> Result<Option<Vec<DeviceInfo>>> {
+pub(super) fn list(sys: &Path, mut wanted: impl FnMut(&str) -> bool) -> Result<Option<Vec<DeviceInfo>>> {
     let verbs = entries(&verbs_folder(sys))?;
     let devices = entries(&sys.join("class/infiniband"))?;
     if verbs.is_none() && devices.is_none() {
@@ -109,21 +106,9 @@ fn uverbs(sys: &Path, entry: &OsString) -> Option<(String, Uverbs)> {
     let device = text(&folder.join("ibdev"))?;
     let number = text(&folder.join("dev"))?;
     let (major, minor) = number.split_once(':')?;
-    let number = DeviceNumber {
-        major: major.parse().ok()?,
-        minor: minor.parse().ok()?,
-    };
-    let abi = text(&folder.join("abi_version"))
-        .and_then(|abi| abi.parse().ok())
-        .unwrap_or(0);
-    Some((
-        device,
-        Uverbs {
-            name: entry.to_str()?.to_owned(),
-            number,
-            abi,
-        },
-    ))
+    let number = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
+    let abi = text(&folder.join("abi_version")).and_then(|abi| abi.parse().ok()).unwrap_or(0);
+    Some((device, Uverbs { name: entry.to_str()?.to_owned(), number, abi }))
 }
 
 /// All that sysfs tells of a device.
@@ -146,9 +131,7 @@ fn describe(sys: &Path, name: String, uverbs: Option<Uverbs>) -> DeviceInfo {
 
 /// The number in front of `1: CA`.
 fn node_type(text: Option<&str>) -> u8 {
-    text.and_then(|text| text.split(':').next())
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
+    text.and_then(|text| text.split(':').next()).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// The highest number among the folders of the ports.
@@ -156,15 +139,8 @@ fn port_count(sys: &Path, device: &str) -> u32 {
     let Some(folder) = device_folder(sys, device) else {
         return 0;
     };
-    let ports = entries(&folder.join("ports"))
-        .ok()
-        .flatten()
-        .unwrap_or_default();
-    ports
-        .iter()
-        .filter_map(|port| port.to_str()?.parse().ok())
-        .max()
-        .unwrap_or(0)
+    let ports = entries(&folder.join("ports")).ok().flatten().unwrap_or_default();
+    ports.iter().filter_map(|port| port.to_str()?.parse().ok()).max().unwrap_or(0)
 }
 
 /// Reads `xxxx:xxxx:xxxx:xxxx`.
@@ -196,10 +172,9 @@ fn entries(folder: &Path) -> Result<Option<Vec<OsString>>> {
     match fs::read_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(e)),
-        Ok(found) => found
-            .map(|entry| Ok(entry.map_err(failed)?.file_name()))
-            .collect::<Result<Vec<_>>>()
-            .map(Some),
+        Ok(found) => {
+            found.map(|entry| Ok(entry.map_err(failed)?.file_name())).collect::<Result<Vec<_>>>().map(Some)
+        }
     }
 }
 

@@ -4,10 +4,7 @@ use crate::discover::testing::Folder;
 fn rxe0(folder: &Folder) -> &Folder {
     folder
         .file("class/infiniband/rxe0/node_guid", "5054:00ff:fe12:3456\n")
-        .file(
-            "class/infiniband/rxe0/sys_image_guid",
-            "5054:00ff:fe12:3456\n",
-        )
+        .file("class/infiniband/rxe0/sys_image_guid", "5054:00ff:fe12:3456\n")
         .file("class/infiniband/rxe0/node_type", "1: CA\n")
         .file("class/infiniband/rxe0/parent", "eth0\n")
         .file("class/infiniband/rxe0/ports/1/state", "4: ACTIVE\n")
@@ -26,9 +23,7 @@ fn a_device_is_read_whole() {
     let folder = Folder::new("sysfs-whole");
     rxe0(&folder);
     let devices = all(&folder);
-    let [device] = devices.as_slice() else {
-        panic!("{devices:?}")
-    };
+    let [device] = devices.as_slice() else { panic!("{devices:?}") };
     assert_eq!(device.name, "rxe0");
     assert_eq!(format!("{:x}", device.node_guid), "505400fffe123456");
     assert_eq!(device.sys_image_guid, Some(device.node_guid));
@@ -37,13 +32,7 @@ fn a_device_is_read_whole() {
     assert_eq!(device.driver, DriverId::RXE);
     let uverbs = device.uverbs.as_ref().unwrap();
     assert_eq!((uverbs.name.as_str(), uverbs.abi), ("uverbs0", 2));
-    assert_eq!(
-        uverbs.number,
-        DeviceNumber {
-            major: 231,
-            minor: 192
-        }
-    );
+    assert_eq!(uverbs.number, DeviceNumber { major: 231, minor: 192 });
     assert_eq!(uverbs.path(), Path::new("/dev/infiniband/uverbs0"));
     assert_eq!(uverbs_of(folder.path(), "rxe0").as_ref(), Some(uverbs));
     assert_eq!(uverbs_of(folder.path(), "rxe1"), None);
@@ -84,17 +73,9 @@ fn only_wanted_devices_are_read() {
 fn the_driver_is_told_from_what_is_there() {
     let folder = Folder::new("sysfs-driver");
     let device = |name: &str, driver: &str| {
-        let path = folder
-            .path()
-            .join("class/infiniband")
-            .join(name)
-            .join("device");
+        let path = folder.path().join("class/infiniband").join(name).join("device");
         std::fs::create_dir_all(&path).unwrap();
-        std::os::unix::fs::symlink(
-            format!("../../bus/pci/drivers/{driver}"),
-            path.join("driver"),
-        )
-        .unwrap();
+        std::os::unix::fs::symlink(format!("../../bus/pci/drivers/{driver}"), path.join("driver")).unwrap();
     };
     device("mlx4_0", "mlx4_core");
     device("ibp1s0", "mlx5_core");
@@ -102,16 +83,8 @@ fn the_driver_is_told_from_what_is_there() {
     device("siw7", "mlx5_core");
     device("new", "never_seen");
     folder.file("class/infiniband/soft/parent", "ens1\n");
-    let told = [
-        "mlx4_0",
-        "ibp1s0",
-        "soft",
-        "siw7",
-        "new",
-        "absent",
-        "../escape",
-    ]
-    .map(|name| driver(folder.path(), name));
+    let told = ["mlx4_0", "ibp1s0", "soft", "siw7", "new", "absent", "../escape"]
+        .map(|name| driver(folder.path(), name));
     assert_eq!(
         told,
         [
@@ -146,17 +119,8 @@ fn nonsense_in_files_leaves_the_device_out_or_the_value() {
 
 #[test]
 fn guids_are_read_strictly() {
-    assert_eq!(
-        parse_guid("0200:c0ff:fe00:0102").unwrap().to_string(),
-        "0200:c0ff:fe00:0102"
-    );
-    for text in [
-        "",
-        "0:0:0:0",
-        "0200:c0ff:fe00",
-        "0200:c0ff:fe00:0102:0000",
-        "+200:c0ff:fe00:0102",
-    ] {
+    assert_eq!(parse_guid("0200:c0ff:fe00:0102").unwrap().to_string(), "0200:c0ff:fe00:0102");
+    for text in ["", "0:0:0:0", "0200:c0ff:fe00", "0200:c0ff:fe00:0102:0000", "+200:c0ff:fe00:0102"] {
         assert_eq!(parse_guid(text), None, "{text:?}");
     }
 }

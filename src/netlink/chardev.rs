@@ -42,10 +42,7 @@ impl DeviceNumber {
 
     /// From what `stat` gives as `st_rdev`.
     pub(crate) fn from_rdev(rdev: libc::dev_t) -> Self {
-        Self {
-            major: libc::major(rdev),
-            minor: libc::minor(rdev),
-        }
+        Self { major: libc::major(rdev), minor: libc::minor(rdev) }
     }
 }
 
@@ -67,10 +64,7 @@ impl Nldev {
     ///
     /// Linux 5.1, `RDMA_NLDEV_CMD_GET_CHARDEV`.
     pub fn char_device(&mut self, index: u32, kind: &str) -> Result<CharDevice> {
-        let what = What {
-            operation: "find character device",
-            object: kind,
-        };
+        let what = What { operation: "find character device", object: kind };
         self.exchange.get(
             what,
             nl::RDMA_NLDEV_CMD_GET_CHARDEV,
@@ -101,9 +95,7 @@ fn read(attributes: Attributes<'_>) -> Read<CharDevice> {
     let name = required(name, nl::RDMA_NLDEV_ATTR_CHARDEV_NAME)?;
     // It becomes part of a path.
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
-        return Err(Malformed::new(format!(
-            "a character device called {name:?}"
-        )));
+        return Err(Malformed::new(format!("a character device called {name:?}")));
     }
     Ok(CharDevice {
         name,
@@ -120,33 +112,18 @@ mod tests {
     #[test]
     fn device_numbers_are_split_as_the_kernel_joins_them() {
         // uverbs0, and one with all bits of both halves in use
-        assert_eq!(
-            DeviceNumber::from_kernel(0xe7c0),
-            DeviceNumber {
-                major: 231,
-                minor: 192
-            }
-        );
+        assert_eq!(DeviceNumber::from_kernel(0xe7c0), DeviceNumber { major: 231, minor: 192 });
         let wide = DeviceNumber::from_kernel(0x1234_5678);
-        assert_eq!(
-            wide,
-            DeviceNumber {
-                major: 0x456,
-                minor: 0x1_2378
-            }
-        );
+        assert_eq!(wide, DeviceNumber { major: 0x456, minor: 0x1_2378 });
         assert_eq!(wide.to_string(), "1110:74616");
     }
 
     #[test]
     fn a_name_that_would_leave_the_folder_is_refused() {
         for name in ["../sda", "", ".", "a/b"] {
-            let mut request = crate::netlink::message::Request::new(0, 0)
-                .string(nl::RDMA_NLDEV_ATTR_CHARDEV_NAME, name);
-            assert!(
-                read(Attributes::new(&request.numbered(0)[16..])).is_err(),
-                "{name:?}"
-            );
+            let mut request =
+                crate::netlink::message::Request::new(0, 0).string(nl::RDMA_NLDEV_ATTR_CHARDEV_NAME, name);
+            assert!(read(Attributes::new(&request.numbered(0)[16..])).is_err(), "{name:?}");
         }
     }
 }

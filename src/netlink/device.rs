@@ -47,22 +47,16 @@ impl Nldev {
     ///
     /// Linux 4.14, `RDMA_NLDEV_CMD_GET`.
     pub fn devices(&mut self) -> Result<Vec<RdmaDevice>> {
-        let what = What {
-            operation: "list devices",
-            object: "RDMA netlink",
-        };
-        self.exchange
-            .dump(what, nl::RDMA_NLDEV_CMD_GET, |request| request, read)
+        let what = What { operation: "list devices", object: "RDMA netlink" };
+        self.exchange.dump(what, nl::RDMA_NLDEV_CMD_GET, |request| request, read)
     }
 }
 
 /// Reads one device's attributes.
 fn read(attributes: Attributes<'_>) -> Read<RdmaDevice> {
-    let (mut index, mut name, mut port_count, mut node_guid, mut node_type) =
-        (None, None, None, None, None);
+    let (mut index, mut name, mut port_count, mut node_guid, mut node_type) = (None, None, None, None, None);
     let (mut sys_image_guid, mut capabilities, mut fw_version) = (None, None, None);
-    let (mut protocol, mut adaptive_moderation, mut parent, mut device_type) =
-        (None, None, None, None);
+    let (mut protocol, mut adaptive_moderation, mut parent, mut device_type) = (None, None, None, None);
     for attribute in attributes {
         let a = attribute?;
         match a.kind {

@@ -6,8 +6,7 @@ use super::message::{Attributes, Malformed, Message, Messages, Read, Request, me
 use crate::error::{Cause, Error, Result};
 use crate::sys::netlink::{RdmaSocket, SLOTS, Slot};
 use crate::uapi::linux_netlink::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
-    NLMSG_OVERRUN,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN,
 };
 
 /// How often a list that changed while it was read is read again.
@@ -67,10 +66,7 @@ pub(crate) struct Exchange<T> {
 
 impl<T: Transport> Exchange<T> {
     pub(crate) fn new(transport: T) -> Self {
-        Self {
-            transport,
-            sequence: 0,
-        }
+        Self { transport, sequence: 0 }
     }
 
     /// Asks for a list; `read` makes an item of each message.
@@ -129,9 +125,7 @@ impl<T: Transport> Exchange<T> {
         read: &impl Fn(Attributes<'_>) -> Read<R>,
     ) -> Result<(Vec<R>, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
-        self.transport
-            .send(request.numbered(self.sequence))
-            .map_err(|e| what.os(e))?;
+        self.transport.send(request.numbered(self.sequence)).map_err(|e| what.os(e))?;
 
         // On the stack, since a block of this size costs two system calls on the heap.
         let mut slots = [Slot::EMPTY; SLOTS];
@@ -192,9 +186,7 @@ fn one<R>(
             }
             Ok(end == End::Data && message.flags & NLM_F_MULTI == 0)
         }
-        other => Err(what.bad(Malformed(
-            format!("a message of unknown type {other:#x}").into(),
-        ))),
+        other => Err(what.bad(Malformed(format!("a message of unknown type {other:#x}").into()))),
     }
 }
 
@@ -207,10 +199,7 @@ fn is_answer_to(command: u16, kind: u16) -> bool {
 
 /// The errno in front of an acknowledgement's or an end mark's payload.
 fn verdict(what: What<'_>, payload: &[u8]) -> Result<()> {
-    let Some(code) = payload
-        .first_chunk::<4>()
-        .map(|bytes| i32::from_ne_bytes(*bytes))
-    else {
+    let Some(code) = payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) else {
         return Err(what.bad(Malformed("an acknowledgement without a verdict".into())));
     };
     match code {

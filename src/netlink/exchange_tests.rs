@@ -3,15 +3,10 @@ use std::collections::VecDeque;
 use super::super::message::tests::Seeded;
 use super::*;
 use crate::uapi::linux_netlink::Nlmsghdr;
-use crate::uapi::netlink::{
-    RDMA_NLDEV_ATTR_DEV_INDEX, RDMA_NLDEV_CMD_GET, RDMA_NLDEV_CMD_PORT_GET,
-};
+use crate::uapi::netlink::{RDMA_NLDEV_ATTR_DEV_INDEX, RDMA_NLDEV_CMD_GET, RDMA_NLDEV_CMD_PORT_GET};
 use zerocopy::IntoBytes;
 
-const WHAT: What<'_> = What {
-    operation: "ask",
-    object: "it",
-};
+const WHAT: What<'_> = What { operation: "ask", object: "it" };
 
 /// A datagram on its way.
 #[derive(Clone)]
@@ -33,8 +28,7 @@ struct Scripted {
 
 impl Transport for Scripted {
     fn send(&mut self, _request: &[u8]) -> std::result::Result<(), Errno> {
-        self.queue
-            .extend(self.answers.pop_front().unwrap_or_default());
+        self.queue.extend(self.answers.pop_front().unwrap_or_default());
         Ok(())
     }
 
@@ -54,21 +48,12 @@ impl Transport for Scripted {
 }
 
 fn exchange<const N: usize>(answers: [Vec<Datagram>; N]) -> Exchange<Scripted> {
-    Exchange::new(Scripted {
-        answers: answers.into(),
-        queue: VecDeque::new(),
-        at_once: 1,
-    })
+    Exchange::new(Scripted { answers: answers.into(), queue: VecDeque::new(), at_once: 1 })
 }
 
 fn datagram(parts: &[Vec<u8>]) -> Datagram {
     let bytes = parts.concat();
-    Datagram {
-        len: bytes.len(),
-        bytes,
-        truncated: false,
-        from_kernel: true,
-    }
+    Datagram { len: bytes.len(), bytes, truncated: false, from_kernel: true }
 }
 
 fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
@@ -84,12 +69,7 @@ fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
 
 fn item(flags: u16, sequence: u32, value: u32) -> Vec<u8> {
     let mut request = Request::new(0, 0).u32(RDMA_NLDEV_ATTR_DEV_INDEX, value);
-    message(
-        message_type(RDMA_NLDEV_CMD_GET),
-        flags,
-        sequence,
-        &request.numbered(0)[16..],
-    )
+    message(message_type(RDMA_NLDEV_CMD_GET), flags, sequence, &request.numbered(0)[16..])
 }
 
 fn done(sequence: u32, code: i32) -> Vec<u8> {
@@ -122,11 +102,7 @@ fn a_list_goes_on_to_its_end_mark_over_datagrams() {
 fn a_list_that_changed_is_read_again() {
     let m = NLM_F_MULTI;
     let mut e = exchange([
-        vec![datagram(&[
-            item(m, 1, 5),
-            item(m | NLM_F_DUMP_INTR, 1, 6),
-            done(1, 0),
-        ])],
+        vec![datagram(&[item(m, 1, 5), item(m | NLM_F_DUMP_INTR, 1, 6), done(1, 0)])],
         vec![datagram(&[item(m, 2, 6), done(2, 0)])],
     ]);
     assert_eq!(dump(&mut e).unwrap(), [6]);
@@ -135,10 +111,7 @@ fn a_list_that_changed_is_read_again() {
 #[test]
 fn a_list_that_never_settles_is_an_error() {
     let answers: [_; DUMP_TRIES + 1] = std::array::from_fn(|n| {
-        vec![datagram(&[
-            item(NLM_F_MULTI | NLM_F_DUMP_INTR, n as u32 + 1, 5),
-            done(n as u32 + 1, 0),
-        ])]
+        vec![datagram(&[item(NLM_F_MULTI | NLM_F_DUMP_INTR, n as u32 + 1, 5), done(n as u32 + 1, 0)])]
     });
     let error = dump(&mut exchange(answers)).unwrap_err();
     assert!(error.to_string().contains("kept changing"), "{error}");
@@ -154,11 +127,7 @@ fn an_end_mark_may_carry_a_refusal() {
 fn strangers_and_old_answers_are_passed_over() {
     let mut stranger = datagram(&[item(0, 1, 66)]);
     stranger.from_kernel = false;
-    let mut e = exchange([vec![
-        stranger,
-        datagram(&[item(0, 99, 67)]),
-        datagram(&[item(0, 1, 5)]),
-    ]]);
+    let mut e = exchange([vec![stranger, datagram(&[item(0, 99, 67)]), datagram(&[item(0, 1, 5)])]]);
     let got = e.get(WHAT, RDMA_NLDEV_CMD_PORT_GET, |r| r, index).unwrap();
     assert_eq!(got, 5);
 }
@@ -196,12 +165,7 @@ fn an_acknowledgement_is_no_answer_and_an_answer_no_acknowledgement() {
     let mut e = exchange([vec![datagram(&[message(NLMSG_ERROR, 0, 1, &[0, 0])])]]);
     assert!(e.act(WHAT, 3, |r| r).is_err());
     // No errno is that large, and negating the least number would overflow.
-    let mut e = exchange([vec![datagram(&[message(
-        NLMSG_ERROR,
-        0,
-        1,
-        &i32::MIN.to_ne_bytes(),
-    )])]]);
+    let mut e = exchange([vec![datagram(&[message(NLMSG_ERROR, 0, 1, &i32::MIN.to_ne_bytes())])]]);
     assert!(e.act(WHAT, 3, |r| r).is_err());
 }
 
@@ -218,17 +182,8 @@ fn no_datagram_makes_it_panic_or_hang() {
                 }
                 bytes.truncate(seeded.below(bytes.len() + 1));
                 // A length that the transport made up must not be believed either.
-                let len = if seeded.below(16) == 0 {
-                    usize::MAX
-                } else {
-                    bytes.len()
-                };
-                Datagram {
-                    bytes,
-                    len,
-                    truncated: false,
-                    from_kernel: seeded.below(8) > 0,
-                }
+                let len = if seeded.below(16) == 0 { usize::MAX } else { bytes.len() };
+                Datagram { bytes, len, truncated: false, from_kernel: seeded.below(8) > 0 }
             })
             .collect();
         let _ = dump(&mut exchange([answers]));

@@ -35,10 +35,7 @@ impl Nldev {
         check(OPERATION, "device name", name, DEVICE_NAME_MAX)?;
         check(OPERATION, "link kind", kind, INTERFACE_NAME_MAX)?;
         check(OPERATION, "network device name", netdev, INTERFACE_NAME_MAX)?;
-        let what = What {
-            operation: OPERATION,
-            object: name,
-        };
+        let what = What { operation: OPERATION, object: name };
         self.exchange
             .act(what, RDMA_NLDEV_CMD_NEWLINK, |request| {
                 request
@@ -61,10 +58,7 @@ impl Nldev {
     ///
     /// Linux 5.1, `RDMA_NLDEV_CMD_DELLINK`; `rdma-link(8)`.
     pub fn link_del(&mut self, name: &str) -> Result<()> {
-        let what = What {
-            operation: "link del",
-            object: name,
-        };
+        let what = What { operation: "link del", object: name };
         let devices = self.devices()?;
         let Some(device) = devices.iter().find(|device| device.name == name) else {
             return Err(Error::new(
@@ -74,14 +68,10 @@ impl Nldev {
             ));
         };
         self.exchange
-            .act(what, RDMA_NLDEV_CMD_DELLINK, |request| {
-                request.u32(RDMA_NLDEV_ATTR_DEV_INDEX, device.index)
-            })
+            .act(what, RDMA_NLDEV_CMD_DELLINK, |request| request.u32(RDMA_NLDEV_ATTR_DEV_INDEX, device.index))
             .map_err(|error| match error.errno() {
                 Some(Errno::EPERM) => error.hint("it needs CAP_NET_ADMIN: run it as root"),
-                Some(Errno::EINVAL) => {
-                    error.hint("only software devices (rxe, siw) can be removed")
-                }
+                Some(Errno::EINVAL) => error.hint("only software devices (rxe, siw) can be removed"),
                 _ => error,
             })
     }
@@ -93,10 +83,7 @@ fn add_hint(errno: Option<Errno>, kind: &str, netdev: &str) -> Option<String> {
         Errno::EPERM => "it needs CAP_NET_ADMIN: run it as root".to_owned(),
         Errno::ENODEV => format!("is there a network device {netdev} in this network namespace?"),
         Errno::EINVAL => {
-            format!(
-                "is the module loaded that makes {kind} links? try: modprobe {}",
-                module(kind)
-            )
+            format!("is the module loaded that makes {kind} links? try: modprobe {}", module(kind))
         }
         Errno::EEXIST => format!("{netdev} carries a device of kind {kind} already"),
         Errno::ENFILE => "an RDMA device has that name already".to_owned(),
@@ -119,18 +106,11 @@ fn check(operation: &'static str, which: &str, name: &str, max: usize) -> Result
     let why = if name.is_empty() {
         format!("the {which} is empty")
     } else if name.len() > max {
-        format!(
-            "the {which} has {} bytes, {max} at most are allowed",
-            name.len()
-        )
+        format!("the {which} has {} bytes, {max} at most are allowed", name.len())
     } else if let Some(bad) = name.chars().find(|c| matches!(c, '%' | '/' | '\0')) {
         format!("the {which} has a {bad:?} in it")
     } else {
         return Ok(());
     };
-    Err(Error::invalid(
-        operation,
-        name.escape_debug().to_string(),
-        why,
-    ))
+    Err(Error::invalid(operation, name.escape_debug().to_string(), why))
 }

@@ -7,9 +7,7 @@ use std::borrow::Cow;
 
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::uapi::linux_netlink::{
-    NLA_F_NESTED, NLA_F_NET_BYTEORDER, NLM_F_REQUEST, Nlattr, Nlmsghdr,
-};
+use crate::uapi::linux_netlink::{NLA_F_NESTED, NLA_F_NET_BYTEORDER, NLM_F_REQUEST, Nlattr, Nlmsghdr};
 use crate::uapi::netlink::{NUMBERS, RDMA_NL_NLDEV};
 
 /// Messages and attributes start at multiples of this many bytes.
@@ -65,10 +63,7 @@ impl Request {
     fn attribute(mut self, kind: u16, parts: &[&[u8]]) -> Self {
         let len = size_of::<Nlattr>() + parts.iter().map(|part| part.len()).sum::<usize>();
         debug_assert!(len <= usize::from(u16::MAX));
-        let header = Nlattr {
-            nla_len: len as u16,
-            nla_type: kind,
-        };
+        let header = Nlattr { nla_len: len as u16, nla_type: kind };
         self.0.extend_from_slice(header.as_bytes());
         for part in parts {
             self.0.extend_from_slice(part);
@@ -117,9 +112,7 @@ impl<'a> Messages<'a> {
                 bytes.len()
             )));
         };
-        self.0 = bytes
-            .get(len.next_multiple_of(ALIGNMENT)..)
-            .unwrap_or_default();
+        self.0 = bytes.get(len.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
         Ok(Message {
             kind: header.nlmsg_type,
             flags: header.nlmsg_flags,
@@ -159,11 +152,7 @@ impl<'a> Attribute<'a> {
 
     /// The text up to its NUL; what is not UTF-8 in it is replaced.
     pub(crate) fn text(self) -> String {
-        let end = self
-            .value
-            .iter()
-            .position(|&b| b == 0)
-            .unwrap_or(self.value.len());
+        let end = self.value.iter().position(|&b| b == 0).unwrap_or(self.value.len());
         let (text, _) = self.value.split_at(end);
         String::from_utf8_lossy(text).into_owned()
     }
@@ -195,9 +184,8 @@ impl<'a> Attributes<'a> {
 
     fn split(&mut self) -> Read<Attribute<'a>> {
         let bytes = std::mem::take(&mut self.0);
-        let (header, _) = Nlattr::read_from_prefix(bytes).map_err(|_| {
-            Malformed::new(format!("{} stray bytes after an attribute", bytes.len()))
-        })?;
+        let (header, _) = Nlattr::read_from_prefix(bytes)
+            .map_err(|_| Malformed::new(format!("{} stray bytes after an attribute", bytes.len())))?;
         let kind = header.nla_type & !(NLA_F_NESTED | NLA_F_NET_BYTEORDER);
         let len = usize::from(header.nla_len);
         let Some(value) = bytes.get(size_of::<Nlattr>()..len) else {
@@ -207,9 +195,7 @@ impl<'a> Attributes<'a> {
                 bytes.len()
             )));
         };
-        self.0 = bytes
-            .get(len.next_multiple_of(ALIGNMENT)..)
-            .unwrap_or_default();
+        self.0 = bytes.get(len.next_multiple_of(ALIGNMENT)..).unwrap_or_default();
         Ok(Attribute { kind, value })
     }
 }
@@ -232,10 +218,7 @@ fn attribute_name(kind: u16) -> Cow<'static, str> {
     NUMBERS
         .iter()
         .find(|n| n.c_name.contains("_ATTR_") && n.value == u64::from(kind))
-        .map_or_else(
-            || Cow::Owned(format!("attribute {kind}")),
-            |n| Cow::Borrowed(n.c_name),
-        )
+        .map_or_else(|| Cow::Owned(format!("attribute {kind}")), |n| Cow::Borrowed(n.c_name))
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 use super::*;
 use crate::uapi::netlink::{
-    RDMA_NLDEV_ATTR_DEV_INDEX, RDMA_NLDEV_ATTR_DEV_NAME, RDMA_NLDEV_ATTR_NODE_GUID,
-    RDMA_NLDEV_CMD_GET,
+    RDMA_NLDEV_ATTR_DEV_INDEX, RDMA_NLDEV_ATTR_DEV_NAME, RDMA_NLDEV_ATTR_NODE_GUID, RDMA_NLDEV_CMD_GET,
 };
 
 /// A small generator with a seed, so that a failure can be repeated (xorshift64*).
@@ -54,13 +53,8 @@ fn what_was_built_is_read_back() {
         .u32(RDMA_NLDEV_ATTR_DEV_INDEX, 9);
     let bytes = [request.numbered(3).to_vec(), request.numbered(4).to_vec()].concat();
     let messages: Vec<_> = Messages::new(&bytes).collect::<Read<_>>().unwrap();
-    assert_eq!(
-        messages.iter().map(|m| m.sequence).collect::<Vec<_>>(),
-        [3, 4]
-    );
-    let attributes: Vec<_> = Attributes::new(messages[1].payload)
-        .collect::<Read<_>>()
-        .unwrap();
+    assert_eq!(messages.iter().map(|m| m.sequence).collect::<Vec<_>>(), [3, 4]);
+    let attributes: Vec<_> = Attributes::new(messages[1].payload).collect::<Read<_>>().unwrap();
     assert_eq!(attributes[0].text(), "mlx4_0");
     assert_eq!(attributes[1].u32(), Ok(9));
 }
@@ -69,12 +63,7 @@ fn what_was_built_is_read_back() {
 fn a_nest_is_read_with_its_flag_bit_off() {
     let inner = Request::new(0, 0).u32(18, 5).0[16..].to_vec();
     let len = (4 + inner.len()) as u16;
-    let bytes = [
-        &len.to_ne_bytes()[..],
-        &(NLA_F_NESTED | 16).to_ne_bytes(),
-        &inner,
-    ]
-    .concat();
+    let bytes = [&len.to_ne_bytes()[..], &(NLA_F_NESTED | 16).to_ne_bytes(), &inner].concat();
     let nest = Attributes::new(&bytes).next().unwrap().unwrap();
     assert_eq!(nest.kind, 16);
     assert_eq!(nest.nested().next().unwrap().unwrap().u32(), Ok(5));
@@ -94,10 +83,7 @@ fn lengths_that_lie_are_told_and_end_it() {
         "RDMA_NLDEV_ATTR_NODE_GUID says 40 bytes where 4 are left"
     );
     // A length below the header's own would never advance.
-    assert_eq!(
-        reason(&ne(0, 0x1234)),
-        "attribute 4660 says 0 bytes where 4 are left"
-    );
+    assert_eq!(reason(&ne(0, 0x1234)), "attribute 4660 says 0 bytes where 4 are left");
     assert_eq!(reason(&[1, 2, 3]), "3 stray bytes after an attribute");
 
     let mut short = Request::new(0, 0).0;
@@ -119,12 +105,7 @@ fn a_text_ends_at_its_nul_or_at_its_end() {
 fn read_all(bytes: &[u8]) {
     fn attributes(bytes: Attributes<'_>, depth: usize) {
         for attribute in bytes.flatten() {
-            let _ = (
-                attribute.u8(),
-                attribute.u32(),
-                attribute.u64(),
-                attribute.text(),
-            );
+            let _ = (attribute.u8(), attribute.u32(), attribute.u64(), attribute.text());
             if depth > 0 {
                 attributes(attribute.nested(), depth - 1);
             }

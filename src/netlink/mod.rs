@@ -56,14 +56,10 @@ impl Nldev {
         let socket = RdmaSocket::open().map_err(|errno| {
             let error = Error::os("open", "RDMA netlink", errno);
             match errno {
-                Errno::EPROTONOSUPPORT => {
-                    error.hint("the RDMA core is not loaded: try modprobe ib_uverbs")
-                }
+                Errno::EPROTONOSUPPORT => error.hint("the RDMA core is not loaded: try modprobe ib_uverbs"),
                 _ => error,
             }
         })?;
-        Ok(Self {
-            exchange: Exchange::new(socket),
-        })
+        Ok(Self { exchange: Exchange::new(socket) })
     }
 }

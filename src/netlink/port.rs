@@ -43,17 +43,12 @@ impl Nldev {
     /// Linux 4.14, `RDMA_NLDEV_CMD_PORT_GET`.
     pub fn port(&mut self, index: u32, port: u32) -> Result<PortInfo> {
         let object = format!("port {port} of device {index}");
-        let what = What {
-            operation: "query port",
-            object: &object,
-        };
+        let what = What { operation: "query port", object: &object };
         self.exchange.get(
             what,
             nl::RDMA_NLDEV_CMD_PORT_GET,
             |request| {
-                request
-                    .u32(nl::RDMA_NLDEV_ATTR_DEV_INDEX, index)
-                    .u32(nl::RDMA_NLDEV_ATTR_PORT_INDEX, port)
+                request.u32(nl::RDMA_NLDEV_ATTR_DEV_INDEX, index).u32(nl::RDMA_NLDEV_ATTR_PORT_INDEX, port)
             },
             read,
         )
@@ -64,8 +59,7 @@ impl Nldev {
 fn read(attributes: Attributes<'_>) -> Read<PortInfo> {
     let (mut port, mut state, mut phys_state) = (None, None, None);
     let (mut netdev, mut netdev_index) = (None, None);
-    let (mut lid, mut sm_lid, mut lmc, mut subnet_prefix, mut capabilities) =
-        (None, None, None, None, None);
+    let (mut lid, mut sm_lid, mut lmc, mut subnet_prefix, mut capabilities) = (None, None, None, None, None);
     for attribute in attributes {
         let a = attribute?;
         match a.kind {

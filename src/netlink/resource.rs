@@ -14,10 +14,7 @@ impl ResourceCounts {
     /// The count of one kind: `pd`, `cq`, `qp`, `cm_id`, `mr`, `ctx`, `srq`; nothing where the kernel does not count it.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<u64> {
-        self.0
-            .iter()
-            .find(|(name, _)| name == kind)
-            .map(|(_, count)| *count)
+        self.0.iter().find(|(name, _)| name == kind).map(|(_, count)| *count)
     }
 
     /// All kinds with their counts, in the kernel's order.
@@ -36,10 +33,7 @@ impl Nldev {
     /// Linux 4.17, `RDMA_NLDEV_CMD_RES_GET`; `rdma-resource(8)`.
     pub fn resource_counts(&mut self, index: u32) -> Result<ResourceCounts> {
         let object = format!("device {index}");
-        let what = What {
-            operation: "count resources",
-            object: &object,
-        };
+        let what = What { operation: "count resources", object: &object };
         self.exchange.get(
             what,
             nl::RDMA_NLDEV_CMD_RES_GET,
@@ -56,21 +50,12 @@ fn read(attributes: Attributes<'_>) -> Read<ResourceCounts> {
         let a = attribute?;
         if a.kind == nl::RDMA_NLDEV_ATTR_RES_SUMMARY {
             let entries = a.nested().filter(|entry| {
-                entry
-                    .as_ref()
-                    .map_or(true, |e| e.kind == nl::RDMA_NLDEV_ATTR_RES_SUMMARY_ENTRY)
+                entry.as_ref().map_or(true, |e| e.kind == nl::RDMA_NLDEV_ATTR_RES_SUMMARY_ENTRY)
             });
-            counts = Some(
-                entries
-                    .map(|entry| entry_of(entry?.nested()))
-                    .collect::<Read<_>>()?,
-            );
+            counts = Some(entries.map(|entry| entry_of(entry?.nested())).collect::<Read<_>>()?);
         }
     }
-    Ok(ResourceCounts(required(
-        counts,
-        nl::RDMA_NLDEV_ATTR_RES_SUMMARY,
-    )?))
+    Ok(ResourceCounts(required(counts, nl::RDMA_NLDEV_ATTR_RES_SUMMARY)?))
 }
 
 fn entry_of(attributes: Attributes<'_>) -> Read<(String, u64)> {
@@ -94,11 +79,7 @@ mod tests {
     use super::*;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = [
-            &(4 + value.len() as u16).to_ne_bytes()[..],
-            &kind.to_ne_bytes(),
-        ]
-        .concat();
+        let mut bytes = [&(4 + value.len() as u16).to_ne_bytes()[..], &kind.to_ne_bytes()].concat();
         bytes.extend_from_slice(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
@@ -106,14 +87,8 @@ mod tests {
 
     fn entry(name: &str, count: u64) -> Vec<u8> {
         let inner = [
-            attribute(
-                nl::RDMA_NLDEV_ATTR_RES_SUMMARY_ENTRY_NAME,
-                format!("{name}\0").as_bytes(),
-            ),
-            attribute(
-                nl::RDMA_NLDEV_ATTR_RES_SUMMARY_ENTRY_CURR,
-                &count.to_ne_bytes(),
-            ),
+            attribute(nl::RDMA_NLDEV_ATTR_RES_SUMMARY_ENTRY_NAME, format!("{name}\0").as_bytes()),
+            attribute(nl::RDMA_NLDEV_ATTR_RES_SUMMARY_ENTRY_CURR, &count.to_ne_bytes()),
         ];
         attribute(nl::RDMA_NLDEV_ATTR_RES_SUMMARY_ENTRY, &inner.concat())
     }

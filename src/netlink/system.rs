@@ -27,12 +27,8 @@ impl Nldev {
     ///
     /// Linux 5.2, `RDMA_NLDEV_CMD_SYS_GET`; `rdma-system(8)`.
     pub fn net_namespace_mode(&mut self) -> Result<NetNamespaceMode> {
-        let what = What {
-            operation: "query namespace mode",
-            object: "RDMA netlink",
-        };
-        self.exchange
-            .get(what, nl::RDMA_NLDEV_CMD_SYS_GET, |request| request, read)
+        let what = What { operation: "query namespace mode", object: "RDMA netlink" };
+        self.exchange.get(what, nl::RDMA_NLDEV_CMD_SYS_GET, |request| request, read)
     }
 }
 

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use libc::dev_t;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, stat};
+use nix::sys::stat::{FileStat, SFlag, fstat, stat};
+
+use super::linux::open_device;
 
 /// Reads a sysfs attribute: open, one read, close. The kernel gives a whole attribute (a page at most) at once.
 pub(crate) fn read_attribute(path: &Path) -> io::Result<Vec<u8>> {
@@ -32,18 +33,12 @@ pub(crate) fn char_device_number(path: &Path) -> Result<Option<dev_t>, Errno> {
 ///
 /// The number is that of the file that was opened: another look at the path might see another file.
 pub(crate) fn open_char_device(path: &Path) -> Result<(OwnedFd, Option<dev_t>), Errno> {
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    let fd = loop {
-        match open(path, flags, Mode::empty()) {
-            Err(Errno::EINTR) => {}
-            other => break other?,
-        }
-    };
+    let fd = open_device(path)?;
     let number = number(&fstat(&fd)?);
     Ok((fd, number))
 }
 
 fn number(stat: &FileStat) -> Option<dev_t> {
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-    (kind == SFlag::S_IFCHR).then(|| stat.st_rdev)
+    (kind == SFlag::S_IFCHR).then_some(stat.st_rdev)
 }

@@ -2,8 +2,6 @@
 
 #![allow(unsafe_code)]
 
-#![allow(unsafe_code)] // this is its home
-
 pub(crate) mod file;
 pub(crate) mod linux;
 pub(crate) mod netlink;

@@ -32,12 +32,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Room for one datagram.
-    pub(crate) const EMPTY: Self = Self {
-        bytes: [0; SLOT],
-        len: 0,
-        truncated: false,
-        from_kernel: false,
-    };
+    pub(crate) const EMPTY: Self = Self { bytes: [0; SLOT], len: 0, truncated: false, from_kernel: false };
 }
 
 /// A `NETLINK_RDMA` socket, closed on exec, that never waits for ever.
@@ -53,13 +48,7 @@ impl RdmaSocket {
     pub(crate) fn open() -> Result<Self, Errno> {
         // Neither bind nor connect: the kernel picks a port at the first send, and unaddressed messages go to it.
         let flags = SockFlag::SOCK_CLOEXEC;
-        socket::socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            flags,
-            SockProtocol::NetlinkRDMA,
-        )
-        .map(Self)
+        socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRDMA).map(Self)
     }
 
     /// Sends one request.
@@ -68,11 +57,7 @@ impl RdmaSocket {
     pub(crate) fn send(&self, request: &[u8]) -> Result<(), Errno> {
         let sent = retry(|| socket::send(self.0.as_raw_fd(), request, MsgFlags::empty()))?;
         // A datagram goes whole or not at all.
-        if sent == request.len() {
-            Ok(())
-        } else {
-            Err(Errno::EMSGSIZE)
-        }
+        if sent == request.len() { Ok(()) } else { Err(Errno::EMSGSIZE) }
     }
 
     /// Receives what datagrams are there, one at least, and returns how many.
@@ -95,10 +80,9 @@ impl RdmaSocket {
     /// Receives without waiting.
     fn receive_now(&self, slots: &mut [Slot; SLOTS]) -> Result<usize, Errno> {
         let mut senders = [MaybeUninit::<sockaddr_nl>::zeroed(); SLOTS];
-        let mut parts = slots.each_mut().map(|slot| iovec {
-            iov_base: slot.bytes.as_mut_ptr().cast(),
-            iov_len: slot.bytes.len(),
-        });
+        let mut parts = slots
+            .each_mut()
+            .map(|slot| iovec { iov_base: slot.bytes.as_mut_ptr().cast(), iov_len: slot.bytes.len() });
         let mut headers = [MaybeUninit::<mmsghdr>::zeroed(); SLOTS].map(|header| {
             // SAFETY: all its fields are integers and pointers, for which zero is a value.
             unsafe { header.assume_init() }
