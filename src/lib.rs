@@ -12,13 +12,13 @@
 //! | [`uapi`] | the kernel's structures, checked against its headers by `cargo xtask abi` |
 //! | `sys` | system calls, shared memory, barriers |
 
+pub mod discover;
 pub mod error;
-mod sys;
+pub mod netlink;
 mod provider;
+mod sys;
 pub mod types;
 pub mod uapi;
 mod uverbs;
-
-
 
 pub use error::{Error, Result};

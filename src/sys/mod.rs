@@ -2,5 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod file;
 pub(crate) mod linux;
+pub(crate) mod netlink;
 pub(crate) mod region;

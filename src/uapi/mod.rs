@@ -7,6 +7,7 @@
 #![allow(missing_docs)] // the kernel's headers document their fields
 
 pub mod ioctl;
+pub mod linux_netlink;
 pub mod netlink;
 pub mod rxe;
 pub mod verbs;
@@ -51,6 +52,7 @@ pub const LAYOUTS: &[(&str, &[Layout])] = &[
     ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::LAYOUTS),
     ("rdma/rdma_user_rxe.h", rxe::LAYOUTS),
     ("rdma/rdma_netlink.h", netlink::LAYOUTS),
+    ("linux/netlink.h", linux_netlink::LAYOUTS),
 ];
 
 /// Every constant declared in this module, by header.
@@ -58,6 +60,7 @@ pub const NUMBERS: &[(&str, &[Number])] = &[
     ("rdma/ib_user_verbs.h", verbs::NUMBERS),
     ("rdma/ib_user_ioctl_verbs.h", ioctl::NUMBERS),
     ("rdma/rdma_netlink.h", netlink::NUMBERS),
+    ("linux/netlink.h", linux_netlink::NUMBERS),
 ];
 
 /// Declares structures of the kernel's ABI and the table of their layouts.
