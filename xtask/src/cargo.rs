@@ -39,10 +39,11 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     command
         .args([verb, "--quiet", "--target", MUSL, "--message-format", "json-render-diagnostics"])
         .args(rest);
-    command.stderr(std::process::Stdio::inherit());
     let out = process::run(&mut command)?;
     if !out.status.success() {
-        return Err(format!("cargo {} failed", arguments.join(" ")));
+        // Warnings are clippy's to show; only what stopped the build matters here.
+        eprintln!("{}", String::from_utf8_lossy(&out.stderr));
+        return Err(format!("cargo {} failed, see above", arguments.join(" ")));
     }
     let text = String::from_utf8_lossy(&out.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

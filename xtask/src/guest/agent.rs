@@ -59,13 +59,17 @@ fn serve() -> Result<(), String> {
             eprintln!("bareverbs-guest: the guest's time of {} s is up", lifetime.as_secs());
             power_off()
         });
-        setup::apply(&boot, |what| wire.tell(&Event::Doing(what)))
+        setup::apply(&boot, |what| wire.tell(&Event::Doing(what)))?;
+        Ok(boot.links)
     });
-    if let Err(reason) = prepared {
-        wire.tell(&Event::Failed(reason));
-        wire.drain();
-        return Ok(());
-    }
+    let links = match prepared {
+        Ok(links) => links,
+        Err(reason) => {
+            wire.tell(&Event::Failed(reason));
+            wire.drain();
+            return Ok(());
+        }
+    };
     let jobs = Jobs::new(wire.clone());
     wire.tell(&Event::Ready);
     while let Some(request) = receive(&mut requests).map_err(|error| format!("{CONTROL}: {error}"))? {
@@ -74,6 +78,13 @@ fn serve() -> Result<(), String> {
             Request::Signal { job, signal } => jobs.signal(job, signal),
             Request::Off => break,
         }
+    }
+    jobs.end();
+    // What the kernel complains about when a device goes belongs to the run. A test may have removed the device
+    // itself, so no answer is wrong here; a removal that hangs shows in the log of a host that waits in vain.
+    for link in &links {
+        wire.tell(&Event::Doing(format!("removing {}", link.name)));
+        let _ = setup::remove_link(&link.name);
     }
     wire.tell(&Event::Bye);
     wire.drain();

@@ -3,19 +3,20 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+const NAMES: &str = "await-port PORT SECONDS, link-add NAME KIND NETDEV, link-del NAME, sleep MS";
+
 /// Runs the helper that `arguments` names.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["await-port", port, seconds] => await_port(number(port)?, number(seconds)?),
         ["link-add", name, kind, netdev] => crate::setup::add_link(name, kind, netdev),
+        ["link-del", name] => crate::setup::remove_link(name),
         ["sleep", milliseconds] => {
             sleep(Duration::from_millis(number(milliseconds)?));
             Ok(())
         }
-        _ => Err(format!(
-            "unknown: {words:?}; there are await-port PORT SECONDS, link-add NAME KIND NETDEV, sleep MS"
-        )),
+        _ => Err(format!("unknown: {words:?}; there are {NAMES}")),
     }
 }
 

@@ -101,6 +101,21 @@ impl Jobs {
         }
     }
 
+    /// Kills every job and waits a while for them to be gone.
+    pub(crate) fn end(&self) {
+        for _ in 0..200 {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if running.is_empty() {
+                return;
+            }
+            for pid in running.keys() {
+                let _ = killpg(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+            drop(running);
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits for every process that process 1 gets to be the parent of.
     fn reap(&self) {
         loop {

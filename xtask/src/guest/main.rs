@@ -7,7 +7,6 @@
 mod agent;
 mod helpers;
 mod jobs;
-mod link;
 mod netdev;
 mod setup;
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use bareverbs::netlink::Nldev;
 use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -94,7 +95,14 @@ fn load(module: &Module) -> Result<(), String> {
 
 /// Makes a soft-RDMA device on a network device.
 pub(crate) fn add_link(name: &str, kind: &str, netdev: &str) -> Result<(), String> {
-    crate::link::add(name, kind, netdev)
+    Nldev::open()
+        .and_then(|mut socket| socket.link_add(name, kind, netdev))
+        .map_err(|error| error.to_string())
+}
+
+/// Removes a soft-RDMA device.
+pub(crate) fn remove_link(name: &str) -> Result<(), String> {
+    Nldev::open().and_then(|mut socket| socket.link_del(name)).map_err(|error| error.to_string())
 }
 
 fn await_path(path: &str) -> Result<(), String> {
