@@ -1,0 +1,88 @@
+//! Building with cargo: static programs for the guest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::{Result, process};
+
+/// The target of everything that runs in a guest.
+pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
+
+/// cargo, in the checkout.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(process::checkout());
+    command
+}
+
+/// Has rustup add a target unless it is there.
+pub(crate) fn require_target(target: &str) -> Result<()> {
+    let listed = match process::output(Command::new("rustup").args(["target", "list", "--installed"])) {
+        Ok(listed) => listed,
+        // A toolchain from elsewhere brings its own targets; the build will tell if this one is missing.
+        Err(_) => return Ok(()),
+    };
+    if listed.lines().any(|line| line == target) {
+        return Ok(());
+    }
+    process::output(Command::new("rustup").args(["target", "add", target]).current_dir(process::checkout()))
+        .map(drop)
+}
+
+/// Builds with these arguments for the guest, and gives the executables' names and paths.
+pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    require_target(MUSL)?;
+    let (verb, rest) = arguments.split_first().ok_or("nothing to build")?;
+    let mut command = cargo();
+    command
+        .args([verb, "--quiet", "--target", MUSL, "--message-format", "json-render-diagnostics"])
+        .args(rest);
+    command.stderr(std::process::Stdio::inherit());
+    let out = process::run(&mut command)?;
+    if !out.status.success() {
+        return Err(format!("cargo {} failed", arguments.join(" ")));
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(messages
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        })
+        .collect())
+}
+
+/// The guest's init.
+pub(crate) fn guest_init() -> Result<PathBuf> {
+    // A profile of its own: small enough to boot with, without the release profile's long link.
+    let profile =
+        ["inherits=\"release\"", "lto=false", "codegen-units=16", "opt-level=1", "incremental=true"];
+    let settings: Vec<String> = profile.iter().map(|setting| format!("profile.guest.{setting}")).collect();
+    let mut arguments = vec![
+        "build",
+        "--package",
+        "xtask",
+        "--no-default-features",
+        "--bin",
+        "bareverbs-guest",
+        "--profile",
+        "guest",
+    ];
+    for setting in &settings {
+        arguments.extend(["--config", setting]);
+    }
+    only(build(&arguments)?, "bareverbs-guest")
+}
+
+/// The release binary of bareverbs, static.
+pub(crate) fn release_binary() -> Result<PathBuf> {
+    only(build(&["build", "--release", "--package", "bareverbs", "--bin", "bareverbs"])?, "bareverbs")
+}
+
+/// The named one of the executables that a build gave.
+pub(crate) fn only(built: Vec<(String, PathBuf)>, name: &str) -> Result<PathBuf> {
+    let found = built.into_iter().find(|(built, _)| built == name).map(|(_, path)| path);
+    found.filter(|path| Path::new(path).is_file()).ok_or_else(|| format!("cargo built no {name}"))
+}

@@ -1,0 +1,6 @@
+//! The subcommands, one file each.
+
+pub(crate) mod abi;
+pub(crate) mod demo;
+pub(crate) mod test;
+pub(crate) mod vm;

@@ -1,0 +1,64 @@
+//! The suite of `tests/vm.rs` in a guest: on each kernel, in both command encodings.
+
+use std::time::{Duration, Instant};
+
+use super::{Arguments, libtest};
+use crate::progress::human;
+use crate::tally::Tally;
+use crate::vm::{Guests, Kernel, Run, Vm};
+use crate::{Result, cargo, process};
+
+/// The command encodings that the library is told to keep to.
+const ENCODINGS: [&str; 2] = ["ioctl", "write"];
+/// For the whole suite in one encoding.
+const PATIENCE: Duration = Duration::from_secs(420);
+
+/// Runs the suite everywhere.
+pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+    let tests =
+        cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
+    let binary = cargo::release_binary()?;
+    let mut tally = Tally::default();
+    for kernel in arguments.kernels() {
+        let vm = Vm::new(kernel.clone())
+            .c_tools(true)
+            .file(&tests, "/bin/vm")
+            .file(&binary, "/bin/bareverbs")
+            .lifetime(PATIENCE * ENCODINGS.len() as u32);
+        super::part(&mut tally, &format!("vm {kernel}"), || one(&vm, &kernel, arguments));
+    }
+    Ok(tally)
+}
+
+fn one(vm: &Vm, kernel: &Kernel, arguments: &Arguments) -> Result<Tally> {
+    let guests = vm.boot()?;
+    let mut tally = Tally::default();
+    for encoding in ENCODINGS {
+        tally.add(encoded(&guests, kernel, encoding, arguments)?);
+    }
+    super::part(&mut tally, &format!("vm {kernel}"), || guests.shutdown().map(|()| Tally::default()));
+    Ok(tally)
+}
+
+fn encoded(guests: &Guests, kernel: &Kernel, encoding: &str, arguments: &Arguments) -> Result<Tally> {
+    let started = Instant::now();
+    let words = ["/bin/vm", "--ignored", "--test-threads=1"].into_iter().chain(arguments.filter.as_deref());
+    let mut run = Run::new(words)
+        .env("BAREVERBS_ABI", encoding)
+        .env("BAREVERBS_BIN", "/bin/bareverbs")
+        .env("BAREVERBS_KERNEL", kernel.to_string())
+        .timeout(PATIENCE);
+    if arguments.verbose {
+        run = run.live();
+    }
+    let output = guests.node(1).run(run)?;
+    let place = format!("vm {kernel} {encoding}");
+    let tally = libtest::count(&place, &output.text(), output.success(), arguments.filter.is_none());
+    if !tally.good() && !arguments.verbose {
+        println!("{}", process::last_lines(&output.stdout, 200));
+        println!("{}", process::last_lines(&output.stderr, 40));
+        println!("{place}: {}", output.ending());
+    }
+    println!("{place}: {tally} ({})", human(started.elapsed()));
+    Ok(tally)
+}

@@ -1,0 +1,75 @@
+//! Pingpong between two guests: ours with ours, and ours with C's in both directions.
+
+use std::time::{Duration, Instant};
+
+use super::Arguments;
+use crate::progress::human;
+use crate::tally::Tally;
+use crate::vm::{Guests, Run, Vm};
+use crate::{Result, cargo};
+
+/// The TCP port of pingpong's exchange.
+const PORT: u16 = 18515;
+const SERVER: &str = "10.0.0.1";
+
+const OURS: &str = "bareverbs pingpong rc";
+const C: &str = "ibv_rc_pingpong";
+
+/// Options that change the wire or the queues, the same on both sides.
+const OPTIONS: [&str; 5] = [
+    "-s 1 -n 100",
+    "-s 4096 -n 100 -e",
+    "-s 65536 -n 20 -m 4096 -e",
+    "-s 8388608 -n 2 -r 4",
+    "-n 50 -l 3 -m 2048 -e",
+];
+
+/// Runs every pair on every kernel.
+pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+    let binary = cargo::release_binary()?;
+    let mut tally = Tally::default();
+    for kernel in arguments.kernels() {
+        let vm = Vm::new(kernel.clone()).nodes(2).c_tools(true).file(&binary, "/bin/bareverbs");
+        super::part(&mut tally, &format!("nodes {kernel}"), || {
+            let started = Instant::now();
+            let guests = vm.boot()?;
+            let mut counted = Tally::default();
+            for (server, client) in [(OURS, OURS), (C, OURS), (OURS, C)] {
+                for options in OPTIONS {
+                    let name = format!("nodes {kernel}: {server} {options} <- {client}");
+                    if arguments.filter.as_ref().is_none_or(|wanted| name.contains(wanted)) {
+                        counted.check(&name, pair(&guests, server, client, options));
+                    }
+                }
+            }
+            super::part(&mut counted, &format!("nodes {kernel}"), || {
+                guests.shutdown().map(|()| Tally::default())
+            });
+            println!("nodes {kernel}: {counted} ({})", human(started.elapsed()));
+            Ok(counted)
+        });
+    }
+    Ok(tally)
+}
+
+fn pair(guests: &Guests, server: &str, client: &str, options: &str) -> Result<()> {
+    let run = |text: &str| Run::new(text.split_whitespace()).timeout(Duration::from_secs(60));
+    let serving = guests.node(1).spawn(run(&format!("{server} -g 1 {options}")))?;
+    if let Err(error) = guests.node(1).await_port(PORT) {
+        serving.signal(9)?;
+        let said = serving.wait()?.ok().map_or_else(|error| error, |output| output.text());
+        return Err(format!("{error}; the server: {said}"));
+    }
+    let asking = guests.node(2).run(run(&format!("{client} -g 1 {options} {SERVER}")))?;
+    if !asking.success() {
+        // A server whose client failed may wait for ever.
+        serving.signal(9)?;
+    }
+    let served = serving.wait()?;
+    for output in [asking.ok()?, served.ok()?] {
+        if !output.text().contains("usec/iter") {
+            return Err(format!("{}: no usec/iter line in its output: {:?}", output.command, output.text()));
+        }
+    }
+    Ok(())
+}

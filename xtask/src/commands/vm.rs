@@ -1,0 +1,185 @@
+//! `cargo xtask vm`: any static command in a guest with a working RDMA device.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::image::tools;
+use crate::vm::{Job, Kernel, Run, Vm, check_program};
+use crate::{Result, packages};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask vm -- ibv_devinfo                       a C tool on kernel 6.1
+  cargo xtask vm --kernel 7.3 -- ./my-test --all      a static program of yours on 7.3
+  cargo xtask vm --c-tools -- strace -c ./my-test     tools of the image and a program of yours
+  cargo xtask vm --nodes 2 -- ./my-test               the same on two guests; each reads BAREVERBS_NODE (1 or 2)
+                                                      and BAREVERBS_PEER (the other's address)
+  cargo xtask vm --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
+                                                      a server on guest 1 and a client on guest 2
+
+A guest has the RDMA device rxe0 on dummy0 (or, with two, on eth0) with the address 10.0.0.1 (and 10.0.0.2) at GID
+index 1. The exit code is the command's; 128 + N after signal N; 124 when its time was up; 125 when the guest
+itself failed or its kernel complained.";
+
+/// Run a static command in a guest with an RDMA device.
+#[derive(Debug, Parser)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// A kernel: 6.1, 6.12, 7.3, host, or the path of an image
+    #[arg(long, default_value = "6.1")]
+    kernel: Kernel,
+    /// The folder of the kernel's modules, if it is not where the kernel's path says
+    #[arg(long)]
+    modules: Option<PathBuf>,
+    /// One guest, or two on a wire
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
+    nodes: u32,
+    /// Processors of each guest
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: u32,
+    /// Memory of each guest in MiB
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..))]
+    memory: u32,
+    /// Put the C tools into the guest (they come by themselves when COMMAND is one of them)
+    #[arg(long)]
+    c_tools: bool,
+    /// Copy a file into the guest: HOST or HOST:GUEST
+    #[arg(long, value_name = "HOST[:GUEST]")]
+    file: Vec<String>,
+    /// Set a variable of the command's environment
+    #[arg(long, value_name = "KEY=VALUE")]
+    env: Vec<String>,
+    /// Run as this user
+    #[arg(long)]
+    uid: Option<u32>,
+    /// Limit locked memory, in bytes
+    #[arg(long)]
+    memlock: Option<u64>,
+    /// Boot without an RDMA link
+    #[arg(long)]
+    no_link: bool,
+    /// Kill the command after so many seconds
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    timeout: u64,
+    /// With two guests: what the second one runs, as one word list; started when the first one's command listens
+    #[arg(long, value_name = "COMMAND", requires = "nodes")]
+    client: Option<String>,
+    /// The TCP port to wait for before the client starts; 0 waits a second instead (an RDMA-CM server has no TCP port)
+    #[arg(long, default_value_t = 18515)]
+    port: u16,
+    /// The command and its arguments: a static program of the host, or the name of a C tool
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut vm = Vm::new(arguments.kernel.clone())
+        .modules(arguments.modules.clone())
+        .nodes(arguments.nodes)
+        .cpus(arguments.cpus)
+        .memory(arguments.memory)
+        .lifetime(Duration::from_secs(arguments.timeout + 30));
+    if arguments.no_link {
+        vm = vm.no_link();
+    }
+    for file in &arguments.file {
+        let (host, guest) = file.split_once(':').unwrap_or((file, ""));
+        let guest = if guest.is_empty() { in_bin(Path::new(host))? } else { guest.to_owned() };
+        vm = vm.file(host, guest);
+    }
+    if arguments.client.is_some() && arguments.nodes != 2 {
+        return Err("--client needs --nodes 2".into());
+    }
+    let mut c_tools = arguments.c_tools;
+    let mut resolve = |words: &[String]| -> Result<Vec<String>> {
+        let mut words = words.to_vec();
+        let mut needs_c_tools = false;
+        for (at, word) in words.iter_mut().enumerate() {
+            // Only the program itself must exist; a path among the arguments may be the guest's own.
+            let path = Path::new(word.as_str());
+            if at == 0 && tools::PROGRAMS.contains(&word.as_str()) {
+                needs_c_tools = true;
+            } else if at == 0 && !word.starts_with("/init") || (word.contains('/') && is_program(path)) {
+                if !path.is_file() {
+                    return Err(unknown(word));
+                }
+                check_program(path, arguments.c_tools || needs_c_tools)?;
+                let guest = in_bin(path)?;
+                vm = vm.clone().file(path, guest.clone());
+                *word = guest;
+            }
+        }
+        c_tools |= needs_c_tools;
+        Ok(words)
+    };
+    let command = resolve(&arguments.command)?;
+    let client = match &arguments.client {
+        Some(text) => Some(resolve(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())?),
+        None => None,
+    };
+    let guests = vm.c_tools(c_tools).boot()?;
+    let start = |number: u32, words: &[String]| -> Result<Job<'_>> {
+        let mut run = Run::new(words).timeout(Duration::from_secs(arguments.timeout));
+        for pair in &arguments.env {
+            let (key, value) = pair.split_once('=').ok_or_else(|| format!("--env {pair}: not KEY=VALUE"))?;
+            run = run.env(key, value);
+        }
+        if let Some(uid) = arguments.uid {
+            run = run.uid(uid);
+        }
+        if let Some(bytes) = arguments.memlock {
+            run = run.memlock(bytes);
+        }
+        if arguments.nodes > 1 {
+            let peer = 3 - number;
+            run =
+                run.env("BAREVERBS_NODE", number.to_string()).env("BAREVERBS_PEER", format!("10.0.0.{peer}"));
+            run = run.live_as(format!("[{number}] "));
+        } else {
+            run = run.live();
+        }
+        guests.node(number as usize).spawn(run)
+    };
+    let mut jobs = vec![start(1, &command)?];
+    if arguments.nodes == 2 {
+        if client.is_some() && arguments.port == 0 {
+            sleep(Duration::from_secs(1));
+        } else if client.is_some() {
+            guests.node(1).await_port(arguments.port)?;
+        }
+        jobs.push(start(2, client.as_deref().unwrap_or(&command))?);
+    }
+    let mut code = 0;
+    for job in jobs {
+        let output = job.wait()?;
+        if !output.success() {
+            eprintln!("xtask: {}: {}", output.command, output.ending());
+            code = if code == 0 { output.code() } else { code };
+        }
+    }
+    guests.shutdown()?;
+    Ok(ExitCode::from(code))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.is_file() && check_program(path, true).is_ok()
+}
+
+fn in_bin(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(|name| format!("/bin/{name}"))
+        .ok_or_else(|| format!("{}: no file name in UTF-8", path.display()))
+}
+
+fn unknown(word: &str) -> String {
+    format!(
+        "{word}: no such file here, and no C tool of the image ({}; kernels: {})",
+        tools::PROGRAMS.join(" "),
+        packages::KERNEL_LINES.map(|(line, _)| line).join(" ")
+    )
+}

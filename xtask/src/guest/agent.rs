@@ -1,0 +1,103 @@
+//! Process 1: the setup, then the host's requests until it says off.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, Write};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{sleep, spawn};
+use std::time::Duration;
+
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::termios::{BaudRate, SetArg, cfmakeraw, cfsetspeed, tcdrain, tcgetattr, tcsetattr};
+
+use crate::jobs::Jobs;
+use crate::protocol::{Event, Request, receive, send};
+use crate::setup;
+
+/// The serial port that belongs to the host; the first one is the kernel's log.
+const CONTROL: &str = "/dev/ttyS1";
+
+/// The way to the host.
+#[derive(Clone)]
+pub(crate) struct Wire(Arc<Mutex<File>>);
+
+impl Wire {
+    /// Sends an event. A host that is gone cannot be told so, and will have killed the guest's machine.
+    pub(crate) fn tell(&self, event: &Event) {
+        self.tell_with(event, &[]);
+    }
+
+    /// Sends an event and the bytes that follow it.
+    pub(crate) fn tell_with(&self, event: &Event, bytes: &[u8]) {
+        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = send(&mut *file, event).and_then(|()| file.write_all(bytes));
+    }
+
+    fn drain(&self) {
+        let file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = tcdrain(file.as_fd());
+    }
+}
+
+/// Runs the guest from its first instruction to the end of its power.
+pub(crate) fn run() -> ! {
+    if let Err(reason) = serve() {
+        // No way to the host: the kernel's log is what is left, through its console.
+        eprintln!("bareverbs-guest: {reason}");
+    }
+    power_off()
+}
+
+fn serve() -> Result<(), String> {
+    setup::mounts()?;
+    let (wire, mut requests) = open_control()?;
+    wire.tell(&Event::Doing("reading the boot file".into()));
+    let prepared = setup::boot_file().and_then(|boot| {
+        let lifetime = boot.lifetime;
+        spawn(move || {
+            sleep(lifetime);
+            eprintln!("bareverbs-guest: the guest's time of {} s is up", lifetime.as_secs());
+            power_off()
+        });
+        setup::apply(&boot, |what| wire.tell(&Event::Doing(what)))
+    });
+    if let Err(reason) = prepared {
+        wire.tell(&Event::Failed(reason));
+        wire.drain();
+        return Ok(());
+    }
+    let jobs = Jobs::new(wire.clone());
+    wire.tell(&Event::Ready);
+    while let Some(request) = receive(&mut requests).map_err(|error| format!("{CONTROL}: {error}"))? {
+        match request {
+            Request::Start { job, command } => jobs.start(job, &command),
+            Request::Signal { job, signal } => jobs.signal(job, signal),
+            Request::Off => break,
+        }
+    }
+    wire.tell(&Event::Bye);
+    wire.drain();
+    Ok(())
+}
+
+fn open_control() -> Result<(Wire, BufReader<File>), String> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(CONTROL)
+        .map_err(|error| format!("{CONTROL}: {error}; the kernel needs CONFIG_SERIAL_8250"))?;
+    let mut settings = tcgetattr(&file).map_err(|errno| format!("{CONTROL}: {errno}"))?;
+    cfmakeraw(&mut settings);
+    cfsetspeed(&mut settings, BaudRate::B115200).map_err(|errno| format!("{CONTROL}: {errno}"))?;
+    tcsetattr(&file, SetArg::TCSANOW, &settings).map_err(|errno| format!("{CONTROL}: {errno}"))?;
+    let reader = file.try_clone().map_err(|error| format!("{CONTROL}: {error}"))?;
+    Ok((Wire(Arc::new(Mutex::new(file))), BufReader::new(reader)))
+}
+
+fn power_off() -> ! {
+    loop {
+        // Infallible or an errno: there is nothing else to try.
+        let _ = reboot(RebootMode::RB_POWER_OFF);
+        sleep(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,48 @@
+//! Small commands that tests and measurements run in the guest: `/init NAME ARGUMENTS`.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Runs the helper that `arguments` names.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["await-port", port, seconds] => await_port(number(port)?, number(seconds)?),
+        ["link-add", name, kind, netdev] => crate::setup::add_link(name, kind, netdev),
+        ["sleep", milliseconds] => {
+            sleep(Duration::from_millis(number(milliseconds)?));
+            Ok(())
+        }
+        _ => Err(format!(
+            "unknown: {words:?}; there are await-port PORT SECONDS, link-add NAME KIND NETDEV, sleep MS"
+        )),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text}: not a number in range"))
+}
+
+/// Waits until something listens on a TCP port, so that a client may be started without a guess at the server's pace.
+fn await_port(port: u16, seconds: u64) -> Result<(), String> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        if ["/proc/net/tcp", "/proc/net/tcp6"].iter().any(|table| listens(table, port)) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Err(format!("nothing listens on port {port} after {seconds} s"))
+}
+
+fn listens(table: &str, port: u16) -> bool {
+    const LISTEN: &str = "0A";
+    let Ok(text) = std::fs::read_to_string(table) else {
+        return false;
+    };
+    let suffix = format!(":{port:04X}");
+    text.lines().skip(1).any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next().is_some_and(|local| local.ends_with(&suffix)) && columns.nth(1) == Some(LISTEN)
+    })
+}

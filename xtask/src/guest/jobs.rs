@@ -1,0 +1,174 @@
+//! One command: how it is started, how its output is carried to the host, how its end is told.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+use crate::agent::Wire;
+use crate::protocol::{Command, Event, Status, Stream, Usage};
+
+/// How long output may still come after a command's end from children that it left behind.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+const PATH: &str = "/bin:/usr/bin:/sbin:/usr/sbin";
+
+/// The commands that run now, by process.
+#[derive(Clone)]
+pub(crate) struct Jobs {
+    running: Arc<Mutex<HashMap<i32, Job>>>,
+    wire: Wire,
+}
+
+struct Job {
+    number: u32,
+    started: Instant,
+    timed_out: bool,
+    /// One message for each output that has ended.
+    ended: Receiver<()>,
+    outputs: usize,
+}
+
+impl Jobs {
+    pub(crate) fn new(wire: Wire) -> Self {
+        let jobs = Self { running: Arc::default(), wire };
+        let reaper = jobs.clone();
+        thread::spawn(move || reaper.reap());
+        jobs
+    }
+
+    /// Starts a command, or tells the host why it can't be.
+    pub(crate) fn start(&self, number: u32, command: &Command) {
+        // Taken before the start, so that the reaper cannot meet a process that is not in the table yet.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = match spawn(command) {
+            Ok(child) => child,
+            Err(reason) => return self.wire.tell(&Event::Refused { job: number, reason }),
+        };
+        let pid = child.id() as i32;
+        let (tell_end, ended) = channel();
+        let mut outputs = 0;
+        let ends: [(Stream, Option<Box<dyn Read + Send>>); 2] = [
+            (Stream::Stdout, child.stdout.map(|pipe| Box::new(pipe) as _)),
+            (Stream::Stderr, child.stderr.map(|pipe| Box::new(pipe) as _)),
+        ];
+        for (stream, pipe) in ends {
+            let Some(mut pipe) = pipe else { continue };
+            let (wire, tell_end) = (self.wire.clone(), tell_end.clone());
+            outputs += 1;
+            thread::spawn(move || {
+                let mut buffer = vec![0; 16 << 10];
+                while let Ok(len @ 1..) = pipe.read(&mut buffer) {
+                    wire.tell_with(&Event::Output { job: number, stream, len }, &buffer[..len]);
+                }
+                // Nobody listens any more if the job's last words came too late.
+                let _ = tell_end.send(());
+            });
+        }
+        if let (Some(mut pipe), Some(text)) = (child.stdin, command.stdin.clone()) {
+            thread::spawn(move || pipe.write_all(text.as_bytes()));
+        }
+        running.insert(pid, Job { number, started: Instant::now(), timed_out: false, ended, outputs });
+        drop(running);
+
+        let (jobs, timeout) = (self.clone(), command.timeout);
+        thread::spawn(move || {
+            thread::sleep(timeout);
+            let mut running = jobs.running.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(job) = running.get_mut(&pid).filter(|job| job.number == number) {
+                job.timed_out = true;
+                // Already gone is as good as killed.
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        });
+    }
+
+    /// Sends a signal to a job's process group; a job that is gone needs none.
+    pub(crate) fn signal(&self, number: u32, signal: i32) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = running.iter().find(|(_, job)| job.number == number).map(|(pid, _)| *pid);
+        if let (Some(pid), Ok(signal)) = (pid, Signal::try_from(signal)) {
+            let _ = killpg(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Waits for every process that process 1 gets to be the parent of.
+    fn reap(&self) {
+        loop {
+            let seen = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+            let Some(pid) = seen.ok().and_then(|status| status.pid()) else {
+                thread::sleep(Duration::from_millis(2));
+                continue;
+            };
+            // The times can be read as long as the process has not been waited for.
+            let (user, system) = times(pid);
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let status = match waitpid(pid, None) {
+                Ok(WaitStatus::Exited(_, code)) => Status::Code(code),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Status::Signal(signal as i32),
+                _ => Status::Code(-1),
+            };
+            if let Some(job) = running.remove(&pid.as_raw()) {
+                let usage = Usage { wall: job.started.elapsed(), user, system };
+                let wire = self.wire.clone();
+                thread::spawn(move || report(&job, status, usage, &wire));
+            }
+        }
+    }
+}
+
+fn report(job: &Job, status: Status, usage: Usage, wire: &Wire) {
+    let end = Instant::now() + LAST_WORDS;
+    for _ in 0..job.outputs {
+        if job.ended.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
+            break;
+        }
+    }
+    let status = if job.timed_out { Status::TimedOut } else { status };
+    wire.tell(&Event::Exit { job: job.number, status, usage });
+}
+
+fn spawn(command: &Command) -> Result<Child, String> {
+    let [program, arguments @ ..] = command.argv.as_slice() else {
+        return Err("no command was given".into());
+    };
+    let mut process = std::process::Command::new(program);
+    process
+        .args(arguments)
+        .env_clear()
+        .envs([("PATH", PATH), ("HOME", "/"), ("TERM", "linux")])
+        .envs(command.env.iter().map(|(key, value)| (key, value)))
+        .current_dir(command.cwd.as_deref().unwrap_or("/"))
+        .stdin(if command.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    if let Some(uid) = command.uid {
+        process.uid(uid).gid(uid);
+    }
+    // A child inherits the limit; process 1 itself locks no memory, and root may raise it again.
+    let limit = command.memlock.unwrap_or(RLIM_INFINITY);
+    setrlimit(Resource::RLIMIT_MEMLOCK, limit, limit)
+        .map_err(|errno| format!("memlock limit {limit}: {errno}"))?;
+    process.spawn().map_err(|error| format!("{program}: {error}"))
+}
+
+/// A process's user and system time, all its threads together.
+fn times(pid: Pid) -> (Duration, Duration) {
+    /// USER_HZ, which is 100 on every x86 and arm64 kernel.
+    const TICK: Duration = Duration::from_millis(10);
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The command's name may hold spaces; the fields after its closing bracket do not.
+    let after = text.rsplit_once(") ").map_or("", |(_, after)| after);
+    let mut ticks = after.split(' ').skip(11).map(|field| field.parse::<u32>().unwrap_or(0));
+    (TICK * ticks.next().unwrap_or(0), TICK * ticks.next().unwrap_or(0))
+}

@@ -1,0 +1,123 @@
+//! From a bare kernel to a working RDMA device: file systems, modules, network device, link.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::mount::{MsFlags, mount};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use crate::netdev;
+use crate::protocol::{BOOT_FILE, Boot, Module};
+
+/// How long a device or an address may take to appear.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Mounts what every program expects.
+pub(crate) fn mounts() -> Result<(), String> {
+    let table: [(&str, &str, &str); 6] = [
+        ("proc", "/proc", "proc"),
+        ("sysfs", "/sys", "sysfs"),
+        ("devtmpfs", "/dev", "devtmpfs"),
+        ("devpts", "/dev/pts", "devpts"),
+        ("tmpfs", "/dev/shm", "tmpfs"),
+        ("tmpfs", "/tmp", "tmpfs"),
+    ];
+    for (source, target, kind) in table {
+        fs::create_dir_all(target).map_err(|error| format!("{target}: {error}"))?;
+        let flags = MsFlags::MS_NOSUID;
+        match mount(Some(source), target, Some(kind), flags, None::<&str>) {
+            // The kernel may have mounted devtmpfs itself.
+            Ok(()) | Err(nix::errno::Errno::EBUSY) => {}
+            Err(errno) => return Err(format!("mount {target}: {errno}")),
+        }
+    }
+    for (target, link) in
+        [("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/1", "/dev/stdout"), ("/proc/self/fd/2", "/dev/stderr")]
+    {
+        // Only a convenience, and it may be there already.
+        let _ = symlink(target, link);
+    }
+    Ok(())
+}
+
+/// Reads the host's wishes.
+pub(crate) fn boot_file() -> Result<Boot, String> {
+    let bytes = fs::read(BOOT_FILE).map_err(|error| format!("{BOOT_FILE}: {error}"))?;
+    serde_json::from_slice(&bytes).map_err(|error| format!("{BOOT_FILE}: {error}"))
+}
+
+/// Does everything that [`Boot`] asks for, telling `doing` before each part.
+pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), String> {
+    nix::unistd::sethostname(&boot.hostname).map_err(|errno| format!("host name: {errno}"))?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+        .map_err(|errno| format!("memlock limit: {errno}"))?;
+    for module in &boot.modules {
+        doing(format!("loading {}", module.path));
+        load(module)?;
+    }
+    doing(format!("bringing lo and {} up", boot.netdev));
+    netdev::up("lo", None)?;
+    await_path(&format!("/sys/class/net/{}", boot.netdev))?;
+    netdev::up(&boot.netdev, Some(boot.mtu))?;
+    netdev::set_address(&boot.netdev, boot.address)?;
+    for link in &boot.links {
+        doing(format!("adding {} link {}", link.kind, link.name));
+        add_link(&link.name, &link.kind, &boot.netdev)?;
+    }
+    for link in &boot.links {
+        doing(format!("waiting for {}'s address in its GID table", link.name));
+        await_gid(&link.name, boot.address)?;
+    }
+    Ok(())
+}
+
+fn load(module: &Module) -> Result<(), String> {
+    let load = || -> Result<(), String> {
+        let file = fs::File::open(&module.path).map_err(|error| error.to_string())?;
+        let parameters = CString::new(module.parameters.as_str()).map_err(|error| error.to_string())?;
+        match finit_module(&file, &parameters, ModuleInitFlags::empty()) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(errno.to_string()),
+        }
+    };
+    match load() {
+        Err(_) if module.optional => Ok(()),
+        Err(error) => Err(format!("module {}: {error}", module.path)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Makes a soft-RDMA device on a network device.
+pub(crate) fn add_link(name: &str, kind: &str, netdev: &str) -> Result<(), String> {
+    crate::link::add(name, kind, netdev)
+}
+
+fn await_path(path: &str) -> Result<(), String> {
+    await_that(|| Path::new(path).exists())
+        .map_err(|seconds| format!("{path} has not appeared in {seconds} s"))
+}
+
+/// Waits for the IPv4-mapped GID, which the kernel adds a moment after the link and the address meet.
+fn await_gid(device: &str, address: [u8; 4]) -> Result<(), String> {
+    let [a, b, c, d] = address;
+    let wanted = format!("0000:0000:0000:0000:0000:ffff:{a:02x}{b:02x}:{c:02x}{d:02x}");
+    let path = format!("/sys/class/infiniband/{device}/ports/1/gids/1");
+    await_that(|| fs::read_to_string(&path).is_ok_and(|gid| gid.trim() == wanted))
+        .map_err(|seconds| format!("{path} is not {wanted} after {seconds} s"))
+}
+
+fn await_that(condition: impl Fn() -> bool) -> Result<(), u64> {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        if Instant::now() > end {
+            return Err(PATIENCE.as_secs());
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The guest's initramfs: archives that the kernel unpacks one over the other.
+//!
+//! The large ones (a kernel's modules, the C tools) are made once and cached; the one with the init, the boot file and
+//! the caller's files is made for each run.
+
+pub(crate) mod cpio;
+pub(crate) mod elf;
+pub(crate) mod modules;
+pub(crate) mod tools;
+
+use std::fs;
+use std::path::Path;
+
+use crate::Result;
+
+/// Reads a host's file, naming it in the error.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// A host's file's permission bits.
+pub(crate) fn mode(path: &Path) -> Result<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let data = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(data.permissions().mode() & 0o777)
+}

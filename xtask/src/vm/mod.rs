@@ -1,0 +1,373 @@
+//! Guests: describe them with [`Vm`], boot them, run commands in them, shut them down.
+//!
+//! ```ignore
+//! let guests = Vm::new(Kernel::Line("6.1")).cpus(2).c_tools(true).boot()?;
+//! let node = guests.node(1);
+//! let server = node.spawn(Run::new(["ibv_rc_pingpong", "-g", "1"]))?;
+//! node.await_port(18515)?;
+//! let client = node.run(Run::new(["ibv_rc_pingpong", "-g", "1", "127.0.0.1"]))?;
+//! assert!(client.success() && server.wait()?.success());
+//! guests.shutdown()?; // an error if the kernel complained about anything
+//! ```
+
+pub(crate) mod kernel;
+pub(crate) mod log;
+pub(crate) mod node;
+pub(crate) mod qemu;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::image::cpio::Archive;
+use crate::image::elf::Elf;
+use crate::image::{modules, tools};
+use crate::protocol::{BOOT_FILE, Boot, Link};
+use crate::{Result, cache, cargo, image, process};
+
+pub(crate) use kernel::Kernel;
+pub(crate) use node::{Job, Node, Run};
+
+/// How long a guest may take to set itself up, under emulation on a busy machine.
+const BOOT_TIME: Duration = Duration::from_secs(120);
+
+/// A description of one guest, or of two on a wire.
+#[derive(Debug, Clone)]
+pub(crate) struct Vm {
+    kernel: Kernel,
+    modules: Option<PathBuf>,
+    nodes: u32,
+    cpus: u32,
+    memory: u32,
+    c_tools: bool,
+    files: Vec<(PathBuf, String)>,
+    links: Vec<Link>,
+    lifetime: Duration,
+    devices: Vec<String>,
+}
+
+impl Vm {
+    /// One guest with two processors and an rxe link.
+    pub(crate) fn new(kernel: Kernel) -> Self {
+        Self {
+            kernel,
+            modules: None,
+            nodes: 1,
+            cpus: 2,
+            memory: 1024,
+            c_tools: false,
+            files: Vec::new(),
+            links: vec![Link { name: "rxe0".into(), kind: "rxe".into() }],
+            lifetime: Duration::from_secs(600),
+            devices: Vec::new(),
+        }
+    }
+
+    /// The folder of the kernel's modules, where it cannot be told from the kernel.
+    pub(crate) fn modules(mut self, folder: Option<PathBuf>) -> Self {
+        self.modules = folder;
+        self
+    }
+
+    /// One guest, or two on a wire.
+    pub(crate) fn nodes(mut self, nodes: u32) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Virtual processors of each guest.
+    pub(crate) fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Memory of each guest in MiB.
+    pub(crate) fn memory(mut self, mebibytes: u32) -> Self {
+        self.memory = mebibytes;
+        self
+    }
+
+    /// Whether the guests have the C tools.
+    pub(crate) fn c_tools(mut self, wanted: bool) -> Self {
+        self.c_tools = wanted;
+        self
+    }
+
+    /// Copies a host's file into the guests.
+    pub(crate) fn file(mut self, host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
+        self.files.push((host.into(), guest.into()));
+        self
+    }
+
+    /// Boots without any RDMA link.
+    pub(crate) fn no_link(mut self) -> Self {
+        self.links.clear();
+        self
+    }
+
+    /// The time after which the guests are ended, whatever they do.
+    pub(crate) fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// More arguments for QEMU.
+    pub(crate) fn devices(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
+        self.devices.extend(arguments);
+        self
+    }
+
+    /// Boots the guests and waits until their RDMA devices work.
+    pub(crate) fn boot(&self) -> Result<Guests> {
+        self.prepare()?.boot()
+    }
+
+    /// Fetches and builds all that the guests are made of, which takes a while the first time.
+    pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
+        let files = self.kernel.files(self.modules.as_deref())?;
+        let qemu = qemu::Qemu::find()?;
+        let mut layers = vec![self.modules_layer(&files)?];
+        if self.c_tools {
+            layers.push(tools::archive()?);
+        }
+        Ok(Prepared { vm: self, files, qemu, layers, init: cargo::guest_init()? })
+    }
+
+    /// The kernel's modules, cached by kernel and by what is wanted of it.
+    fn modules_layer(&self, files: &kernel::Files) -> Result<PathBuf> {
+        let wanted = self.wanted();
+        let image =
+            fs::metadata(&files.image).map_err(|error| format!("{}: {error}", files.image.display()))?;
+        let key = cache::key(&(&files.image, image.len(), image.modified().ok(), &files.modules, &wanted));
+        cache::produce(&format!("images/modules-{key:016x}.cpio"), "kernel modules' image", |path, _| {
+            let found = modules::Modules::find(&files.modules)?.closure(&wanted)?;
+            let failed = |error: io::Error| format!("{}: {error}", path.display());
+            let mut archive = Archive::new(BufWriter::new(File::create(path).map_err(failed)?));
+            for one in &found {
+                archive.file(&one.module.path, 0o644, &one.content).map_err(failed)?;
+            }
+            // The guest's boot file tells the order; kept with the modules because only their content shows it.
+            let order = serde_json::to_vec(&found.iter().map(|one| &one.module).collect::<Vec<_>>());
+            let order = order.map_err(|error| format!("modules' order: {error}"))?;
+            fs::write(path.with_extension("").with_extension("order"), order).map_err(failed)?;
+            archive.finish().map(drop).map_err(failed)
+        })
+    }
+
+    fn wanted(&self) -> Vec<modules::Wanted> {
+        let wire = if self.nodes > 1 { modules::WIRE } else { &[] };
+        wire.iter().chain(modules::BASE).copied().collect()
+    }
+
+    /// The image of one node: what is cached, then what belongs to this run.
+    fn write_initrd(&self, path: &Path, number: u32, init: &Path, layers: &[PathBuf]) -> Result<()> {
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+        let mut base = Archive::new(&mut out);
+        for (link, target) in
+            [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+        {
+            base.link(link, target).map_err(failed)?;
+        }
+        for folder in ["usr/bin", "usr/lib", "usr/lib64", "dev", "proc", "sys", "tmp", "etc", "root", "var"] {
+            base.folder(folder).map_err(failed)?;
+        }
+        base.device("dev/console", 5, 1).map_err(failed)?;
+        base.link("usr/sbin", "bin").map_err(failed)?;
+        base.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n10.0.0.1 node1\n10.0.0.2 node2\n")
+            .map_err(failed)?;
+        base.file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/false\nuser:x:1000:1000:user:/:/bin/false\n")
+            .map_err(failed)?;
+        base.file("init", 0o755, &image::read(init)?).map_err(failed)?;
+        let boot =
+            serde_json::to_vec(&self.boot_file(number, &layers[0])?).map_err(|error| error.to_string())?;
+        base.file(BOOT_FILE, 0o644, &boot).map_err(failed)?;
+        for (host, guest) in &self.files {
+            let content = image::read(host)?;
+            base.file(&in_usr(guest), image::mode(host)?, &content).map_err(failed)?;
+        }
+        base.finish().map_err(failed)?;
+        for layer in layers {
+            let mut file = File::open(layer).map_err(|error| format!("{}: {error}", layer.display()))?;
+            io::copy(&mut file, &mut out).map_err(failed)?;
+        }
+        io::Write::flush(&mut out).map_err(failed)
+    }
+
+    fn boot_file(&self, number: u32, modules: &Path) -> Result<Boot> {
+        let order = modules.with_extension("order");
+        Ok(Boot {
+            hostname: format!("node{number}"),
+            modules: serde_json::from_slice(&image::read(&order)?)
+                .map_err(|error| format!("{}: {error}; remove it and the file beside it", order.display()))?,
+            netdev: if self.nodes > 1 { "eth0" } else { "dummy0" }.into(),
+            address: [10, 0, 0, number as u8],
+            // Room for the largest path MTU, 4096, and its headers.
+            mtu: 9000,
+            links: self.links.clone(),
+            lifetime: BOOT_TIME + self.lifetime,
+        })
+    }
+}
+
+/// Guests that only need power.
+pub(crate) struct Prepared<'vm> {
+    vm: &'vm Vm,
+    files: kernel::Files,
+    qemu: qemu::Qemu,
+    layers: Vec<PathBuf>,
+    init: PathBuf,
+}
+
+impl Prepared<'_> {
+    /// Boots the guests and waits until their RDMA devices work.
+    pub(crate) fn boot(&self) -> Result<Guests> {
+        let vm = self.vm;
+        let deadline = Instant::now() + BOOT_TIME + vm.lifetime;
+        let mut guests = Guests { nodes: Vec::new(), folder: Folder::new()?, kernel: vm.kernel.clone() };
+        let socket = guests.folder.0.join("wire");
+        for number in 1..=vm.nodes {
+            if number > 1 {
+                await_file(&socket)?;
+            }
+            let path = |name: &str| guests.folder.0.join(format!("{name}-{number}"));
+            let (initrd, control, complaints) = (path("initrd"), path("control"), path("qemu"));
+            vm.write_initrd(&initrd, number, &self.init, &self.layers)?;
+            let listener =
+                UnixListener::bind(&control).map_err(|error| format!("{}: {error}", control.display()))?;
+            let log = log_path(&vm.kernel, number)?;
+            let wire =
+                (vm.nodes > 1).then_some(qemu::Wire { socket: &socket, listens: number == 1, node: number });
+            let child = self.qemu.start(&qemu::Machine {
+                image: &self.files.image,
+                initrd: &initrd,
+                cpus: vm.cpus,
+                memory: vm.memory,
+                control: &control,
+                log: &log,
+                complaints: &complaints,
+                wire,
+                more: &vm.devices,
+            })?;
+            let name = format!("guest {number} ({})", vm.kernel);
+            guests.nodes.push(Node::connect(name, number, child, &listener, log, complaints, deadline)?);
+        }
+        for node in &guests.nodes {
+            node.await_ready(BOOT_TIME)?;
+        }
+        Ok(guests)
+    }
+}
+
+/// Refuses a program that the guest could not start, before it boots.
+pub(crate) fn check_program(path: &Path, has_loader: bool) -> Result<()> {
+    let bytes = image::read(path)?;
+    if !bytes.starts_with(b"\x7fELF") {
+        return Err(format!(
+            "{}: not a program (the guest has no shell and no interpreters)",
+            path.display()
+        ));
+    }
+    let elf = Elf::parse(&path.display().to_string(), &bytes)?;
+    if !elf.is_x86_64() {
+        return Err(format!("{}: not for x86_64, which the guests are", path.display()));
+    }
+    if elf.has_interpreter() && !has_loader {
+        return Err(format!(
+            "{}: dynamically linked; build it for {} (or add --c-tools for Debian 12's C library)",
+            path.display(),
+            cargo::MUSL
+        ));
+    }
+    Ok(())
+}
+
+/// Running guests. Dropping them ends them at once.
+#[derive(Debug)]
+pub(crate) struct Guests {
+    nodes: Vec<Node>,
+    folder: Folder,
+    kernel: Kernel,
+}
+
+impl Guests {
+    /// A guest, counted from one.
+    ///
+    /// # Panics
+    /// If there is no such guest: a slip of the caller's, who has chosen their number.
+    pub(crate) fn node(&self, number: usize) -> &Node {
+        &self.nodes[number - 1]
+    }
+
+    /// Powers the guests off. Whatever their kernels complained about is an error.
+    pub(crate) fn shutdown(mut self) -> Result<()> {
+        for node in &self.nodes {
+            node.power_off()?;
+        }
+        let mut complaints = Vec::new();
+        for node in &mut self.nodes {
+            complaints.extend(node.finish()?);
+        }
+        if complaints.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("kernel {} complained:\n{}", self.kernel, complaints.join("\n")))
+        }
+    }
+}
+
+/// A temporary folder that goes when it is dropped.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("bareverbs-{}-{}", std::process::id(), serial()));
+        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder is not worth an error.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn serial() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn log_path(kernel: &Kernel, number: u32) -> Result<PathBuf> {
+    let folder = process::checkout().join("target/guest-logs");
+    cache::create(&folder)?;
+    let kernel = kernel.to_string().replace('/', "_");
+    Ok(folder.join(format!("{kernel}-node{number}-{}-{}.log", std::process::id(), serial())))
+}
+
+fn await_file(path: &Path) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !path.exists() {
+        if Instant::now() > end {
+            return Err(format!("{}: QEMU has not made it in 10 s", path.display()));
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The real path of a guest's file: top folders such as `/bin` are links, which an archive's folders would replace.
+fn in_usr(path: &str) -> String {
+    let path = path.trim_start_matches('/');
+    match path.split_once('/') {
+        Some(("bin" | "sbin", rest)) => format!("usr/bin/{rest}"),
+        Some(("lib" | "lib64", _)) => format!("usr/{path}"),
+        _ => path.to_owned(),
+    }
+}

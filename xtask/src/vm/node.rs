@@ -1,0 +1,501 @@
+//! One running guest, and the commands in it.
+
+use std::collections::HashMap;
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::log;
+use crate::protocol::{Command, Event, Request, Status, Stream, Usage, receive, send};
+use crate::{Result, process};
+
+/// Beyond a command's own time: for its kill, and for the report of it.
+const SLACK: Duration = Duration::from_secs(20);
+
+const IDLE: &str = "waiting for commands";
+
+/// A command to run in a guest.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    command: Command,
+    live: Option<Live>,
+}
+
+/// How a command's output goes to the user's terminal while it runs.
+#[derive(Debug, Clone)]
+struct Live {
+    /// Before each line; without one, bytes pass unchanged.
+    prefix: Option<String>,
+}
+
+impl Run {
+    /// A command that may take a minute.
+    pub(crate) fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        let argv = argv.into_iter().map(Into::into).collect();
+        let command = Command { argv, timeout: Duration::from_secs(60), ..Command::default() };
+        Self { command, live: None }
+    }
+
+    /// Adds to the environment.
+    pub(crate) fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.command.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// What the command reads.
+    pub(crate) fn stdin(mut self, text: impl Into<String>) -> Self {
+        self.command.stdin = Some(text.into());
+        self
+    }
+
+    /// Runs as this user and group.
+    pub(crate) fn uid(mut self, uid: u32) -> Self {
+        self.command.uid = Some(uid);
+        self
+    }
+
+    /// Limits locked memory, in bytes.
+    pub(crate) fn memlock(mut self, bytes: u64) -> Self {
+        self.command.memlock = Some(bytes);
+        self
+    }
+
+    /// Kills it after this time.
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.command.timeout = timeout;
+        self
+    }
+
+    /// Also shows its output as it comes, byte for byte.
+    pub(crate) fn live(mut self) -> Self {
+        self.live = Some(Live { prefix: None });
+        self
+    }
+
+    /// Also shows its output as it comes, with a prefix before each line.
+    pub(crate) fn live_as(mut self, prefix: impl Into<String>) -> Self {
+        self.live = Some(Live { prefix: Some(prefix.into()) });
+        self
+    }
+}
+
+/// What became of a command.
+#[derive(Debug, Clone)]
+pub(crate) struct Output {
+    /// The command.
+    pub(crate) command: String,
+    /// How it ended.
+    pub(crate) status: Status,
+    /// What it wrote to standard output.
+    pub(crate) stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub(crate) stderr: Vec<u8>,
+    /// What it took.
+    pub(crate) usage: Usage,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    pub(crate) fn success(&self) -> bool {
+        self.status == Status::Code(0)
+    }
+
+    /// Standard output as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Itself if it exited with 0, else an error with its last words.
+    pub(crate) fn ok(self) -> Result<Self> {
+        if self.success() {
+            return Ok(self);
+        }
+        let words = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
+        Err(format!("{}: {}: {}", self.command, self.ending(), process::last_lines(words, 4)))
+    }
+
+    /// How it ended, in words.
+    pub(crate) fn ending(&self) -> String {
+        match self.status {
+            Status::Code(code) => format!("exit code {code}"),
+            Status::Signal(signal) => format!("ended by signal {signal}"),
+            Status::TimedOut => format!("killed after {:.0} s", self.usage.wall.as_secs_f64()),
+        }
+    }
+
+    /// The exit code that a shell would give it.
+    pub(crate) fn code(&self) -> u8 {
+        match self.status {
+            Status::Code(code) => code as u8,
+            Status::Signal(signal) => 128 + signal as u8,
+            Status::TimedOut => 124,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    Setup,
+    Ready,
+    Failed(String),
+    /// Its last word has come.
+    Bye,
+    /// The control port closed without one.
+    Gone(String),
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    doing: String,
+    jobs: HashMap<u32, JobState>,
+}
+
+#[derive(Debug, Default)]
+struct JobState {
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    live: Option<Live>,
+    /// Whether the next live byte begins a line, for each stream.
+    fresh: [bool; 2],
+    end: Option<Result<(Status, Usage)>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running guest.
+#[derive(Debug)]
+pub(crate) struct Node {
+    name: String,
+    number: u32,
+    qemu: Child,
+    requests: Mutex<UnixStream>,
+    shared: Arc<Shared>,
+    next_job: AtomicU32,
+    log: PathBuf,
+    complaints: PathBuf,
+    deadline: Instant,
+}
+
+impl Node {
+    pub(super) fn connect(
+        name: String,
+        number: u32,
+        mut qemu: Child,
+        listener: &UnixListener,
+        log: PathBuf,
+        complaints: PathBuf,
+        deadline: Instant,
+    ) -> Result<Self> {
+        let requests = match accept(listener, &mut qemu) {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Both fail only if it is gone already.
+                let _ = qemu.kill().and_then(|()| qemu.wait().map(drop));
+                let words = std::fs::read(&complaints).unwrap_or_default();
+                return Err(format!("{name}: {error}: {}", process::last_lines(&words, 4)));
+            }
+        };
+        let state = State { phase: Phase::Setup, doing: "starting its kernel".into(), jobs: HashMap::new() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let events = requests.try_clone().map_err(|error| format!("{name}: control socket: {error}"))?;
+        let listener = shared.clone();
+        thread::spawn(move || listen(BufReader::new(events), &listener));
+        let requests = Mutex::new(requests);
+        Ok(Self {
+            name,
+            number,
+            qemu,
+            requests,
+            shared,
+            next_job: AtomicU32::new(1),
+            log,
+            complaints,
+            deadline,
+        })
+    }
+
+    /// The guest's number, from one.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn await_ready(&self, patience: Duration) -> Result<()> {
+        let end = Instant::now() + patience;
+        self.wait_until(end, "its setup", |state| match &state.phase {
+            Phase::Setup => None,
+            Phase::Ready => Some(Ok(())),
+            Phase::Failed(reason) => Some(Err(format!("{}: setup failed: {reason}", self.name))),
+            Phase::Bye => Some(Err(format!("{}: powered off during its setup", self.name))),
+            Phase::Gone(_) => None,
+        })
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, run: Run) -> Result<Output> {
+        self.spawn(run)?.wait()
+    }
+
+    /// Starts a command.
+    pub(crate) fn spawn(&self, run: Run) -> Result<Job<'_>> {
+        let number = self.next_job.fetch_add(1, Ordering::Relaxed);
+        let job = JobState { live: run.live, fresh: [true; 2], ..JobState::default() };
+        let text = run.command.argv.join(" ");
+        let mut state = self.shared.lock();
+        state.jobs.insert(number, job);
+        state.doing = format!("running `{text}`");
+        drop(state);
+        let end = (Instant::now() + run.command.timeout + SLACK).min(self.deadline);
+        self.request(&Request::Start { job: number, command: run.command })?;
+        Ok(Job { node: self, number, text, end })
+    }
+
+    /// Waits until a program in this guest listens on a TCP port.
+    pub(crate) fn await_port(&self, port: u16) -> Result<()> {
+        self.run(Run::new(["/init", "await-port", &port.to_string(), "20"]))?.ok().map(drop)
+    }
+
+    fn request(&self, request: &Request) -> Result<()> {
+        let mut stream = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        send(&mut *stream, request).map_err(|error| self.gone(&error.to_string()))
+    }
+
+    pub(super) fn power_off(&self) -> Result<()> {
+        self.request(&Request::Off)
+    }
+
+    /// Waits for the power to go; gives what the kernel complained about.
+    pub(super) fn finish(&mut self) -> Result<Vec<String>> {
+        let end = Instant::now() + SLACK;
+        self.wait_until(end, "its last word", |state| matches!(state.phase, Phase::Bye).then_some(Ok(())))?;
+        while Instant::now() < end {
+            match self.qemu.try_wait() {
+                Ok(None) => thread::sleep(Duration::from_millis(10)),
+                Ok(Some(_)) => break,
+                Err(error) => return Err(format!("{}: QEMU: {error}", self.name)),
+            }
+        }
+        let mut lines = log::trouble(&self.log)?;
+        if lines.is_empty() {
+            // Of no use to anybody.
+            let _ = std::fs::remove_file(&self.log);
+        } else {
+            lines.insert(0, format!("{} (all of it in {}):", self.name, self.log.display()));
+        }
+        Ok(lines)
+    }
+
+    /// Waits until `done` gives something; the guest's end and the time's end are errors that say what it was doing.
+    fn wait_until<T>(
+        &self,
+        end: Instant,
+        what: &str,
+        done: impl Fn(&mut State) -> Option<Result<T>>,
+    ) -> Result<T> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(result) = done(&mut state) {
+                return result;
+            }
+            if let Phase::Gone(why) = &state.phase {
+                return Err(self.gone(&format!("{why} while {}", state.doing)));
+            }
+            let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return Err(format!(
+                    "{}: no answer in time to {what}; it was {}; end of its kernel's log ({}):\n{}",
+                    self.name,
+                    state.doing,
+                    self.log.display(),
+                    log::tail(&self.log)
+                ));
+            };
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The error of a guest that ended by itself.
+    fn gone(&self, why: &str) -> String {
+        // QEMU and the kernel need a moment for their last words.
+        thread::sleep(Duration::from_millis(300));
+        let said = std::fs::read(&self.complaints).unwrap_or_default();
+        let trouble = log::trouble(&self.log).unwrap_or_default();
+        let last = if trouble.is_empty() { log::tail(&self.log) } else { trouble.join("\n") };
+        let qemu = process::last_lines(&said, 3);
+        format!(
+            "{} ended by itself: {why}; {qemu}\nits kernel's log ({}):\n{last}",
+            self.name,
+            self.log.display()
+        )
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Fails only if it is gone already.
+        let _ = self.qemu.kill().and_then(|()| self.qemu.wait().map(drop));
+    }
+}
+
+/// A command that runs in a guest.
+#[derive(Debug)]
+pub(crate) struct Job<'node> {
+    node: &'node Node,
+    number: u32,
+    text: String,
+    end: Instant,
+}
+
+impl Job<'_> {
+    /// Waits for its end.
+    pub(crate) fn wait(self) -> Result<Output> {
+        let what = format!("`{}`", self.text);
+        self.node.wait_until(self.end, &what, |state| {
+            state.jobs.get(&self.number)?.end.as_ref()?;
+            let job = state.jobs.remove(&self.number)?;
+            if state.jobs.is_empty() {
+                state.doing = IDLE.into();
+            }
+            Some(job.end?.map(|(status, usage)| Output {
+                command: self.text.clone(),
+                status,
+                stdout: job.stdout,
+                stderr: job.stderr,
+                usage,
+            }))
+        })
+    }
+
+    /// Sends it a signal by number.
+    pub(crate) fn signal(&self, signal: i32) -> Result<()> {
+        self.node.request(&Request::Signal { job: self.number, signal })
+    }
+
+    /// What it has written to standard output so far.
+    pub(crate) fn stdout_so_far(&self) -> String {
+        let state = self.node.shared.lock();
+        state
+            .jobs
+            .get(&self.number)
+            .map_or(String::new(), |job| String::from_utf8_lossy(&job.stdout).into_owned())
+    }
+}
+
+fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream> {
+    let failed = |error: std::io::Error| format!("control socket: {error}");
+    listener.set_nonblocking(true).map_err(failed)?;
+    for _ in 0..1000 {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).map_err(failed)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(failed(error)),
+        }
+        if let Ok(Some(status)) = qemu.try_wait() {
+            return Err(format!("QEMU did not start ({status})"));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err("QEMU has not connected in 10 s".into())
+}
+
+/// Takes a guest's events until it ends.
+fn listen(mut events: BufReader<UnixStream>, shared: &Shared) {
+    let why = loop {
+        match receive(&mut events) {
+            Ok(Some(event)) => {
+                if let Err(error) = handle(event, &mut events, shared) {
+                    break error.to_string();
+                }
+                shared.changed.notify_all();
+            }
+            Ok(None) => break "its machine stopped".to_owned(),
+            Err(error) => break format!("control port: {error}"),
+        }
+    };
+    let mut state = shared.lock();
+    if !matches!(state.phase, Phase::Bye | Phase::Failed(_)) {
+        state.phase = Phase::Gone(why);
+    }
+    shared.changed.notify_all();
+}
+
+fn handle(event: Event, events: &mut impl Read, shared: &Shared) -> std::io::Result<()> {
+    match event {
+        Event::Doing(what) => shared.lock().doing = what,
+        Event::Ready => {
+            let mut state = shared.lock();
+            state.phase = Phase::Ready;
+            state.doing = IDLE.into();
+        }
+        Event::Failed(reason) => shared.lock().phase = Phase::Failed(reason),
+        Event::Bye => shared.lock().phase = Phase::Bye,
+        Event::Output { job, stream, len } => {
+            let mut bytes = vec![0; len];
+            events.read_exact(&mut bytes)?;
+            if let Some(state) = shared.lock().jobs.get_mut(&job) {
+                state.output(stream, &bytes)?;
+            }
+        }
+        Event::Exit { job, status, usage } => end(shared, job, Ok((status, usage))),
+        Event::Refused { job, reason } => end(shared, job, Err(reason)),
+    }
+    Ok(())
+}
+
+fn end(shared: &Shared, job: u32, how: Result<(Status, Usage)>) {
+    if let Some(state) = shared.lock().jobs.get_mut(&job) {
+        state.end = Some(how);
+    }
+}
+
+impl JobState {
+    fn output(&mut self, stream: Stream, bytes: &[u8]) -> std::io::Result<()> {
+        match stream {
+            Stream::Stdout => self.stdout.extend(bytes),
+            Stream::Stderr => self.stderr.extend(bytes),
+        }
+        let Some(live) = &self.live else { return Ok(()) };
+        let shown = match &live.prefix {
+            None => bytes.to_vec(),
+            Some(prefix) => {
+                let fresh = &mut self.fresh[stream as usize];
+                let mut shown = Vec::with_capacity(bytes.len() + prefix.len());
+                for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                    if *fresh {
+                        shown.extend(prefix.as_bytes());
+                    }
+                    shown.extend(line);
+                    *fresh = line.ends_with(b"\n");
+                }
+                shown
+            }
+        };
+        match stream {
+            Stream::Stdout => show(&mut std::io::stdout().lock(), &shown),
+            Stream::Stderr => show(&mut std::io::stderr().lock(), &shown),
+        }
+        Ok(())
+    }
+}
+
+/// Shows output as it is. A reader that went away (`| head`) does not stop the guest.
+fn show(out: &mut impl Write, bytes: &[u8]) {
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}

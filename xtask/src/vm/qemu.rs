@@ -1,0 +1,154 @@
+//! QEMU: which one, and how a guest's machine is described to it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::{Result, packages, process};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+/// The first version with stream network backends.
+const OLDEST: (u32, u32) = (7, 2);
+
+/// A QEMU that works here.
+#[derive(Debug, Clone)]
+pub(crate) struct Qemu {
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, PathBuf)>,
+}
+
+/// What one guest's machine is made of.
+pub(crate) struct Machine<'a> {
+    /// The kernel's image.
+    pub(crate) image: &'a Path,
+    /// The initramfs.
+    pub(crate) initrd: &'a Path,
+    /// Virtual processors.
+    pub(crate) cpus: u32,
+    /// MiB.
+    pub(crate) memory: u32,
+    /// The socket of the control port, where the host listens.
+    pub(crate) control: &'a Path,
+    /// The file for the kernel's log.
+    pub(crate) log: &'a Path,
+    /// The file for QEMU's own complaints.
+    pub(crate) complaints: &'a Path,
+    /// The wire to the other guest, if any.
+    pub(crate) wire: Option<Wire<'a>>,
+    /// More arguments, for devices that a test brings along.
+    pub(crate) more: &'a [String],
+}
+
+/// A guest's end of a wire.
+pub(crate) struct Wire<'a> {
+    /// The socket between the two.
+    pub(crate) socket: &'a Path,
+    /// Whether this end listens.
+    pub(crate) listens: bool,
+    /// Makes the two network addresses differ.
+    pub(crate) node: u32,
+}
+
+impl Qemu {
+    /// The host's QEMU if it is new enough, else the archive's. Asked once in a run.
+    pub(crate) fn find() -> Result<Self> {
+        static FOUND: OnceLock<Result<Qemu>> = OnceLock::new();
+        FOUND.get_or_init(Self::search).clone()
+    }
+
+    fn search() -> Result<Self> {
+        let host =
+            process::find(PROGRAM).map(|program| Self { program, arguments: vec![], environment: vec![] });
+        let old = match host.as_ref().map(Self::version) {
+            Some(Ok(version)) if version >= OLDEST => return host.ok_or_else(String::new),
+            Some(Ok((major, minor))) => format!("the host's QEMU {major}.{minor} is too old; "),
+            Some(Err(error)) => format!("the host's QEMU does not work ({error}); "),
+            None => String::new(),
+        };
+        let root = packages::qemu().map_err(|error| {
+            format!(
+                "{old}QEMU {}.{} or newer is needed: install qemu-system-x86 ({error})",
+                OLDEST.0, OLDEST.1
+            )
+        })?;
+        // Its libraries are newer than the host's, so its own loader starts it.
+        let libraries = root.join("usr/lib/x86_64-linux-gnu");
+        let mut arguments = vec!["--library-path".to_owned(), libraries.display().to_string()];
+        arguments.push(root.join("usr/bin").join(PROGRAM).display().to_string());
+        for share in ["usr/share/qemu", "usr/share/seabios"] {
+            arguments.extend(["-L".to_owned(), root.join(share).display().to_string()]);
+        }
+        let qemu = Self {
+            program: root.join("usr/lib64/ld-linux-x86-64.so.2"),
+            arguments,
+            environment: vec![("QEMU_MODULE_DIR".into(), libraries.join("qemu"))],
+        };
+        qemu.version()
+            .map_err(|error| format!("{}: {error}; remove that folder to fetch it anew", root.display()))?;
+        Ok(qemu)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
+    }
+
+    fn version(&self) -> Result<(u32, u32)> {
+        let text = process::output(self.command().arg("-version"))?;
+        let mut numbers = text
+            .split_whitespace()
+            .skip_while(|word| *word != "version")
+            .nth(1)
+            .into_iter()
+            .flat_map(|word| word.split(['.', '(']))
+            .map_while(|part| part.parse().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(major), Some(minor)) => Ok((major, minor)),
+            _ => Err(format!("unknown version: {}", text.lines().next().unwrap_or_default())),
+        }
+    }
+
+    /// Starts a guest.
+    pub(crate) fn start(&self, machine: &Machine<'_>) -> Result<Child> {
+        let mut command = self.command();
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
+        command.args(["-m", &machine.memory.to_string(), "-smp", &machine.cpus.to_string()]);
+        // A host without these flags may still have a /dev/kvm that opens and then never runs the guest.
+        let kvm = std::fs::read_to_string("/proc/cpuinfo")
+            .is_ok_and(|text| text.contains(" vmx") || text.contains(" svm"))
+            && std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+        if kvm {
+            command.args(["-accel", "kvm", "-cpu", "host"]);
+        } else {
+            command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+        }
+        command.arg("-kernel").arg(machine.image).arg("-initrd").arg(machine.initrd);
+        command.args(["-append", "console=ttyS0 loglevel=6 panic=-1 mitigations=off rdinit=/init"]);
+        command.arg("-chardev").arg(format!("file,id=log,path={}", escaped(machine.log)));
+        command
+            .arg("-chardev")
+            .arg(format!("socket,id=control,server=off,path={}", escaped(machine.control)));
+        command.args(["-device", "isa-serial,chardev=log", "-device", "isa-serial,chardev=control"]);
+        if let Some(wire) = &machine.wire {
+            let side = if wire.listens { "on" } else { "off" };
+            let socket = escaped(wire.socket);
+            command
+                .arg("-netdev")
+                .arg(format!("stream,id=wire,server={side},addr.type=unix,addr.path={socket}"));
+            let mac = format!("52:54:00:0b:0e:{:02x}", wire.node);
+            command.arg("-device").arg(format!("virtio-net-pci,netdev=wire,mac={mac},romfile="));
+        }
+        command.args(machine.more);
+        let complaints = std::fs::File::create(machine.complaints)
+            .map_err(|error| format!("{}: {error}", machine.complaints.display()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);
+        command.spawn().map_err(|error| format!("{}: {error}", self.program.display()))
+    }
+}
+
+/// A path inside a comma-separated option.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
