@@ -116,10 +116,9 @@ impl fmt::Display for Error {
         }
         match cause {
             Cause::Os(errno) => write!(f, ": {} ({errno:?})", errno.desc())?,
-            Cause::NotFound(why)
-            | Cause::Unsupported(why)
-            | Cause::Invalid(why)
-            | Cause::BadAnswer(why) => write!(f, ": {why}")?,
+            Cause::NotFound(why) | Cause::Unsupported(why) | Cause::Invalid(why) | Cause::BadAnswer(why) => {
+                write!(f, ": {why}")?
+            }
         }
         match hint {
             Some(hint) => write!(f, "; {hint}"),
@@ -156,10 +155,7 @@ mod tests {
     #[test]
     fn says_operation_object_errno_and_mend() {
         let e = Error::os("open", "/dev/infiniband/uverbs0", Errno::EACCES).hint("try root");
-        assert_eq!(
-            e.to_string(),
-            "open on /dev/infiniband/uverbs0: Permission denied (EACCES); try root"
-        );
+        assert_eq!(e.to_string(), "open on /dev/infiniband/uverbs0: Permission denied (EACCES); try root");
         assert_eq!(e.errno(), Some(Errno::EACCES));
     }
 }

@@ -20,5 +20,9 @@ mod sys;
 pub mod types;
 pub mod uapi;
 mod uverbs;
+pub mod verbs;
 
-pub use error::{Error, Result};
+pub use error::{Cause, Error, Result};
+pub use types::*;
+pub use uverbs::Encoding;
+pub use verbs::*;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SYS, sysfs};
 use crate::netlink::{DeviceNumber, DriverId, NodeType, Transport};
-use crate::types::Guid;
+use crate::types::{GidEntry, Guid, PortNum};
 
 /// An RDMA device, as found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl DeviceInfo {
     #[must_use]
     pub fn hw_rev(&self) -> Option<String> {
         self.attribute("hw_rev")
+    }
+
+    /// Reads the first `length` entries of a port's GID table, of those that are in use.
+    pub(crate) fn gids(&self, port: PortNum, length: u32) -> Vec<GidEntry> {
+        sysfs::gids(Path::new(SYS), &self.name, port, length)
     }
 
     /// A sysfs attribute of the device that is not empty.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -11,7 +12,7 @@ use super::device::{DeviceInfo, Source, Uverbs};
 use crate::error::{Error, Result};
 use crate::netlink::{DeviceNumber, DriverId, NodeType};
 use crate::sys::file::read_attribute;
-use crate::types::Guid;
+use crate::types::{GidEntry, GidType, Guid, PortNum};
 
 /// Lists the wanted devices: those with a `uverbs` file in the order of its folder, then the others by name.
 ///
@@ -88,6 +89,26 @@ pub(super) fn driver(sys: &Path, device: &str) -> DriverId {
 /// Reads one attribute of a device, the newline taken off.
 pub(super) fn attribute(sys: &Path, device: &str, attribute: &str) -> Option<String> {
     text(&device_folder(sys, device)?.join(attribute))
+}
+
+/// The entries of a port's GID table that are in use.
+pub(super) fn gids(sys: &Path, device: &str, port: PortNum, length: u32) -> Vec<GidEntry> {
+    let Some(folder) = device_folder(sys, device).map(|folder| folder.join(format!("ports/{port}"))) else {
+        return Vec::new();
+    };
+    let entry = |index: u32| {
+        let gid: Ipv6Addr = text(&folder.join(format!("gids/{index}")))?.parse().ok()?;
+        if gid.is_unspecified() {
+            return None;
+        }
+        let gid_type = match text(&folder.join(format!("gid_attrs/types/{index}"))).as_deref() {
+            Some("RoCE v2") => GidType::RoceV2,
+            _ if folder.join(format!("gid_attrs/ndevs/{index}")).exists() => GidType::RoceV1,
+            _ => GidType::Ib,
+        };
+        Some(GidEntry { gid: gid.into(), index, port, gid_type, netdev_ifindex: 0 })
+    };
+    (0..length).filter_map(entry).collect()
 }
 
 fn verbs_folder(sys: &Path) -> PathBuf {

@@ -46,9 +46,7 @@ impl Provider {
     /// Makes a queue pair and maps its queues.
     pub(crate) fn create_qp(self, uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Rq)> {
         match self {
-            Self::Rxe => {
-                rxe::qp::create(uverbs, init).map(|(made, sq, rq)| (made, Sq::Rxe(sq), Rq::Rxe(rq)))
-            }
+            Self::Rxe => rxe::qp::create(uverbs, init).map(|(made, sq, rq)| (made, Sq::Rxe(sq), Rq::Rxe(rq))),
         }
     }
 }

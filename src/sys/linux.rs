@@ -44,14 +44,12 @@ pub(crate) unsafe fn verbs_ioctl<T>(fd: BorrowedFd<'_>, request: *mut T) -> Resu
 const RDMA_VERBS_IOCTL: libc::Ioctl =
     nix::request_code_readwrite!(0x1b, 1, size_of::<crate::uapi::ioctl::IoctlHdr>()) as libc::Ioctl;
 
-/// Reads what is there; `EAGAIN` where nothing is and the descriptor does not block.
+/// Reads what is there: waits for it, or answers `EAGAIN`, as the descriptor is set.
+///
+/// # Errors
+/// `EINTR` when a signal was caught, so that the caller may look at what the signal was for.
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    loop {
-        match nix::unistd::read(fd, buffer) {
-            Err(Errno::EINTR) => {}
-            done => return done,
-        }
-    }
+    nix::unistd::read(fd, buffer)
 }
 
 /// Waits until `fd` can be read; `None` waits for ever. False when the time ran out.

@@ -144,6 +144,12 @@ impl Region {
     }
 }
 
+impl std::fmt::Debug for Region {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Region({} bytes at {:p})", self.len, self.base)
+    }
+}
+
 /// Copies `len` bytes, a word at a time where both ends are aligned alike, each with one volatile access.
 ///
 /// # Safety

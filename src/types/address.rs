@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::PortNum;
 use crate::uapi::ioctl as abi;
 
 /// A local identifier: a port's address within an InfiniBand subnet (0 on Ethernet).
@@ -88,6 +89,34 @@ impl From<u32> for GidType {
             abi::IB_UVERBS_GID_TYPE_ROCE_V2 => Self::RoceV2,
             other => Self::Other(other),
         }
+    }
+}
+
+/// An entry of a port's GID table that is in use (`struct ibv_gid_entry`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GidEntry {
+    /// The address.
+    pub gid: Gid,
+    /// Its index in the port's table.
+    pub index: u32,
+    /// The port.
+    pub port: PortNum,
+    /// How packets from it travel.
+    pub gid_type: GidType,
+    /// The network device behind it; 0 where there is none, or nothing tells.
+    pub netdev_ifindex: u32,
+}
+
+impl GidEntry {
+    /// `None` where the kernel names a port that cannot be.
+    pub(crate) fn from_raw(raw: &abi::verbs::GidEntry) -> Option<Self> {
+        Some(Self {
+            gid: Gid(raw.gid),
+            index: raw.gid_index,
+            port: PortNum::new(raw.port_num).ok()?,
+            gid_type: raw.gid_type.into(),
+            netdev_ifindex: raw.netdev_ifindex,
+        })
     }
 }
 

@@ -9,10 +9,10 @@ mod wc;
 mod wr;
 
 pub use access::Access;
-pub use address::{Gid, GidType, Lid, ServiceLevel};
+pub use address::{Gid, GidEntry, GidType, Lid, ServiceLevel};
 pub use guid::Guid;
 pub use number::{Lkey, OutOfRange, PortNum, Psn, Qkey, Qpn, Rkey};
+pub use state::{LinkLayer, Mtu, PhysState, PortState, QpState, QpType};
 pub use wc::{Wc, WcExtra, WcOpcode, WcStatus};
 pub(crate) use wr::Data;
 pub use wr::{PostError, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge};
-pub use state::{LinkLayer, Mtu, PhysState, PortState, QpState, QpType};

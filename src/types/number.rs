@@ -132,11 +132,11 @@ impl PortNum {
     /// # Errors
     /// Zero or above 255.
     pub fn new(value: u32) -> Result<Self, OutOfRange> {
-        u8::try_from(value)
-            .ok()
-            .and_then(std::num::NonZeroU8::new)
-            .map(Self)
-            .ok_or(OutOfRange { what: "port", value: value.into(), max: 255 })
+        u8::try_from(value).ok().and_then(std::num::NonZeroU8::new).map(Self).ok_or(OutOfRange {
+            what: "port",
+            value: value.into(),
+            max: 255,
+        })
     }
 
     /// The number.

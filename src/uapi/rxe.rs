@@ -4,8 +4,16 @@ use super::uapi_structs;
 
 /// The arm of a send request's union that belongs to its opcode; the rest of it is zero.
 #[derive(
-    Debug, Default, Clone, Copy, PartialEq, Eq,
-    zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout,
+    Debug,
+    Default,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::Immutable,
+    zerocopy::KnownLayout,
 )]
 #[repr(transparent)]
 pub struct WrUnion(pub [u64; 15]);

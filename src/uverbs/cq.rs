@@ -37,10 +37,8 @@ impl Uverbs {
             request = request.fd(abi::UVERBS_ATTR_CREATE_CQ_COMP_CHANNEL, channel);
         }
         let answer = match self.attributes(request) {
-            Some(done) => done.map(|done| CreateCqResp {
-                cq_handle: done.handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE),
-                cqe,
-            }),
+            Some(done) => done
+                .map(|done| CreateCqResp { cq_handle: done.handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE), cqe }),
             None => {
                 let command = CreateCq {
                     response: 0,

@@ -27,12 +27,11 @@ impl Uverbs {
     pub(crate) fn get_context(&self, driver: Udata<'_>) -> Result<NewContext> {
         let mut num_comp_vectors = 0u32;
         let mut core_support = 0u64;
-        let request =
-            ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_GET_CONTEXT)
-                .output(abi::UVERBS_ATTR_GET_CONTEXT_NUM_COMP_VECTORS, &mut num_comp_vectors)
-                .output(abi::UVERBS_ATTR_GET_CONTEXT_CORE_SUPPORT, &mut core_support)
-                .optional()
-                .udata(Udata { input: driver.input, output: &mut *driver.output });
+        let request = ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_GET_CONTEXT)
+            .output(abi::UVERBS_ATTR_GET_CONTEXT_NUM_COMP_VECTORS, &mut num_comp_vectors)
+            .output(abi::UVERBS_ATTR_GET_CONTEXT_CORE_SUPPORT, &mut core_support)
+            .optional()
+            .udata(Udata { input: driver.input, output: &mut *driver.output });
         if let Some(done) = self.attributes(request) {
             done.map_err(|e| self.error("get_context", e))?;
             return Ok(NewContext { num_comp_vectors, async_fd: None });
@@ -77,10 +76,9 @@ impl Uverbs {
     /// A port's attributes.
     pub(crate) fn query_port(&self, port: u8) -> Result<QueryPortRespEx> {
         let mut answer = QueryPortRespEx::new_zeroed();
-        let request =
-            ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_QUERY_PORT)
-                .constant(abi::UVERBS_ATTR_QUERY_PORT_PORT_NUM, port.into())
-                .output(abi::UVERBS_ATTR_QUERY_PORT_RESP, &mut answer);
+        let request = ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_QUERY_PORT)
+            .constant(abi::UVERBS_ATTR_QUERY_PORT_PORT_NUM, port.into())
+            .output(abi::UVERBS_ATTR_QUERY_PORT_RESP, &mut answer);
         let done = match self.attributes(request) {
             Some(done) => done.map(drop),
             None => self
@@ -105,25 +103,22 @@ impl Uverbs {
         let capacity = capacity.min(usize::from(u16::MAX) / entry_size);
         let mut entries = vec![GidEntry::new_zeroed(); capacity];
         let mut used = 0u64;
-        let request =
-            ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_QUERY_GID_TABLE)
-                .constant(abi::UVERBS_ATTR_QUERY_GID_TABLE_ENTRY_SIZE, entry_size as u64)
-                .constant(abi::UVERBS_ATTR_QUERY_GID_TABLE_FLAGS, 0)
-                .bytes_out(abi::UVERBS_ATTR_QUERY_GID_TABLE_RESP_ENTRIES, entries.as_mut_bytes())
-                .output(abi::UVERBS_ATTR_QUERY_GID_TABLE_RESP_NUM_ENTRIES, &mut used);
+        let request = ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_QUERY_GID_TABLE)
+            .constant(abi::UVERBS_ATTR_QUERY_GID_TABLE_ENTRY_SIZE, entry_size as u64)
+            .constant(abi::UVERBS_ATTR_QUERY_GID_TABLE_FLAGS, 0)
+            .bytes_out(abi::UVERBS_ATTR_QUERY_GID_TABLE_RESP_ENTRIES, entries.as_mut_bytes())
+            .output(abi::UVERBS_ATTR_QUERY_GID_TABLE_RESP_NUM_ENTRIES, &mut used);
         let done = self.attributes(request)?;
-        Some(done.map_err(|e| self.error("query_gid_table", e)).and_then(|_| {
-            match usize::try_from(used) {
-                Ok(n) if n <= capacity => {
-                    entries.truncate(n);
-                    Ok(entries)
-                }
-                _ => Err(Error::bad_answer(
-                    "query_gid_table",
-                    self.device(),
-                    format!("the kernel says {used} entries where {capacity} fit"),
-                )),
+        Some(done.map_err(|e| self.error("query_gid_table", e)).and_then(|_| match usize::try_from(used) {
+            Ok(n) if n <= capacity => {
+                entries.truncate(n);
+                Ok(entries)
             }
+            _ => Err(Error::bad_answer(
+                "query_gid_table",
+                self.device(),
+                format!("the kernel says {used} entries where {capacity} fit"),
+            )),
         }))
     }
 }

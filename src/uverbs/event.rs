@@ -31,10 +31,7 @@ impl Uverbs {
             .attributes(request)
             .unwrap_or(Err(Errno::EPROTONOSUPPORT))
             .map_err(|e| self.error("open the async event file", e))?;
-        self.adopt(
-            answer.handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE),
-            "open the async event file",
-        )
+        self.adopt(answer.handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE), "open the async event file")
     }
 
     /// Owns the descriptor that the kernel's answer to `operation` names.

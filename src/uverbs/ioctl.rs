@@ -32,10 +32,7 @@ impl<'a> Request<'a> {
     /// A method of an object (`UVERBS_OBJECT_*`, `UVERBS_METHOD_*`).
     pub(super) fn new(object: u16, method: u16) -> Self {
         let header = IoctlHdr { object_id: object, method_id: method, ..IoctlHdr::default() };
-        Self {
-            frame: Frame { header, attrs: [IoctlAttr::default(); MAX_ATTRS] },
-            borrowed: PhantomData,
-        }
+        Self { frame: Frame { header, attrs: [IoctlAttr::default(); MAX_ATTRS] }, borrowed: PhantomData }
     }
 
     /// The method that carries a legacy command.

@@ -96,11 +96,6 @@ impl Uverbs {
         &self.device
     }
 
-    /// The encoding that was asked for.
-    pub(crate) fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
     /// The error of `operation` on this device.
     pub(crate) fn error(&self, operation: &'static str, errno: Errno) -> Error {
         let error = Error::os(operation, self.device.as_str(), errno);
@@ -135,15 +130,16 @@ impl Uverbs {
         R: FromBytes + IntoBytes,
     {
         let mut answer = R::new_zeroed();
-        let request =
-            write::Command { number, core: command.as_bytes(), driver_in: driver.input };
+        let request = write::Command { number, core: command.as_bytes(), driver_in: driver.input };
         if !self.no_ioctl.load(Ordering::Relaxed) {
             let sent = ioctl::Request::invoke_write(number)
                 .bytes_in(crate::uapi::ioctl::UVERBS_ATTR_CORE_IN, request.core)
                 .bytes_out(crate::uapi::ioctl::UVERBS_ATTR_CORE_OUT, answer.as_mut_bytes())
                 .udata(Udata { input: driver.input, output: &mut *driver.output });
             match self.attributes(sent) {
-                Some(Ok(done)) if size_of::<R>() > 0 && !done.answered(crate::uapi::ioctl::UVERBS_ATTR_CORE_OUT) => {
+                Some(Ok(done))
+                    if size_of::<R>() > 0 && !done.answered(crate::uapi::ioctl::UVERBS_ATTR_CORE_OUT) =>
+                {
                     return Err(Errno::EBADMSG);
                 }
                 Some(Ok(_)) => return Ok(answer),

@@ -18,8 +18,7 @@ impl Uverbs {
         access_flags: u32,
     ) -> Result<RegMrResp> {
         let command = RegMr { response: 0, start, length, hca_va, pd_handle, access_flags };
-        self.legacy(IB_USER_VERBS_CMD_REG_MR, &command, Udata::none())
-            .map_err(|e| self.error("reg_mr", e))
+        self.legacy(IB_USER_VERBS_CMD_REG_MR, &command, Udata::none()).map_err(|e| self.error("reg_mr", e))
     }
 
     /// Takes a region back: once this has succeeded, no device reaches the memory any more.

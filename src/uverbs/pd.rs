@@ -5,7 +5,9 @@ use nix::errno::Errno;
 use super::{Udata, Uverbs, ioctl};
 use crate::error::Result;
 use crate::uapi::ioctl as abi;
-use crate::uapi::verbs::{AllocPd, AllocPdResp, DeallocPd, IB_USER_VERBS_CMD_ALLOC_PD, IB_USER_VERBS_CMD_DEALLOC_PD};
+use crate::uapi::verbs::{
+    AllocPd, AllocPdResp, DeallocPd, IB_USER_VERBS_CMD_ALLOC_PD, IB_USER_VERBS_CMD_DEALLOC_PD,
+};
 
 impl Uverbs {
     /// Makes a protection domain; gives its handle.

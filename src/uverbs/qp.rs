@@ -52,11 +52,9 @@ impl Uverbs {
             .output(abi::UVERBS_ATTR_CREATE_QP_RESP_QP_NUM, &mut qp_num)
             .udata(Udata { input: driver.input, output: &mut *driver.output });
         let made = match self.attributes(request) {
-            Some(done) => done.map(|done| NewQp {
-                handle: done.handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE),
-                qp_num,
-                cap,
-            }),
+            Some(done) => {
+                done.map(|done| NewQp { handle: done.handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE), qp_num, cap })
+            }
             None => self.create_qp_legacy(init, driver),
         };
         made.map_err(|e| self.error("create_qp", e))
@@ -95,12 +93,8 @@ impl Uverbs {
 
     /// Asks for attributes and state.
     pub(crate) fn query_qp(&self, qp_handle: u32, attr_mask: u32) -> Result<QueryQpResp> {
-        self.legacy(
-            IB_USER_VERBS_CMD_QUERY_QP,
-            &QueryQp { response: 0, qp_handle, attr_mask },
-            Udata::none(),
-        )
-        .map_err(|e| self.error("query_qp", e))
+        self.legacy(IB_USER_VERBS_CMD_QUERY_QP, &QueryQp { response: 0, qp_handle, attr_mask }, Udata::none())
+            .map_err(|e| self.error("query_qp", e))
     }
 
     /// Unmakes a queue pair; says how many async events it had delivered.

@@ -65,7 +65,12 @@ impl Command<'_> {
         if self.number & IB_USER_VERBS_CMD_FLAG_EXTENDED != 0 {
             let words = |bytes: usize| bytes.div_ceil(8) as u16;
             let out = core_out + driver_out;
-            put(CmdHdr { command: self.number, in_words: words(self.core.len()), out_words: words(core_out) }.as_bytes())?;
+            put(CmdHdr {
+                command: self.number,
+                in_words: words(self.core.len()),
+                out_words: words(core_out),
+            }
+            .as_bytes())?;
             put(ExCmdHdr {
                 response: if out == 0 { 0 } else { address },
                 provider_in_words: words(self.driver_in.len()),

@@ -1,7 +1,7 @@
-//! What a device and its ports say of themselves (`struct ibv_device_attr_ex`, `struct ibv_port_attr`, `struct ibv_gid_entry`).
+//! What a device and its ports say of themselves (`struct ibv_device_attr_ex`, `struct ibv_port_attr`).
 
-use crate::types::{Gid, GidType, Guid, Lid, LinkLayer, Mtu, PhysState, PortNum, PortState};
-use crate::uapi::ioctl::verbs::{GidEntry as RawGid, QueryPortRespEx};
+use crate::types::{Guid, Lid, LinkLayer, Mtu, PhysState, PortState};
+use crate::uapi::ioctl::verbs::QueryPortRespEx;
 use crate::uapi::verbs::ExQueryDeviceResp;
 
 /// Which atomic operations exclude each other.
@@ -277,33 +277,5 @@ impl From<&QueryPortRespEx> for PortAttr {
             },
             grh_required: port.flags & 1 != 0,
         }
-    }
-}
-
-/// An entry of a port's GID table that is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GidEntry {
-    /// The address.
-    pub gid: Gid,
-    /// Its index in the port's table.
-    pub index: u32,
-    /// The port.
-    pub port: PortNum,
-    /// How packets from it travel.
-    pub gid_type: GidType,
-    /// The network device behind it; 0 where there is none.
-    pub netdev_ifindex: u32,
-}
-
-impl GidEntry {
-    /// `None` where the kernel names a port that cannot be.
-    pub(crate) fn from_raw(raw: &RawGid) -> Option<Self> {
-        Some(Self {
-            gid: Gid(raw.gid),
-            index: raw.gid_index,
-            port: PortNum::new(raw.port_num).ok()?,
-            gid_type: raw.gid_type.into(),
-            netdev_ifindex: raw.netdev_ifindex,
-        })
     }
 }

@@ -27,9 +27,9 @@ pub(super) struct ChannelInner {
 
 impl CompChannel {
     pub(super) fn create(ctx: &Arc<ContextInner>) -> Result<Self> {
-        let fd = ctx.uverbs.create_comp_channel()?;
-        linux::set_nonblocking(fd.as_fd()).map_err(|e| ctx.uverbs.error("create_comp_channel", e))?;
-        Ok(Self(Arc::new(ChannelInner { fd, ctx: Arc::clone(ctx) })))
+        let inner = ChannelInner::create(ctx)?;
+        linux::set_nonblocking(inner.as_fd()).map_err(|e| ctx.uverbs.error("create_comp_channel", e))?;
+        Ok(Self(inner))
     }
 
     /// The next event, or `None` where there is none. [`Cq::owns`] tells whose it is.
@@ -42,6 +42,13 @@ impl CompChannel {
 }
 
 impl ChannelInner {
+    /// A channel whose reads block.
+    pub(super) fn create(ctx: &Arc<ContextInner>) -> Result<Arc<Self>> {
+        let fd = ctx.uverbs.create_comp_channel()?;
+        Ok(Arc::new(Self { fd, ctx: Arc::clone(ctx) }))
+    }
+
+    /// One event; blocks where the descriptor does.
     pub(super) fn next(&self) -> Result<Option<CompEvent>, Errno> {
         Ok(read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle)))
     }

@@ -9,7 +9,6 @@ use super::object::{Kind, Object};
 use crate::error::{Error, Result};
 use crate::provider;
 use crate::types::Wc;
-use crate::uverbs::Uverbs;
 
 /// What a completion queue is to be.
 #[derive(Debug, Clone)]
@@ -65,6 +64,8 @@ pub struct Cq {
     ring: provider::Cq,
     pub(super) core: Arc<CqCore>,
     cqe: u32,
+    /// An event has been asked for and not been read.
+    pub(super) armed: bool,
 }
 
 /// What queue pairs hold of a completion queue.
@@ -86,7 +87,7 @@ impl Cq {
         }
         let channel = match &init.channel {
             Channel::None => None,
-            Channel::Own => Some(CompChannel::create(ctx)?.0),
+            Channel::Own => Some(ChannelInner::create(ctx)?),
             Channel::Shared(channel) if Arc::ptr_eq(&channel.0.ctx, ctx) => Some(Arc::clone(&channel.0)),
             Channel::Shared(_) => {
                 return Err(Error::invalid("create_cq", device, "the channel is of another context"));
@@ -103,7 +104,7 @@ impl Cq {
             ctx.provider()?.create_cq(&ctx.uverbs, &raw).map_err(|e| explain(e, init.cqe))?;
         let own_channel = matches!(init.channel, Channel::Own);
         let core = CqCore { object: Object::new(ctx, handle, KIND), channel, own_channel, cookie };
-        Ok(Self { ring, core: Arc::new(core), cqe })
+        Ok(Self { ring, core: Arc::new(core), cqe, armed: false })
     }
 
     /// How many completions it holds; more than was asked for, maybe.
@@ -147,10 +148,7 @@ impl Cq {
     /// # Errors
     /// Queue pairs still complete into it: it is unmade when the last of them goes.
     pub fn destroy(self) -> Result<()> {
-        Arc::try_unwrap(self.core)
-            .map_err(|core| core.object.in_use("queue pairs"))?
-            .object
-            .destroy()
+        Arc::try_unwrap(self.core).map_err(|core| core.object.in_use("queue pairs"))?.object.destroy()
     }
 
     /// What events of this queue carry.

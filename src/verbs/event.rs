@@ -38,9 +38,25 @@ impl From<u32> for AsyncEventType {
     fn from(value: u32) -> Self {
         use AsyncEventType::*;
         const TYPES: [AsyncEventType; 19] = [
-            CqErr, QpFatal, QpReqErr, QpAccessErr, CommEst, SqDrained, PathMig, PathMigErr, DeviceFatal,
-            PortActive, PortErr, LidChange, PkeyChange, SmChange, SrqErr, SrqLimitReached, QpLastWqeReached,
-            ClientReregister, GidChange,
+            CqErr,
+            QpFatal,
+            QpReqErr,
+            QpAccessErr,
+            CommEst,
+            SqDrained,
+            PathMig,
+            PathMigErr,
+            DeviceFatal,
+            PortActive,
+            PortErr,
+            LidChange,
+            PkeyChange,
+            SmChange,
+            SrqErr,
+            SrqLimitReached,
+            QpLastWqeReached,
+            ClientReregister,
+            GidChange,
         ];
         TYPES.get(value as usize).copied().unwrap_or(Other(value))
     }

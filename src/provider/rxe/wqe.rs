@@ -83,10 +83,7 @@ pub(super) fn write_recv(
     limits: Limits,
 ) -> Result<(), Refusal> {
     let length = limits.check(&wr.data)?;
-    region.write(
-        at,
-        RecvWqe { wr_id: wr.wr_id, dma: dma(&wr.data, length), ..RecvWqe::default() },
-    );
+    region.write(at, RecvWqe { wr_id: wr.wr_id, dma: dma(&wr.data, length), ..RecvWqe::default() });
     write_data(region, at + size_of::<RecvWqe>(), &wr.data);
     Ok(())
 }

@@ -1,0 +1,221 @@
+//! Connecting a queue pair to its peer, for those who need not see every state.
+
+use std::hash::{BuildHasher, Hasher};
+
+use super::{AddressVector, Qp, QpAttr};
+use crate::error::{Error, Result};
+use crate::types::{Access, Gid, Lid, LinkLayer, Mtu, PortNum, Psn, QpState, QpType, Qpn, ServiceLevel};
+
+/// What a peer must be told: where a queue pair is, and with which packet number it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Endpoint {
+    /// The port's LID; 0 on Ethernet.
+    pub lid: Lid,
+    /// The queue pair.
+    pub qp_num: Qpn,
+    /// Its first packet number.
+    pub psn: Psn,
+    /// The port's GID; zero where packets need none.
+    pub gid: Gid,
+}
+
+/// Which way out of the device an endpoint has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    port: PortNum,
+    gid_index: Option<u32>,
+}
+
+/// How a connection behaves. The defaults are those of rdma-core's examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct RcAttr {
+    /// The largest packet on the way; `None` takes the port's active MTU.
+    pub mtu: Option<Mtu>,
+    /// The service level.
+    pub sl: ServiceLevel,
+    /// What the peer may do to this side's memory.
+    pub access: Access,
+    /// 4.096 µs · 2^timeout until a packet is sent again.
+    pub timeout: u8,
+    /// How often it is, 0 to 7.
+    pub retry_cnt: u8,
+    /// How often a send is tried again when the peer has no receive posted; 7 is for ever.
+    pub rnr_retry: u8,
+    /// How long the peer waits before that (a code; 12 is 0.64 ms).
+    pub min_rnr_timer: u8,
+    /// Outstanding reads and atomics, both ways.
+    pub max_rd_atomic: u8,
+    /// How many routers a packet may pass.
+    pub hop_limit: u8,
+}
+
+impl Default for RcAttr {
+    fn default() -> Self {
+        Self {
+            mtu: None,
+            sl: ServiceLevel(0),
+            access: Access::empty(),
+            timeout: 14,
+            retry_cnt: 7,
+            rnr_retry: 7,
+            min_rnr_timer: 12,
+            max_rd_atomic: 1,
+            hop_limit: 64,
+        }
+    }
+}
+
+impl RcAttr {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The largest packet on the way.
+    pub fn mtu(mut self, mtu: Mtu) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// What the peer may do to this side's memory.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// The service level.
+    pub fn sl(mut self, sl: ServiceLevel) -> Self {
+        self.sl = sl;
+        self
+    }
+
+    /// Outstanding reads and atomics, both ways.
+    pub fn max_rd_atomic(mut self, n: u8) -> Self {
+        self.max_rd_atomic = n;
+        self
+    }
+
+    /// How long until a packet is sent again (4.096 µs · 2^timeout), and how often it is.
+    pub fn retry(mut self, timeout: u8, retry_cnt: u8) -> Self {
+        (self.timeout, self.retry_cnt) = (timeout, retry_cnt);
+        self
+    }
+
+    /// How often a send is tried again when the peer has no receive posted; 7 is for ever.
+    pub fn rnr_retry(mut self, rnr_retry: u8) -> Self {
+        self.rnr_retry = rnr_retry;
+        self
+    }
+
+    /// How many routers a packet may pass.
+    pub fn hop_limit(mut self, hop_limit: u8) -> Self {
+        self.hop_limit = hop_limit;
+        self
+    }
+}
+
+impl Qp {
+    /// Brings a new queue pair to INIT, where receives can be posted, and says what the peer must be told.
+    ///
+    /// Ethernet ports need a `gid_index`; InfiniBand ports need one only across subnets.
+    ///
+    /// # Errors
+    /// The port or the index is out of range, or the GID there is not in use.
+    pub fn endpoint(&mut self, port: PortNum, gid_index: Option<u32>) -> Result<Endpoint> {
+        let ctx = self.context();
+        let attr = ctx.query_port(port)?;
+        let gid = match gid_index {
+            Some(index) => ctx.query_gid(port, index)?,
+            None => Gid::ZERO,
+        };
+        if attr.link_layer == LinkLayer::Ethernet && gid.is_zero() {
+            let why = match gid_index {
+                Some(index) => format!("GID index {index} of port {port} is not in use"),
+                None => format!("port {port} is Ethernet and needs a GID index"),
+            };
+            return Err(Error::invalid("make an endpoint", ctx.info().name.as_str(), why)
+                .hint("devinfo -v lists the GIDs"));
+        }
+        if self.state()? == QpState::Reset {
+            self.init(port, Access::empty())?;
+        }
+        let endpoint = Endpoint { lid: attr.lid, qp_num: self.qp_num(), psn: random_psn(), gid };
+        self.local = Some((endpoint, Path { port, gid_index }));
+        Ok(endpoint)
+    }
+
+    /// RESET to INIT.
+    ///
+    /// # Errors
+    /// The port does not exist, or the queue pair is in another state.
+    pub fn init(&mut self, port: PortNum, access: Access) -> Result<()> {
+        self.context().check_port(port, "modify_qp")?;
+        let attr = QpAttr { pkey_index: Some(0), port: Some(port), ..QpAttr::to(QpState::Init) };
+        self.modify(&match self.qp_type() {
+            QpType::Ud => QpAttr { qkey: Some(crate::types::Qkey(0x1111_1111)), ..attr },
+            _ => QpAttr { access: Some(access), ..attr },
+        })
+    }
+
+    /// Connects to a peer: INIT to RTR to RTS. The peer must do the same with [`Qp::endpoint`]'s answer of this side.
+    ///
+    /// # Errors
+    /// [`Qp::endpoint`] was not called, or the kernel cannot reach the peer.
+    pub fn connect(&mut self, peer: &Endpoint, attr: RcAttr) -> Result<()> {
+        let Some((local, path)) = self.local else {
+            return Err(Error::invalid(
+                "connect",
+                self.context().info().name.as_str(),
+                "there is no endpoint yet",
+            )
+            .hint("call endpoint() first"));
+        };
+        let reliable = self.qp_type() != QpType::Uc;
+        let when_reliable = |value: u8| reliable.then_some(value);
+        let mtu = match attr.mtu {
+            Some(mtu) => mtu,
+            None => self.context().query_port(path.port)?.active_mtu,
+        };
+        let sgid_index = match path.gid_index.map(u8::try_from) {
+            None => 0,
+            Some(Ok(index)) => index,
+            Some(Err(_)) => {
+                let why = "the kernel's modify_qp takes GID indices up to 255";
+                return Err(Error::invalid("connect", self.context().info().name.as_str(), why));
+            }
+        };
+        let av = AddressVector {
+            sl: attr.sl,
+            dgid: (peer.gid.interface_id() != 0).then_some(peer.gid),
+            sgid_index,
+            hop_limit: attr.hop_limit,
+            ..AddressVector::local(path.port, peer.lid)
+        };
+        self.modify(&QpAttr {
+            av: Some(av),
+            path_mtu: Some(mtu),
+            dest_qp_num: Some(peer.qp_num),
+            rq_psn: Some(peer.psn),
+            access: (!attr.access.is_empty()).then_some(attr.access),
+            max_dest_rd_atomic: when_reliable(attr.max_rd_atomic),
+            min_rnr_timer: when_reliable(attr.min_rnr_timer),
+            ..QpAttr::to(QpState::Rtr)
+        })?;
+        self.modify(&QpAttr {
+            sq_psn: Some(local.psn),
+            timeout: when_reliable(attr.timeout),
+            retry_cnt: when_reliable(attr.retry_cnt),
+            rnr_retry: when_reliable(attr.rnr_retry),
+            max_rd_atomic: when_reliable(attr.max_rd_atomic),
+            ..QpAttr::to(QpState::Rts)
+        })
+    }
+}
+
+/// A packet number that a peer of an earlier connection does not expect.
+fn random_psn() -> Psn {
+    // The standard library seeds its hashers from the kernel's random numbers.
+    Psn::truncate(std::hash::RandomState::new().build_hasher().finish() as u32)
+}

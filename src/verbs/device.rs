@@ -1,0 +1,58 @@
+//! Devices, before they are opened.
+
+use super::{Context, OpenOptions};
+use crate::discover::{self, DeviceInfo};
+use crate::error::{Cause, Error, Result};
+
+/// An RDMA device of this machine.
+#[derive(Debug, Clone)]
+pub struct Device(DeviceInfo);
+
+impl Device {
+    /// Every device, in the order of `ibv_get_device_list(3)`.
+    ///
+    /// # Errors
+    /// The kernel shows no trace of RDMA.
+    pub fn list() -> Result<Vec<Self>> {
+        Ok(discover::devices()?.into_iter().map(Self).collect())
+    }
+
+    /// The device with this name, such as `rxe0`.
+    ///
+    /// # Errors
+    /// There is none (the error names those there are), or the kernel shows no trace of RDMA.
+    pub fn by_name(name: &str) -> Result<Self> {
+        discover::device(name).map(Self)
+    }
+
+    /// The first device of the list.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn first() -> Result<Self> {
+        Self::list()?.into_iter().next().ok_or_else(|| {
+            Error::new("find a device", "", Cause::NotFound("there is no RDMA device".into()))
+                .hint("software ones are made with: rdma link add rxe0 type rxe netdev DEVICE")
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// What is known of it without opening it.
+    #[must_use]
+    pub fn info(&self) -> &DeviceInfo {
+        &self.0
+    }
+
+    /// Opens it. See `ibv_open_device(3)`.
+    ///
+    /// # Errors
+    /// Its node is missing, not permitted, or somebody else's; the kernel refuses a context.
+    pub fn open(&self) -> Result<Context> {
+        OpenOptions::from_env()?.open(self)
+    }
+}

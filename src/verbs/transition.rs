@@ -1,0 +1,329 @@
+//! The states of a queue pair: which attributes a transition takes, and what is wrong with one that the kernel refused.
+//!
+//! The table is that of the InfiniBand specification (section 10.3.1) as `ibv_modify_qp(3)` gives it.
+
+use crate::types::{Access, Gid, Lid, Mtu, PortNum, Psn, Qkey, QpState, QpType, Qpn, ServiceLevel};
+use crate::uapi::verbs::{ModifyQp, QpDest, QueryQpResp};
+
+bitflags::bitflags! {
+    /// Which attributes are meant (`enum ibv_qp_attr_mask`).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub(super) struct Mask: u32 {
+        const STATE = 1 << 0;
+        const CUR_STATE = 1 << 1;
+        const ACCESS_FLAGS = 1 << 3;
+        const PKEY_INDEX = 1 << 4;
+        const PORT = 1 << 5;
+        const QKEY = 1 << 6;
+        const AV = 1 << 7;
+        const PATH_MTU = 1 << 8;
+        const TIMEOUT = 1 << 9;
+        const RETRY_CNT = 1 << 10;
+        const RNR_RETRY = 1 << 11;
+        const RQ_PSN = 1 << 12;
+        const MAX_QP_RD_ATOMIC = 1 << 13;
+        const MIN_RNR_TIMER = 1 << 15;
+        const SQ_PSN = 1 << 16;
+        const MAX_DEST_RD_ATOMIC = 1 << 17;
+        const DEST_QPN = 1 << 20;
+    }
+}
+
+/// Where a peer is, and how packets get there (`struct ibv_ah_attr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressVector {
+    /// The port that packets leave by.
+    pub port: PortNum,
+    /// The peer's LID; 0 on Ethernet.
+    pub dlid: Lid,
+    /// The service level.
+    pub sl: ServiceLevel,
+    /// The peer's GID, where packets carry a global routing header: always on Ethernet.
+    pub dgid: Option<Gid>,
+    /// The index of our GID in the port's table.
+    pub sgid_index: u8,
+    /// How many routers a packet may pass.
+    pub hop_limit: u8,
+    /// The traffic class.
+    pub traffic_class: u8,
+    /// The flow label (20 bits).
+    pub flow_label: u32,
+}
+
+impl AddressVector {
+    /// A peer on the subnet of `port`: no routing header, service level 0.
+    #[must_use]
+    pub const fn local(port: PortNum, dlid: Lid) -> Self {
+        Self {
+            port,
+            dlid,
+            sl: ServiceLevel(0),
+            dgid: None,
+            sgid_index: 0,
+            hop_limit: 0,
+            traffic_class: 0,
+            flow_label: 0,
+        }
+    }
+
+    fn to_raw(self) -> QpDest {
+        QpDest {
+            dgid: self.dgid.unwrap_or_default().0,
+            flow_label: self.flow_label,
+            dlid: self.dlid.0,
+            sgid_index: self.sgid_index,
+            hop_limit: self.hop_limit,
+            traffic_class: self.traffic_class,
+            sl: self.sl.0,
+            is_global: self.dgid.is_some().into(),
+            port_num: self.port.get(),
+            ..QpDest::default()
+        }
+    }
+
+    fn from_raw(raw: &QpDest) -> Option<Self> {
+        Some(Self {
+            port: PortNum::new(raw.port_num.into()).ok()?,
+            dlid: Lid(raw.dlid),
+            sl: ServiceLevel(raw.sl),
+            dgid: (raw.is_global != 0).then_some(Gid(raw.dgid)),
+            sgid_index: raw.sgid_index,
+            hop_limit: raw.hop_limit,
+            traffic_class: raw.traffic_class,
+            flow_label: raw.flow_label,
+        })
+    }
+}
+
+macro_rules! qp_attr {
+    ($( $(#[$meta:meta])* $field:ident: $ty:ty, $mask:ident; )*) => {
+        /// Attributes of a queue pair: what `modify` changes (those that are `Some`), and what `query` tells.
+        ///
+        /// See `ibv_modify_qp(3)` and `ibv_query_qp(3)`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct QpAttr {
+            $( $(#[$meta])* pub $field: Option<$ty>, )*
+        }
+
+        impl QpAttr {
+            /// Which attributes are given.
+            pub(super) fn mask(&self) -> Mask {
+                let mut mask = Mask::empty();
+                $( mask.set(Mask::$mask, self.$field.is_some()); )*
+                mask
+            }
+        }
+
+        impl Mask {
+            /// The names of the fields of [`QpAttr`] that it has.
+            fn fields(self) -> String {
+                let mut names = Vec::new();
+                $( if self.contains(Self::$mask) { names.push(stringify!($field)); } )*
+                names.join(", ")
+            }
+        }
+    };
+}
+
+qp_attr! {
+    /// The state to go to.
+    state: QpState, STATE;
+    /// The state that the caller believes it is in.
+    cur_state: QpState, CUR_STATE;
+    /// What the peer may do to this side's memory.
+    access: Access, ACCESS_FLAGS;
+    /// The index of the partition key.
+    pkey_index: u16, PKEY_INDEX;
+    /// The port.
+    port: PortNum, PORT;
+    /// The key that datagrams must carry.
+    qkey: Qkey, QKEY;
+    /// Where the peer is.
+    av: AddressVector, AV;
+    /// The largest packet on the way.
+    path_mtu: Mtu, PATH_MTU;
+    /// How long to wait for an acknowledgement: 4.096 µs · 2^timeout; 0 is for ever.
+    timeout: u8, TIMEOUT;
+    /// How often to try again after that, 0 to 7.
+    retry_cnt: u8, RETRY_CNT;
+    /// How often to try again when the peer has no receive posted, 0 to 7; 7 is for ever.
+    rnr_retry: u8, RNR_RETRY;
+    /// The first packet number that is expected.
+    rq_psn: Psn, RQ_PSN;
+    /// Reads and atomics of this side that may be outstanding.
+    max_rd_atomic: u8, MAX_QP_RD_ATOMIC;
+    /// How long the peer is to wait when this side has no receive posted (a code, 0 to 31).
+    min_rnr_timer: u8, MIN_RNR_TIMER;
+    /// The first packet number that is sent.
+    sq_psn: Psn, SQ_PSN;
+    /// Reads and atomics of the peer's that may be outstanding.
+    max_dest_rd_atomic: u8, MAX_DEST_RD_ATOMIC;
+    /// The peer's queue pair.
+    dest_qp_num: Qpn, DEST_QPN;
+}
+
+impl QpAttr {
+    /// A transition to `state`, with no attribute yet.
+    #[must_use]
+    pub fn to(state: QpState) -> Self {
+        Self { state: Some(state), ..Self::default() }
+    }
+
+    pub(super) fn to_raw(self, qp_handle: u32) -> ModifyQp {
+        let state = |state: Option<QpState>| state.map_or(0, u8::from);
+        ModifyQp {
+            dest: self.av.map(AddressVector::to_raw).unwrap_or_default(),
+            qp_handle,
+            attr_mask: self.mask().bits(),
+            qkey: self.qkey.unwrap_or_default().0,
+            rq_psn: self.rq_psn.unwrap_or_default().get(),
+            sq_psn: self.sq_psn.unwrap_or_default().get(),
+            dest_qp_num: self.dest_qp_num.unwrap_or_default().get(),
+            qp_access_flags: self.access.unwrap_or_default().bits(),
+            pkey_index: self.pkey_index.unwrap_or_default(),
+            qp_state: state(self.state),
+            cur_qp_state: state(self.cur_state),
+            path_mtu: self.path_mtu.map_or(0, u8::from),
+            max_rd_atomic: self.max_rd_atomic.unwrap_or_default(),
+            max_dest_rd_atomic: self.max_dest_rd_atomic.unwrap_or_default(),
+            min_rnr_timer: self.min_rnr_timer.unwrap_or_default(),
+            port_num: self.port.map_or(0, PortNum::get),
+            timeout: self.timeout.unwrap_or_default(),
+            retry_cnt: self.retry_cnt.unwrap_or_default(),
+            rnr_retry: self.rnr_retry.unwrap_or_default(),
+            ..ModifyQp::default()
+        }
+    }
+
+    pub(super) fn from_raw(raw: &QueryQpResp) -> Self {
+        Self {
+            state: Some(raw.qp_state.into()),
+            cur_state: Some(raw.cur_qp_state.into()),
+            access: Some(Access::from_bits_retain(raw.qp_access_flags)),
+            pkey_index: Some(raw.pkey_index),
+            port: PortNum::new(raw.port_num.into()).ok(),
+            qkey: Some(Qkey(raw.qkey)),
+            av: AddressVector::from_raw(&raw.dest),
+            path_mtu: Some(raw.path_mtu.into()),
+            timeout: Some(raw.timeout),
+            retry_cnt: Some(raw.retry_cnt),
+            rnr_retry: Some(raw.rnr_retry),
+            rq_psn: Some(Psn::truncate(raw.rq_psn)),
+            max_rd_atomic: Some(raw.max_rd_atomic),
+            min_rnr_timer: Some(raw.min_rnr_timer),
+            sq_psn: Some(Psn::truncate(raw.sq_psn)),
+            max_dest_rd_atomic: Some(raw.max_dest_rd_atomic),
+            dest_qp_num: Some(Qpn::truncate(raw.dest_qp_num)),
+        }
+    }
+}
+
+/// What a transition must be given and what it may be; `None` where there is no such transition.
+fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
+    use QpState::{Err, Init, Reset, Rtr, Rts, Sqd, Sqe};
+    let connected = matches!(qp_type, QpType::Rc | QpType::Uc | QpType::XrcSend | QpType::XrcRecv);
+    let reliable = connected && qp_type != QpType::Uc;
+    let with = |when: bool, mask: Mask| if when { mask } else { Mask::empty() };
+    let none = Mask::empty();
+    // What a running queue pair may have changed.
+    let running = Mask::CUR_STATE
+        | with(connected, Mask::ACCESS_FLAGS)
+        | with(!connected, Mask::QKEY)
+        | with(reliable, Mask::MIN_RNR_TIMER);
+    let init = Mask::PKEY_INDEX | Mask::PORT | if connected { Mask::ACCESS_FLAGS } else { Mask::QKEY };
+    Some(match (from, to) {
+        (_, Reset | Err) => (none, none),
+        (Reset, Init) => (init, none),
+        (Init, Init) => (none, init),
+        (Init, Rtr) if connected => (
+            Mask::AV
+                | Mask::PATH_MTU
+                | Mask::DEST_QPN
+                | Mask::RQ_PSN
+                | with(reliable, Mask::MAX_DEST_RD_ATOMIC | Mask::MIN_RNR_TIMER),
+            Mask::ACCESS_FLAGS | Mask::PKEY_INDEX,
+        ),
+        (Init, Rtr) => (none, Mask::PKEY_INDEX | Mask::QKEY),
+        (Rtr, Rts) => (
+            Mask::SQ_PSN
+                | with(reliable, Mask::TIMEOUT | Mask::RETRY_CNT | Mask::RNR_RETRY | Mask::MAX_QP_RD_ATOMIC),
+            running,
+        ),
+        (Rts, Rts) | (Sqd, Rts) => (none, running),
+        (Sqe, Rts) if !reliable => (none, running),
+        (Rts, Sqd) => (none, none),
+        (Sqd, Sqd) if connected => (
+            none,
+            Mask::AV
+                | Mask::ACCESS_FLAGS
+                | Mask::PKEY_INDEX
+                | with(
+                    reliable,
+                    Mask::PORT
+                        | Mask::TIMEOUT
+                        | Mask::RETRY_CNT
+                        | Mask::RNR_RETRY
+                        | Mask::MAX_QP_RD_ATOMIC
+                        | Mask::MAX_DEST_RD_ATOMIC
+                        | Mask::MIN_RNR_TIMER,
+                ),
+        ),
+        (Sqd, Sqd) => (none, Mask::PKEY_INDEX | Mask::QKEY),
+        _ => return None,
+    })
+}
+
+/// Says what is wrong with a transition, where the table can tell.
+pub(super) fn explain(qp_type: QpType, from: QpState, attr: &QpAttr) -> Option<String> {
+    let to = attr.state.unwrap_or(from);
+    let Some((required, optional)) = rule(qp_type, from, to) else {
+        return Some(format!("there is no transition from {from:?} to {to:?} for a QP of type {qp_type:?}"));
+    };
+    let given = attr.mask() - Mask::STATE;
+    let missing = required - given;
+    let extra = given - required - optional - Mask::CUR_STATE;
+    match (missing.is_empty(), extra.is_empty()) {
+        (true, true) => None,
+        (false, _) => Some(format!("{from:?} to {to:?} needs {} too", missing.fields())),
+        (true, false) => Some(format!("{from:?} to {to:?} does not take {}", extra.fields())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_attributes_are_named() {
+        let attr = QpAttr { rq_psn: Some(Psn::default()), ..QpAttr::to(QpState::Rtr) };
+        assert_eq!(
+            explain(QpType::Uc, QpState::Init, &attr).as_deref(),
+            Some("Init to Rtr needs av, path_mtu, dest_qp_num too")
+        );
+    }
+
+    #[test]
+    fn transitions_that_are_none_are_named() {
+        let attr = QpAttr::to(QpState::Rts);
+        assert_eq!(
+            explain(QpType::Rc, QpState::Init, &attr).as_deref(),
+            Some("there is no transition from Init to Rts for a QP of type Rc")
+        );
+        let attr = QpAttr { timeout: Some(1), ..QpAttr::to(QpState::Err) };
+        assert_eq!(
+            explain(QpType::Rc, QpState::Rts, &attr).as_deref(),
+            Some("Rts to Err does not take timeout")
+        );
+    }
+
+    #[test]
+    fn a_whole_transition_has_nothing_to_explain() {
+        let attr = QpAttr {
+            pkey_index: Some(0),
+            port: Some(PortNum::ONE),
+            access: Some(Access::empty()),
+            ..QpAttr::to(QpState::Init)
+        };
+        assert_eq!(explain(QpType::Rc, QpState::Reset, &attr), None);
+    }
+}

@@ -1,0 +1,128 @@
+//! Waiting for completions: spin, give way, then sleep.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::PollTimeout;
+
+use super::Cq;
+use crate::error::{Error, Result};
+use crate::sys::linux;
+use crate::types::Wc;
+
+/// How to wait for completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Never sleep: least latency, a whole CPU.
+    Poll,
+    /// Sleep on the channel at once: least CPU.
+    Events,
+    /// Poll for so long, giving way to whoever else wants the CPU, then sleep.
+    Adaptive(Duration),
+}
+
+impl Default for Wait {
+    /// Adaptive, with a time that is longer than a message takes and shorter than anybody would call busy.
+    fn default() -> Self {
+        Self::Adaptive(Duration::from_millis(2))
+    }
+}
+
+/// How often to look between two looks at the clock, and before giving way the first time.
+const LOOKS: u32 = 64;
+
+impl Cq {
+    /// Takes completions out, waiting for the first.
+    ///
+    /// Gives none where `timeout` ran out or a signal was caught. All but [`Wait::Poll`] need a queue with a channel of its own
+    /// ([`super::CqInit::own_channel`]).
+    ///
+    /// # Errors
+    /// The queue has no channel of its own, or the device is gone.
+    #[inline]
+    pub fn wait<'w>(&mut self, wcs: &'w mut [Wc], how: Wait, timeout: Option<Duration>) -> Result<&'w [Wc]> {
+        let mut taken = self.poll(wcs).len();
+        if taken == 0 && !wcs.is_empty() {
+            taken = match how {
+                Wait::Poll => self.spin(wcs, timeout, false),
+                Wait::Events => self.sleep(wcs, timeout)?,
+                Wait::Adaptive(spin) => {
+                    let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
+                    match self.spin(wcs, Some(shorter), true) {
+                        0 => self.sleep(wcs, timeout.map(|timeout| timeout - shorter))?,
+                        taken => taken,
+                    }
+                }
+            };
+        }
+        Ok(&wcs[..taken])
+    }
+
+    /// Looks until there is something or the time is over; 0 then.
+    fn spin(&mut self, wcs: &mut [Wc], timeout: Option<Duration>, give_way: bool) -> usize {
+        let mut start = None;
+        loop {
+            for _ in 0..LOOKS {
+                let taken = self.poll(wcs).len();
+                if taken > 0 {
+                    return taken;
+                }
+                std::hint::spin_loop();
+            }
+            if give_way {
+                std::thread::yield_now();
+            }
+            let start = *start.get_or_insert_with(Instant::now);
+            if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
+                return 0;
+            }
+        }
+    }
+
+    /// Arms the queue and sleeps until there is something; 0 when the time ran out or a signal was caught.
+    fn sleep(&mut self, wcs: &mut [Wc], timeout: Option<Duration>) -> Result<usize> {
+        let Some(channel) = self.own_channel().cloned() else {
+            return Err(Error::invalid(
+                "wait",
+                self.core.object.ctx.uverbs.device(),
+                "the completion queue has no channel of its own",
+            )
+            .hint("make it with CqInit::own_channel(), or poll"));
+        };
+        let failed = |errno| channel.ctx.uverbs.error("get_cq_event", errno);
+        loop {
+            if !self.armed {
+                self.req_notify(false)?;
+                self.armed = true;
+            }
+            // What came before the queue was armed is not told.
+            let taken = self.poll(wcs).len();
+            if taken > 0 {
+                return Ok(taken);
+            }
+            if let Some(timeout) = timeout {
+                match linux::wait_readable(channel.as_fd(), poll_timeout(timeout)) {
+                    Ok(true) => {}
+                    Ok(false) | Err(Errno::EINTR) => return Ok(0),
+                    Err(errno) => return Err(failed(errno)),
+                }
+            }
+            match channel.next() {
+                Ok(_) => self.armed = false,
+                Err(Errno::EINTR) => return Ok(0),
+                Err(errno) => return Err(failed(errno)),
+            }
+            let taken = self.poll(wcs).len();
+            if taken > 0 {
+                return Ok(taken);
+            }
+        }
+    }
+}
+
+/// Rounded up, so that no time is left when it is over.
+fn poll_timeout(timeout: Duration) -> PollTimeout {
+    PollTimeout::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
+}
