@@ -36,17 +36,25 @@ pub(crate) fn produce(
     let parent = path.parent().unwrap_or(&root);
     create(parent)?;
     let progress = Progress::start(what);
-    let _lock = lock(&path.with_added_extension("lock"))?;
+    let _lock = lock(&beside(&path, "lock"))?;
     if path.exists() {
         progress.done("made by another run");
         return Ok(path);
     }
-    let unfinished = path.with_added_extension("unfinished");
+    let unfinished = beside(&path, "unfinished");
     remove(&unfinished)?;
     make(&unfinished, &progress)?;
     fs::rename(&unfinished, &path).map_err(|error| format!("{}: {error}", path.display()))?;
     progress.done("done");
     Ok(path)
+}
+
+/// The path with one more extension.
+pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
 }
 
 /// Waits for an exclusive lock on a file.

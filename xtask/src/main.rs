@@ -35,6 +35,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Bench(commands::bench::Arguments),
     Demo(commands::demo::Arguments),
     Test(commands::test::Arguments),
     Vm(commands::vm::Arguments),
@@ -45,6 +46,7 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
+        Task::Bench(arguments) => commands::bench::run(arguments),
         Task::Demo(arguments) => commands::demo::run(arguments),
         Task::Test(arguments) => commands::test::run(arguments),
         Task::Vm(arguments) => commands::vm::run(arguments),

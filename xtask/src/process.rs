@@ -21,11 +21,6 @@ pub(crate) fn run(command: &mut Command) -> Result<Output> {
     command.output().map_err(|error| cannot_start(command, &error))
 }
 
-/// Runs a program whose output goes to the user's terminal; true if it succeeds.
-pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
-    command.status().map(|status| status.success()).map_err(|error| cannot_start(command, &error))
-}
-
 fn cannot_start(command: &Command, error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => format!("{} is not installed (or not in PATH)", name(command)),

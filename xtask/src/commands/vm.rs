@@ -59,6 +59,12 @@ pub(crate) struct Arguments {
     /// Limit locked memory, in bytes
     #[arg(long)]
     memlock: Option<u64>,
+    /// What the command reads
+    #[arg(long, value_name = "FILE")]
+    stdin: Option<PathBuf>,
+    /// One more argument for QEMU (may be repeated)
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    qemu: Vec<String>,
     /// Boot without an RDMA link
     #[arg(long)]
     no_link: bool,
@@ -83,6 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .nodes(arguments.nodes)
         .cpus(arguments.cpus)
         .memory(arguments.memory)
+        .devices(arguments.qemu.clone())
         .lifetime(Duration::from_secs(arguments.timeout + 30));
     if arguments.no_link {
         vm = vm.no_link();
@@ -117,6 +124,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         c_tools |= needs_c_tools;
         Ok(words)
     };
+    let stdin = match &arguments.stdin {
+        Some(path) => {
+            Some(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?)
+        }
+        None => None,
+    };
     let command = resolve(&arguments.command)?;
     let client = match &arguments.client {
         Some(text) => Some(resolve(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())?),
@@ -128,6 +141,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         for pair in &arguments.env {
             let (key, value) = pair.split_once('=').ok_or_else(|| format!("--env {pair}: not KEY=VALUE"))?;
             run = run.env(key, value);
+        }
+        if let Some(text) = &stdin {
+            run = run.stdin(text);
         }
         if let Some(uid) = arguments.uid {
             run = run.uid(uid);

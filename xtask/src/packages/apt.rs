@@ -42,7 +42,7 @@ pub(crate) fn fetch(
         return Err(format!("no package of {} fits {packages:?}", suite.name));
     }
     progress.at(&format!("fetching {} packages", wanted.len()));
-    let archives = root.with_added_extension("archives");
+    let archives = cache::beside(root, "archives");
     // Left by an interrupted run; a complete archive in it would only be found again.
     let _ = fs::remove_dir_all(&archives);
     cache::create(&archives)?;

@@ -30,7 +30,7 @@ use crate::protocol::{BOOT_FILE, Boot, Link};
 use crate::{Result, cache, cargo, image, process};
 
 pub(crate) use kernel::Kernel;
-pub(crate) use node::{Job, Node, Run};
+pub(crate) use node::{Job, Node, Output, Run};
 
 /// How long a guest may take to set itself up, under emulation on a busy machine.
 const BOOT_TIME: Duration = Duration::from_secs(120);
@@ -254,7 +254,7 @@ impl Prepared<'_> {
                 more: &vm.devices,
             })?;
             let name = format!("guest {number} ({})", vm.kernel);
-            guests.nodes.push(Node::connect(name, number, child, &listener, log, complaints, deadline)?);
+            guests.nodes.push(Node::connect(name, child, &listener, log, complaints, deadline)?);
         }
         for node in &guests.nodes {
             node.await_ready(BOOT_TIME)?;

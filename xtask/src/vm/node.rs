@@ -182,7 +182,6 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Node {
     name: String,
-    number: u32,
     qemu: Child,
     requests: Mutex<UnixStream>,
     shared: Arc<Shared>,
@@ -195,7 +194,6 @@ pub(crate) struct Node {
 impl Node {
     pub(super) fn connect(
         name: String,
-        number: u32,
         mut qemu: Child,
         listener: &UnixListener,
         log: PathBuf,
@@ -217,22 +215,7 @@ impl Node {
         let listener = shared.clone();
         thread::spawn(move || listen(BufReader::new(events), &listener));
         let requests = Mutex::new(requests);
-        Ok(Self {
-            name,
-            number,
-            qemu,
-            requests,
-            shared,
-            next_job: AtomicU32::new(1),
-            log,
-            complaints,
-            deadline,
-        })
-    }
-
-    /// The guest's number, from one.
-    pub(crate) fn number(&self) -> u32 {
-        self.number
+        Ok(Self { name, qemu, requests, shared, next_job: AtomicU32::new(1), log, complaints, deadline })
     }
 
     pub(super) fn await_ready(&self, patience: Duration) -> Result<()> {
@@ -383,15 +366,6 @@ impl Job<'_> {
     /// Sends it a signal by number.
     pub(crate) fn signal(&self, signal: i32) -> Result<()> {
         self.node.request(&Request::Signal { job: self.number, signal })
-    }
-
-    /// What it has written to standard output so far.
-    pub(crate) fn stdout_so_far(&self) -> String {
-        let state = self.node.shared.lock();
-        state
-            .jobs
-            .get(&self.number)
-            .map_or(String::new(), |job| String::from_utf8_lossy(&job.stdout).into_owned())
     }
 }
 

@@ -1,0 +1,114 @@
+//! Single measurements in a guest.
+
+use std::time::Duration;
+
+use crate::Result;
+use crate::vm::{Guests, Output, Run};
+
+/// The TCP port of pingpong's exchange.
+const PORT: u16 = 18515;
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The same tool, C's or ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// rdma-core's.
+    C,
+    /// bareverbs.
+    Ours,
+}
+
+impl Side {
+    /// The command of a tool.
+    fn tool(self, name: &str) -> String {
+        match (self, name) {
+            (Self::C, "pingpong rc") => "ibv_rc_pingpong".into(),
+            (Self::C, name) => format!("ibv_{name}"),
+            (Self::Ours, name) => format!("bareverbs {name}"),
+        }
+    }
+}
+
+/// System calls of a whole run of a tool.
+pub(super) fn system_calls(guests: &Guests, side: Side, tool: &str) -> Result<f64> {
+    let command = format!("strace -f -c {}", side.tool(tool));
+    traced_calls(&guests.node(1).run(words(&command))?.ok()?)
+}
+
+/// System calls per iteration of a client: the slope between two runs.
+pub(super) fn calls_per_iteration(guests: &Guests, side: Side, options: &str) -> Result<f64> {
+    slope(|iterations| traced_calls(&pingpong(guests, side, options, iterations, "strace -f -c ")?))
+}
+
+/// User-space instructions per iteration of a client: the slope between two runs.
+pub(super) fn instructions_per_iteration(guests: &Guests, side: Side, options: &str) -> Result<f64> {
+    const CALLGRIND: &str = "valgrind --tool=callgrind --callgrind-out-file=/dev/null ";
+    slope(|iterations| {
+        let output = pingpong(guests, side, options, iterations, CALLGRIND)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let line = said.lines().find_map(|line| line.split_once("Collected : "));
+        line.and_then(|(_, count)| count.trim().parse().ok())
+            .ok_or_else(|| format!("{}: no count from callgrind", output.command))
+    })
+}
+
+/// Microseconds per iteration, as the client tells.
+pub(super) fn latency(guests: &Guests, side: Side, options: &str, iterations: u32) -> Result<f64> {
+    let output = pingpong(guests, side, options, iterations, "")?;
+    let text = output.text();
+    let line = text.lines().find_map(|line| line.trim_end().strip_suffix(" usec/iter"));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        .ok_or_else(|| format!("{}: no usec/iter line", output.command))
+}
+
+/// Runs a server and a client of one side in one guest; the client under `tracer`.
+fn pingpong(guests: &Guests, side: Side, options: &str, iterations: u32, tracer: &str) -> Result<Output> {
+    let command = format!("{} -g 1 -n {iterations} {options}", side.tool("pingpong rc"));
+    let node = guests.node(1);
+    let server = node.spawn(words(&command))?;
+    let ready = node.await_port(PORT);
+    let client = ready.and_then(|()| node.run(words(&format!("{tracer}{command} 127.0.0.1")))?.ok());
+    if client.is_err() {
+        // It may wait for a client that never comes.
+        server.signal(9)?;
+    }
+    let server = server.wait()?;
+    match client {
+        Ok(output) => server.ok().map(|_| output),
+        Err(error) if server.stderr.is_empty() => Err(error),
+        Err(error) => Err(format!("{error}; its server: {}", String::from_utf8_lossy(&server.stderr).trim())),
+    }
+}
+
+fn words(command: &str) -> Run {
+    Run::new(command.split_whitespace()).timeout(PATIENCE)
+}
+
+fn slope(count: impl Fn(u32) -> Result<f64>) -> Result<f64> {
+    const FEW: u32 = 200;
+    const MANY: u32 = 1200;
+    Ok((count(MANY)? - count(FEW)?) / f64::from(MANY - FEW))
+}
+
+/// The calls on strace's total line.
+fn traced_calls(output: &Output) -> Result<f64> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    total(&said).ok_or_else(|| format!("{}: no total from strace", output.command))
+}
+
+fn total(summary: &str) -> Option<f64> {
+    let line = summary.lines().rev().find(|line| line.trim_end().ends_with(" total"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::total;
+
+    #[test]
+    fn a_total_is_read_with_and_without_errors() {
+        assert_eq!(total("100.00    0.028701         181       158        24 total\n"), Some(158.0));
+        assert_eq!(total("100.00    0.028701         181       158           total\n"), Some(158.0));
+        assert_eq!(total("no such file\n"), None);
+    }
+}

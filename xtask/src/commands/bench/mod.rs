@@ -1,0 +1,192 @@
+//! `cargo xtask bench`: bareverbs against the C tools, in the same guest.
+//!
+//! Times under emulation compare only within one guest, so each measurement takes C's and ours in turn.
+
+mod measure;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+
+use self::measure::{Side, calls_per_iteration, instructions_per_iteration, latency, system_calls};
+use self::table::{Bound, Row, head, median};
+use crate::image::tools;
+use crate::progress::human;
+use crate::vm::{Guests, Kernel, Vm};
+use crate::{Result, cargo};
+
+/// A group of measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The binary against the C tool and its libraries
+    Size,
+    /// System calls of whole runs and per iteration
+    Calls,
+    /// User-space instructions per iteration
+    Instructions,
+    /// Microseconds per iteration, on one and two processors
+    Latency,
+}
+
+/// Measure bareverbs against the C tools.
+#[derive(Debug, Parser)]
+pub(crate) struct Arguments {
+    /// Only this part (may be repeated)
+    #[arg(long, value_name = "PART")]
+    only: Vec<Part>,
+    /// Only this kernel (may be repeated)
+    #[arg(long)]
+    kernel: Vec<Kernel>,
+    /// Write every number to this file too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often each time is taken
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeat: u32,
+}
+
+impl Arguments {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+/// The rows so far, and what could not be measured.
+#[derive(Default)]
+struct Results {
+    rows: Vec<Row>,
+    failures: Vec<String>,
+}
+
+impl Results {
+    fn take(&mut self, what: &str, row: Result<Row>) {
+        match row {
+            Ok(row) => {
+                println!("{row}");
+                self.rows.push(row);
+            }
+            Err(error) => {
+                println!("{what}: FAILED: {error}");
+                self.failures.push(format!("{what}: {error}"));
+            }
+        }
+    }
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let started = Instant::now();
+    let binary = cargo::release_binary()?;
+    let kernels = if arguments.kernel.is_empty() { Kernel::lines() } else { arguments.kernel.clone() };
+    let mut results = Results::default();
+    head();
+    if arguments.wants(Part::Size) {
+        results.take("size", size(&binary));
+    }
+    let vm = |kernel: &Kernel, cpus| {
+        let lifetime = Duration::from_secs(3600);
+        Vm::new(kernel.clone()).cpus(cpus).c_tools(true).file(&binary, "/bin/bareverbs").lifetime(lifetime)
+    };
+    for (at, kernel) in kernels.iter().enumerate() {
+        for cpus in [2, 1] {
+            // Counts do not depend on the kernel's speed: one kernel tells them.
+            let counts = at == 0 && cpus == 2;
+            let wants_counts =
+                counts && (arguments.wants(Part::Calls) || arguments.wants(Part::Instructions));
+            if !wants_counts && !arguments.wants(Part::Latency) {
+                continue;
+            }
+            let guests = vm(kernel, cpus).boot()?;
+            let place = format!("{kernel}, {cpus} vCPU");
+            if counts && arguments.wants(Part::Calls) {
+                calls(&guests, &place, &mut results);
+            }
+            if counts && arguments.wants(Part::Instructions) {
+                instructions(&guests, &place, &mut results);
+            }
+            if arguments.wants(Part::Latency) {
+                latencies(&guests, &place, cpus, arguments.repeat, &mut results);
+            }
+            guests.shutdown()?;
+        }
+    }
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&results.rows).map_err(|error| error.to_string())?;
+        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let over = results.rows.iter().filter(|row| !row.ok).count();
+    let failed = results.failures.len();
+    println!(
+        "{} measured, {over} over their bounds, {failed} failed, in {}",
+        results.rows.len(),
+        human(started.elapsed())
+    );
+    Ok(if over + failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn size(binary: &std::path::Path) -> Result<Row> {
+    const MEGABYTE: f64 = 1e6;
+    let ours = std::fs::metadata(binary).map_err(|error| format!("{}: {error}", binary.display()))?.len();
+    let c = tools::closure_size("ibv_rc_pingpong")?;
+    let bound = Some(Bound::AtMost(1.5));
+    Ok(Row::new(
+        "size, MB (C: ibv_rc_pingpong's closure)",
+        "",
+        c as f64 / MEGABYTE,
+        ours as f64 / MEGABYTE,
+        bound,
+    ))
+}
+
+fn calls(guests: &Guests, place: &str, results: &mut Results) {
+    for (tool, limit) in [("devices", 30.0), ("devinfo", 40.0), ("devinfo -v", 60.0)] {
+        let what = format!("system calls, {tool}");
+        let both = system_calls(guests, Side::C, tool).and_then(|c| {
+            Ok(Row::new(&what, place, c, system_calls(guests, Side::Ours, tool)?, Some(Bound::AtMost(limit))))
+        });
+        results.take(&what, both);
+    }
+    let what = "system calls per iteration, polling";
+    let both = calls_per_iteration(guests, Side::C, "").and_then(|c| {
+        let ours = calls_per_iteration(guests, Side::Ours, "--poll")?;
+        // The doorbell, and room for a few calls that happen once in a while.
+        Ok(Row::new(what, place, c, ours, Some(Bound::AtMost(1.01))))
+    });
+    results.take(what, both);
+}
+
+fn instructions(guests: &Guests, place: &str, results: &mut Results) {
+    let what = "user instructions per iteration, -e";
+    let both = instructions_per_iteration(guests, Side::C, "-e").and_then(|c| {
+        let ours = instructions_per_iteration(guests, Side::Ours, "-e")?;
+        Ok(Row::new(what, place, c, ours, Some(Bound::AtMost(500.0))))
+    });
+    results.take(what, both);
+}
+
+/// Every mode in turn, so that whatever slows the machine down slows them all.
+fn latencies(guests: &Guests, place: &str, cpus: u32, repeat: u32, results: &mut Results) {
+    const MODES: [(Side, &str); 5] =
+        [(Side::C, ""), (Side::Ours, "--poll"), (Side::C, "-e"), (Side::Ours, "-e"), (Side::Ours, "")];
+    let mut samples: [Vec<f64>; 5] = Default::default();
+    for _ in 0..repeat {
+        for ((side, options), samples) in MODES.iter().zip(&mut samples) {
+            // Polling on one processor starves the peer, and takes milliseconds an iteration.
+            let iterations = if cpus == 1 && matches!(*options, "" | "--poll") { 200 } else { 1000 };
+            match latency(guests, *side, options, iterations) {
+                Ok(sample) => samples.push(sample),
+                Err(error) => return results.take(&format!("µs/iter, {place}"), Err(error)),
+            }
+        }
+    }
+    let [c_poll, poll, c_events, events, adaptive] = samples;
+    let better = if median(&c_poll) <= median(&c_events) { c_poll.clone() } else { c_events.clone() };
+    let poll_bound = (cpus > 1).then_some(Bound::Ratio(1.0));
+    results.take("", Ok(Row::of_samples("µs/iter, polling", place, c_poll, poll, poll_bound)));
+    results.take("", Ok(Row::of_samples("µs/iter, -e", place, c_events, events, None)));
+    let what = "µs/iter, default against C's better mode";
+    results.take("", Ok(Row::of_samples(what, place, better, adaptive, Some(Bound::Ratio(1.05)))));
+}

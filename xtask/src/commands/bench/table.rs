@@ -1,0 +1,112 @@
+//! The table of measurements, for people and for programs.
+
+use serde::Serialize;
+
+/// What our number is held against.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) enum Bound {
+    /// The number itself.
+    AtMost(f64),
+    /// Its ratio to C's.
+    Ratio(f64),
+}
+
+/// One line of the table.
+#[derive(Debug, Serialize)]
+pub(super) struct Row {
+    /// What was measured.
+    pub(super) what: String,
+    /// In which guest; empty if in none.
+    pub(super) place: String,
+    /// C's number.
+    pub(super) c: f64,
+    /// Ours.
+    pub(super) ours: f64,
+    /// The bound that ours must keep, if it has one.
+    pub(super) bound: Option<Bound>,
+    /// Every sample behind the two numbers, in the order taken: C's, then ours.
+    pub(super) samples: (Vec<f64>, Vec<f64>),
+    /// Whether the bound is kept.
+    pub(super) ok: bool,
+}
+
+impl Row {
+    /// A line from single numbers.
+    pub(super) fn new(what: &str, place: &str, c: f64, ours: f64, bound: Option<Bound>) -> Self {
+        let ok = match bound {
+            None => true,
+            Some(Bound::AtMost(limit)) => ours <= limit,
+            Some(Bound::Ratio(limit)) => ours <= limit * c,
+        };
+        Self { what: what.into(), place: place.into(), c, ours, bound, samples: (vec![c], vec![ours]), ok }
+    }
+
+    /// A line from the medians of samples.
+    pub(super) fn of_samples(
+        what: &str,
+        place: &str,
+        c: Vec<f64>,
+        ours: Vec<f64>,
+        bound: Option<Bound>,
+    ) -> Self {
+        let row = Self::new(what, place, median(&c), median(&ours), bound);
+        Self { samples: (c, ours), ..row }
+    }
+}
+
+/// The middle sample; not a number if there is none.
+pub(super) fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => sorted[len / 2],
+        len => (sorted[len / 2 - 1] + sorted[len / 2]) / 2.0,
+    }
+}
+
+/// Prints the table's head.
+pub(super) fn head() {
+    println!("{:<44} {:<14} {:>10} {:>10} {:>7}  {:<14} ", "", "", "C", "ours", "ratio", "bound");
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bound = match self.bound {
+            None => String::new(),
+            Some(Bound::AtMost(limit)) => format!("at most {limit}"),
+            Some(Bound::Ratio(limit)) => format!("ratio {limit}"),
+        };
+        let verdict = match (self.bound, self.ok) {
+            (None, _) => "",
+            (_, true) => "ok",
+            (_, false) => "OVER",
+        };
+        let ratio = self.ours / self.c;
+        let (what, place) = (&self.what, &self.place);
+        let (c, ours) = (short(self.c), short(self.ours));
+        write!(f, "{what:<44} {place:<14} {c:>10} {ours:>10} {ratio:>7.2}  {bound:<14} {verdict}")
+    }
+}
+
+/// A number with no more digits than it deserves.
+fn short(number: f64) -> String {
+    match number {
+        n if n >= 1000.0 => format!("{n:.0}"),
+        n if n.fract() == 0.0 => format!("{n:.0}"),
+        n => format!("{n:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bound, Row, median};
+
+    #[test]
+    fn bounds_hold_the_number_or_its_ratio() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(Row::new("x", "", 100.0, 30.0, Some(Bound::AtMost(30.0))).ok);
+        assert!(!Row::new("x", "", 100.0, 106.0, Some(Bound::Ratio(1.05))).ok);
+    }
+}
