@@ -361,6 +361,8 @@ uapi_structs! {
 
     struct PostSendResp = "struct ib_uverbs_post_send_resp" { bad_wr: u32 }
 
+    struct Sge = "struct ib_uverbs_sge" { addr: u64, length: u32, lkey: u32 }
+
     /// Only its size is used: the kernel wants to be told it in [`PostSend`].
     struct SendWr = "struct ib_uverbs_send_wr" {
         wr_id: u64,

@@ -21,7 +21,7 @@ pub struct Mr {
     memory: Option<Region>,
     lkey: Lkey,
     rkey: Rkey,
-    _pd: Arc<Object>,
+    pd: Arc<Object>,
 }
 
 impl Mr {
@@ -62,7 +62,7 @@ impl Mr {
             memory: Some(memory),
             lkey: Lkey(made.lkey),
             rkey: Rkey(made.rkey),
-            _pd: Arc::clone(pd),
+            pd: Arc::clone(pd),
         })
     }
 
@@ -145,6 +145,17 @@ impl Mr {
         if let Some(memory) = &mut self.memory {
             memory.write_bytes(offset, bytes);
         }
+    }
+
+    /// Has the pages of an on-demand region ([`Access::ON_DEMAND`]) brought in before they are needed.
+    ///
+    /// # Errors
+    /// The driver does not take advice. Linux 5.1; `ibv_advise_mr(3)`.
+    pub fn prefetch(&self) -> Result<()> {
+        let uverbs = &self.object.ctx.uverbs;
+        let length = u32::try_from(self.len()).unwrap_or(u32::MAX);
+        let all = crate::uapi::verbs::Sge { addr: self.addr(), length, lkey: self.lkey.0 };
+        uverbs.prefetch(self.pd.handle, all).map_err(|e| uverbs.error("advise_mr", e))
     }
 
     /// Deregisters the region and frees its memory.

@@ -1,0 +1,4 @@
+//! The subcommands.
+pub(crate) mod number;
+pub(crate) mod pingpong;
+pub(crate) mod signals;

@@ -1,0 +1,152 @@
+//! The loop that is measured: a message goes out when the last one is out and the peer's has come.
+
+use std::time::{Duration, Instant};
+
+use bareverbs::{Wait, Wc, WcStatus};
+
+use super::args::Args;
+use super::setup::{RECV, SEND, Setup};
+use crate::cli::signals;
+
+/// How a run went.
+pub(super) struct Score {
+    /// Exchanges that are complete.
+    pub(super) done: u32,
+    pub(super) elapsed: Duration,
+    pub(super) end: End,
+}
+
+/// How a run ended.
+pub(super) enum End {
+    Complete,
+    Interrupted,
+    /// The reason, as one line.
+    Failed(String),
+}
+
+/// Where a run stands.
+struct Game {
+    sent: u32,
+    received: u32,
+    /// Receives that are posted.
+    posted: u32,
+    /// Ids of what must complete before the next send.
+    pending: u64,
+}
+
+/// Plays the game to its end.
+pub(super) fn run(setup: &mut Setup, args: &Args) -> Score {
+    let mut game = Game { sent: 0, received: 0, posted: args.rx_depth, pending: RECV };
+    let client = args.server.is_some();
+    if client && args.chk {
+        setup.mark();
+    }
+    let start = Instant::now();
+    let end = match client.then(|| setup.post_send()).transpose() {
+        Ok(begun) => {
+            if begun.is_some() {
+                game.pending |= SEND;
+            }
+            game.play(setup, args)
+        }
+        Err(why) => End::Failed(why),
+    };
+    Score { done: game.sent.min(game.received), elapsed: start.elapsed(), end }
+}
+
+impl Game {
+    fn play(&mut self, setup: &mut Setup, args: &Args) -> End {
+        let how = args.wait();
+        // The tick of `signals` ends every sleep; only a wait that never sleeps must look at the clock.
+        let timeout = (how == Wait::Poll).then_some(Duration::from_secs(1));
+        let mut wcs = [Wc::default(); 2];
+        let mut silent = Silence::new(args.timeout());
+        while self.received < args.iters || self.sent < args.iters {
+            match setup.cq.wait(&mut wcs, how, timeout) {
+                Ok([]) => {
+                    if signals::interrupted() {
+                        return End::Interrupted;
+                    }
+                    if let Some(time) = silent.too_long(self.sent + self.received) {
+                        return End::Failed(format!(
+                            "nothing has come from the peer for {} s: it was killed, or has fewer iterations (-n)",
+                            time.as_secs()
+                        ));
+                    }
+                }
+                Ok(wcs) => {
+                    for wc in wcs {
+                        if let Err(why) = self.take(setup, args, wc) {
+                            return End::Failed(why);
+                        }
+                    }
+                }
+                Err(e) => return End::Failed(e.to_string()),
+            }
+        }
+        End::Complete
+    }
+
+    #[inline]
+    fn take(&mut self, setup: &mut Setup, args: &Args, wc: &Wc) -> Result<(), String> {
+        if !wc.is_success() {
+            return Err(failure(wc));
+        }
+        match wc.wr_id {
+            SEND => self.sent += 1,
+            RECV => {
+                if wc.byte_len != args.size {
+                    return Err(format!(
+                        "the peer sent {} bytes where {} are due: give both sides the same size (-s)",
+                        wc.byte_len, args.size
+                    ));
+                }
+                self.posted -= 1;
+                if self.posted <= 1 {
+                    setup.post_receives(args.rx_depth - self.posted)?;
+                    self.posted = args.rx_depth;
+                }
+                self.received += 1;
+            }
+            other => return Err(format!("completion for unknown wr_id {other}")),
+        }
+        self.pending &= !wc.wr_id;
+        if self.sent < args.iters && self.pending == 0 {
+            setup.post_send()?;
+            self.pending = RECV | SEND;
+        }
+        Ok(())
+    }
+}
+
+/// A failed completion, with what it usually means in a pingpong.
+fn failure(wc: &Wc) -> String {
+    let why = match wc.status {
+        WcStatus::RETRY_EXC_ERR => ": the peer was killed, has fewer iterations (-n), or cannot be reached",
+        WcStatus::LOC_LEN_ERR | WcStatus::REM_INV_REQ_ERR => ": give both sides the same size (-s)",
+        WcStatus::RNR_RETRY_EXC_ERR => ": the peer has no receive posted",
+        _ => "",
+    };
+    format!("Failed status {} ({}) for wr_id {}{why}", wc.status, wc.status.0, wc.wr_id)
+}
+
+/// Watches for a peer that says nothing any more.
+struct Silence {
+    limit: Option<Duration>,
+    since: Instant,
+    seen: u32,
+}
+
+impl Silence {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, since: Instant::now(), seen: 0 }
+    }
+
+    /// The limit, when there has been no progress for so long.
+    fn too_long(&mut self, progress: u32) -> Option<Duration> {
+        if progress != self.seen {
+            (self.seen, self.since) = (progress, Instant::now());
+        }
+        self.limit.filter(|limit| self.since.elapsed() >= *limit)
+    }
+}

@@ -1,0 +1,197 @@
+//! What a run needs: an open device, a region, a completion queue, a queue pair.
+
+use bareverbs::{
+    Access, Context, Cq, CqInit, Device, DeviceAttr, Endpoint, LinkLayer, Mr, Mtu, Pd, PortAttr, Qp, QpInit,
+    RecvWr, SendWr, Wait,
+};
+
+use super::args::Args;
+
+/// The id of every receive, and of every send; those of the C tools.
+pub(super) const RECV: u64 = 1;
+pub(super) const SEND: u64 = 2;
+
+/// What fills a message.
+const FILLER: u8 = 0x7b;
+
+/// The first byte of every page of a message that is checked (`-c`); rdma-core's tools write and look at no other.
+const MARK: u8 = 0;
+const PAGE: usize = 4096;
+
+/// Everything that is set up before the peers meet.
+pub(super) struct Setup {
+    pub(super) cq: Cq,
+    pub(super) qp: Qp,
+    pub(super) local: Endpoint,
+    pub(super) active_mtu: Mtu,
+    mr: Mr,
+    size: u32,
+    rx_depth: u32,
+    inline: bool,
+}
+
+impl Setup {
+    pub(super) fn new(args: &Args) -> Result<Self, String> {
+        let device = match &args.ib_dev {
+            Some(name) => Device::by_name(name),
+            None => Device::first(),
+        }
+        .map_err(line)?;
+        let ctx = device.open().map_err(line)?;
+        let port = ctx.query_port(args.ib_port).map_err(line)?;
+        let limits = ctx.query_device().map_err(line)?;
+        check(args, &ctx, &port, &limits)?;
+
+        let pd = ctx.alloc_pd().map_err(line)?;
+        let mr = region(args, &pd)?;
+        let mut init = CqInit::new(args.rx_depth + 1);
+        if args.wait() != Wait::Poll {
+            init = init.own_channel();
+        }
+        let cq = ctx.create_cq(init).map_err(line)?;
+        let sizes = QpInit::rc(&cq, &cq).max_send_wr(1).max_recv_wr(args.rx_depth);
+        let mut qp = pd.create_qp(sizes).map_err(line)?;
+        let local = qp.endpoint(args.ib_port, args.gid_index()).map_err(|e| match port.link_layer {
+            LinkLayer::Ethernet if args.gid_index().is_none() => format!("{e}, -g chooses one"),
+            _ => e.to_string(),
+        })?;
+        if port.link_layer != LinkLayer::Ethernet && local.lid.0 == 0 {
+            return Err(format!("port {} of {} has no LID: is a subnet manager running?", args.ib_port, device.name()));
+        }
+        let inline = qp.cap().max_inline_data >= args.size;
+        let active_mtu = port.active_mtu;
+        Ok(Self { cq, qp, local, active_mtu, mr, size: args.size, rx_depth: args.rx_depth, inline })
+    }
+
+    /// Fills the receive queue.
+    pub(super) fn post_first_receives(&mut self) -> Result<(), String> {
+        self.post_receives(self.rx_depth)
+    }
+
+    /// Posts `count` receives into the region.
+    #[inline]
+    pub(super) fn post_receives(&mut self, count: u32) -> Result<(), String> {
+        let wr = RecvWr::new(RECV).sge(self.mr.slice(..self.size as usize));
+        for _ in 0..count {
+            self.qp.post_recv(wr).map_err(|e| format!("couldn't post receive: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// Posts one send of the region.
+    #[inline]
+    pub(super) fn post_send(&mut self) -> Result<(), String> {
+        let wr = SendWr::send(SEND).signaled();
+        let posted = if self.inline {
+            let mut bytes = [0; 256];
+            let bytes = &mut bytes[..(self.size as usize).min(256)];
+            self.mr.read(0, bytes);
+            self.qp.post_send(wr.inline(bytes))
+        } else {
+            self.qp.post_send(wr.sge(self.mr.slice(..self.size as usize)))
+        };
+        posted.map_err(|e| format!("couldn't post send: {e}"))
+    }
+
+    /// Marks the pages of the message that the client sends, where it is to be checked.
+    pub(super) fn mark(&mut self) {
+        for page in (0..self.size as usize).step_by(PAGE) {
+            self.mr.write(page, &[MARK]);
+        }
+    }
+
+    /// Checks every byte that the server received last, where that was asked for.
+    pub(super) fn check_received(&self, args: &Args) -> Result<(), String> {
+        if !args.chk || args.server.is_some() {
+            return Ok(());
+        }
+        let mut page = [0; PAGE];
+        let mut bad = 0;
+        for start in (0..self.size as usize).step_by(PAGE) {
+            let page = &mut page[..PAGE.min(self.size as usize - start)];
+            self.mr.read(start, page);
+            if page[0] != MARK || page[1..].iter().any(|&byte| byte != FILLER) {
+                println!("invalid data in page {}", start / PAGE);
+                bad += 1;
+            }
+        }
+        match bad {
+            0 => Ok(()),
+            _ => Err(format!("{bad} pages were not received as they were sent; did the client have -c too?")),
+        }
+    }
+}
+
+/// Checks the options against what the device can do, in the C tools' words where they have some.
+fn check(args: &Args, ctx: &Context, port: &PortAttr, device: &DeviceAttr) -> Result<(), String> {
+    let name = &ctx.info().name;
+    if args.size > port.max_msg_sz {
+        return Err(format!(
+            "size {} (-s) is over the largest message of {name}, {} bytes (max_msg_sz)",
+            args.size, port.max_msg_sz
+        ));
+    }
+    if args.rx_depth > device.max_qp_wr {
+        return Err(format!(
+            "rx-depth {} (-r) is over the receive queue's limit on {name}, {} (max_qp_wr)",
+            args.rx_depth, device.max_qp_wr
+        ));
+    }
+    if args.rx_depth >= device.max_cqe {
+        return Err(format!(
+            "rx-depth {} (-r) needs a completion queue of one more, and the limit on {name} is {} (max_cqe)",
+            args.rx_depth, device.max_cqe
+        ));
+    }
+    // Bits of `enum ibv_odp_general_caps` and `enum ibv_odp_transport_cap_bits`.
+    const SUPPORT: u64 = 1;
+    const IMPLICIT: u64 = 2;
+    const SEND_AND_RECV: u32 = 3;
+    if args.odp || args.iodp {
+        let odp = &device.odp;
+        if odp.general & SUPPORT == 0 || odp.rc & SEND_AND_RECV != SEND_AND_RECV {
+            return Err("The device isn't ODP capable or does not support RC send and receive with ODP".into());
+        }
+        if args.iodp && odp.general & IMPLICIT == 0 {
+            return Err("The device doesn't support implicit ODP".into());
+        }
+        if args.iodp {
+            return Err("implicit on-demand paging (-O) is not done here; -o is".into());
+        }
+    }
+    if args.ts {
+        return Err(match device.completion_timestamp_mask {
+            0 => "The device isn't completion timestamp capable".into(),
+            _ => "completions with timestamps (-t) are not read here yet".into(),
+        });
+    }
+    if args.dm {
+        return Err(match device.max_dm_size {
+            0 => "Device doesn't support dm allocation".into(),
+            max if max < args.size.into() => "Device memory is insufficient".into(),
+            _ => "device memory (-j) is not allocated here yet".into(),
+        });
+    }
+    Ok(())
+}
+
+/// The message's memory, filled.
+fn region(args: &Args, pd: &Pd) -> Result<Mr, String> {
+    let odp = if args.odp { Access::ON_DEMAND } else { Access::empty() };
+    let mut mr = pd.alloc_mr(args.size as usize, Access::LOCAL_WRITE | odp).map_err(line)?;
+    let filler = [FILLER; PAGE];
+    for start in (0..mr.len()).step_by(PAGE) {
+        mr.write(start, &filler[..PAGE.min(mr.len() - start)]);
+    }
+    if args.prefetch
+        && let Err(e) = mr.prefetch()
+    {
+        let errno = e.errno().map_or(0, |errno| errno as i32);
+        eprintln!("Couldn't prefetch MR({errno}). Continue anyway");
+    }
+    Ok(mr)
+}
+
+fn line(error: bareverbs::Error) -> String {
+    error.to_string()
+}
