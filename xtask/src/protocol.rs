@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 /// Where the guest finds its [`Boot`] file.
 pub(crate) const BOOT_FILE: &str = "/etc/bareverbs-guest.json";
 
+/// How often the host says [`Request::Alive`].
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// What the guest has to set up before it takes requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Boot {
@@ -88,6 +91,8 @@ pub(crate) enum Request {
         /// The signal's number.
         signal: i32,
     },
+    /// Nothing but that the host is still there.
+    Alive,
     /// Take the links down, say [`Event::Bye`] and power off.
     Off,
 }

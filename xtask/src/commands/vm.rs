@@ -65,6 +65,9 @@ pub(crate) struct Arguments {
     /// One more argument for QEMU (may be repeated)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     qemu: Vec<String>,
+    /// Load one more kernel module (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    module: Vec<String>,
     /// Boot without an RDMA link
     #[arg(long)]
     no_link: bool,
@@ -91,6 +94,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .memory(arguments.memory)
         .devices(arguments.qemu.clone())
         .lifetime(Duration::from_secs(arguments.timeout + 30));
+    for name in &arguments.module {
+        vm = vm.module(name);
+    }
     if arguments.no_link {
         vm = vm.no_link();
     }

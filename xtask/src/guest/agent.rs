@@ -5,13 +5,13 @@ use std::io::{BufReader, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{sleep, spawn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::termios::{BaudRate, SetArg, cfmakeraw, cfsetspeed, tcdrain, tcgetattr, tcsetattr};
 
 use crate::jobs::Jobs;
-use crate::protocol::{Event, Request, receive, send};
+use crate::protocol::{Event, HEARTBEAT, Request, receive, send};
 use crate::setup;
 
 /// The serial port that belongs to the host; the first one is the kernel's log.
@@ -71,11 +71,15 @@ fn serve() -> Result<(), String> {
         }
     };
     let jobs = Jobs::new(wire.clone());
+    let heard = Arc::new(Mutex::new(Instant::now()));
+    watch(heard.clone());
     wire.tell(&Event::Ready);
     while let Some(request) = receive(&mut requests).map_err(|error| format!("{CONTROL}: {error}"))? {
+        *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         match request {
             Request::Start { job, command } => jobs.start(job, &command),
             Request::Signal { job, signal } => jobs.signal(job, signal),
+            Request::Alive => {}
             Request::Off => break,
         }
     }
@@ -89,6 +93,20 @@ fn serve() -> Result<(), String> {
     wire.tell(&Event::Bye);
     wire.drain();
     Ok(())
+}
+
+/// Ends the guest when its host has gone without a word, so that no machine runs on for nobody.
+fn watch(heard: Arc<Mutex<Instant>>) {
+    spawn(move || {
+        loop {
+            sleep(HEARTBEAT);
+            let silence = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+            if silence > HEARTBEAT * 6 {
+                eprintln!("bareverbs-guest: nothing from the host for {} s", silence.as_secs());
+                power_off()
+            }
+        }
+    });
 }
 
 fn open_control() -> Result<(Wire, BufReader<File>), String> {

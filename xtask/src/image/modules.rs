@@ -3,6 +3,7 @@
 //! Debian's packages come without depmod's files, so names and dependencies are read from the modules themselves
 //! (their `.modinfo` sections).
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
@@ -14,20 +15,20 @@ use crate::protocol::Module;
 use crate::{Result, process};
 
 /// A module that a guest should have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Wanted {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     /// Whether a kernel without it will do.
     pub(crate) optional: bool,
 }
 
 const fn need(name: &'static str) -> Wanted {
-    Wanted { name, optional: false }
+    Wanted { name: Cow::Borrowed(name), optional: false }
 }
 
 const fn like(name: &'static str) -> Wanted {
-    Wanted { name, optional: true }
+    Wanted { name: Cow::Borrowed(name), optional: true }
 }
 
 /// What every guest has. Some kernels look a checksum up by name when a link is made, and a guest has no modprobe.
@@ -93,7 +94,7 @@ impl Modules {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
         for want in wanted {
-            self.visit(&canonical(want.name), want.optional, &mut seen, &mut order)?;
+            self.visit(&canonical(&want.name), want.optional, &mut seen, &mut order)?;
         }
         Ok(order)
     }

@@ -48,6 +48,7 @@ pub(crate) struct Vm {
     links: Vec<Link>,
     lifetime: Duration,
     devices: Vec<String>,
+    more_modules: Vec<String>,
 }
 
 impl Vm {
@@ -64,6 +65,7 @@ impl Vm {
             links: vec![Link { name: "rxe0".into(), kind: "rxe".into() }],
             lifetime: Duration::from_secs(600),
             devices: Vec::new(),
+            more_modules: Vec::new(),
         }
     }
 
@@ -115,6 +117,12 @@ impl Vm {
         self
     }
 
+    /// One more kernel module, with all that it depends on.
+    pub(crate) fn module(mut self, name: impl Into<String>) -> Self {
+        self.more_modules.push(name.into());
+        self
+    }
+
     /// More arguments for QEMU.
     pub(crate) fn devices(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
         self.devices.extend(arguments);
@@ -160,7 +168,11 @@ impl Vm {
 
     fn wanted(&self) -> Vec<modules::Wanted> {
         let wire = if self.nodes > 1 { modules::WIRE } else { &[] };
-        wire.iter().chain(modules::BASE).copied().collect()
+        let more = self
+            .more_modules
+            .iter()
+            .map(|name| modules::Wanted { name: name.clone().into(), optional: false });
+        wire.iter().chain(modules::BASE).cloned().chain(more).collect()
     }
 
     /// The image of one node: what is cached, then what belongs to this run.
@@ -326,9 +338,24 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Result<Self> {
+        remove_stale();
         let path = std::env::temp_dir().join(format!("bareverbs-{}-{}", std::process::id(), serial()));
         fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self(path))
+    }
+}
+
+/// Removes what runs that were killed have left in the temporary folder.
+fn remove_stale() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("bareverbs-").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
+        let owner = owner.and_then(|pid| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Another user's stays.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -6,12 +6,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::log;
-use crate::protocol::{Command, Event, Request, Status, Stream, Usage, receive, send};
+use crate::protocol::{Command, Event, HEARTBEAT, Request, Status, Stream, Usage, receive, send};
 use crate::{Result, process};
 
 /// Beyond a command's own time: for its kill, and for the report of it.
@@ -183,7 +183,7 @@ impl Shared {
 pub(crate) struct Node {
     name: String,
     qemu: Child,
-    requests: Mutex<UnixStream>,
+    requests: Arc<Mutex<UnixStream>>,
     shared: Arc<Shared>,
     next_job: AtomicU32,
     log: PathBuf,
@@ -214,7 +214,9 @@ impl Node {
         let events = requests.try_clone().map_err(|error| format!("{name}: control socket: {error}"))?;
         let listener = shared.clone();
         thread::spawn(move || listen(BufReader::new(events), &listener));
-        let requests = Mutex::new(requests);
+        let requests = Arc::new(Mutex::new(requests));
+        let (alive, listener) = (Arc::downgrade(&requests), shared.clone());
+        thread::spawn(move || keep_alive(&alive, &listener));
         Ok(Self { name, qemu, requests, shared, next_job: AtomicU32::new(1), log, complaints, deadline })
     }
 
@@ -387,6 +389,24 @@ fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream> {
         thread::sleep(Duration::from_millis(10));
     }
     Err("QEMU has not connected in 10 s".into())
+}
+
+/// Tells the guest now and then that its host is still there.
+fn keep_alive(requests: &Weak<Mutex<UnixStream>>, shared: &Shared) {
+    loop {
+        thread::sleep(HEARTBEAT);
+        // None when the node is dropped.
+        let Some(requests) = requests.upgrade() else { return };
+        // Before that, the guest's serial port may still be in its terminal mode, which would garble a line.
+        if !matches!(shared.lock().phase, Phase::Ready) {
+            continue;
+        }
+        let mut stream = requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if send(&mut *stream, &Request::Alive).is_err() {
+            // Whoever waits for the guest has been told by the other direction.
+            return;
+        }
+    }
 }
 
 /// Takes a guest's events until it ends.
