@@ -1,3 +1,7 @@
-//! The `bareverbs` command line.
+//! The `bareverbs` command line: one binary, every tool, each also under its old name.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}
