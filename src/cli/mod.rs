@@ -8,11 +8,16 @@
 //! |---|---|
 //! | `outcome` | how a tool ends: exit code and last words |
 //! | `output` | writing to standard output and standard error |
+//! | `getopt` | the C library's option parser |
+//! | `number` | numbers as the C tools read them |
 //! | `json` | values for programs |
-//! | `devices` | one tool each |
+//! | `devices`, `devinfo` | one tool each |
 
 mod devices;
+mod devinfo;
+mod getopt;
 mod json;
+mod number;
 mod outcome;
 mod output;
 
@@ -29,8 +34,11 @@ use output::{Manner, Tool};
 const EXAMPLES: &str = "\
 Examples:
   bareverbs devices             which RDMA devices there are
+  bareverbs devinfo -d rxe0 -v  all that a device and its ports say of themselves
+  bareverbs devinfo --json      the same for programs
 
-Called as ibv_devices (by a link of that name), it behaves as the C tool does.";
+Called as ibv_devices or ibv_devinfo (by a link of that name), it behaves as the C tool does.
+BAREVERBS_ABI=ioctl or =write keeps it to one of the kernel's two command interfaces.";
 
 /// RDMA tools on the bare kernel ABI
 #[derive(Debug, Parser)]
@@ -44,13 +52,15 @@ struct Cli {
 enum Command {
     /// List the RDMA devices
     Devices(devices::Arguments),
+    /// Show what devices and their ports say of themselves
+    Devinfo(devinfo::Arguments),
 }
 
 /// A tool behind the name of a C tool; it gets the arguments without `argv[0]`.
 type OldTool = fn(&Tool, Vec<OsString>) -> Outcome;
 
 /// The C tools that this binary stands in for.
-const OLD_NAMES: &[(&str, OldTool)] = &[("ibv_devices", devices::as_c)];
+const OLD_NAMES: &[(&str, OldTool)] = &[("ibv_devices", devices::as_c), ("ibv_devinfo", devinfo::as_c)];
 
 /// Runs the tool that the command line asks for.
 pub(crate) fn main() -> ExitCode {
@@ -74,6 +84,7 @@ fn old_tool(name: &OsStr) -> Option<OldTool> {
 fn ours(arguments: &[OsString]) -> ExitCode {
     let (name, outcome) = match Cli::try_parse_from(arguments).map(|cli| cli.command) {
         Ok(Command::Devices(arguments)) => run("bareverbs devices", |tool| devices::run(tool, &arguments)),
+        Ok(Command::Devinfo(arguments)) => run("bareverbs devinfo", |tool| devinfo::run(tool, &arguments)),
         Err(error) => run(&named(arguments), |tool| unparsed(tool, &error)),
     };
     name.conclude(outcome)
@@ -124,7 +135,7 @@ mod tests {
 
     #[test]
     fn old_names_are_known_by_their_last_component() {
-        assert!(old_tool(OsStr::new("/usr/bin/ibv_devices")).is_some());
+        assert!(old_tool(OsStr::new("/usr/bin/ibv_devinfo")).is_some());
         assert!(old_tool(OsStr::new("bareverbs")).is_none());
         assert!(old_tool(OsStr::new("")).is_none());
     }
