@@ -61,6 +61,15 @@ impl Failure {
     }
 }
 
+/// Ends with `code`, whatever became of the output; what is to be said of that is still said.
+pub(crate) fn ending(printed: Outcome, code: u8) -> Outcome {
+    match printed {
+        printed if code == 0 => printed,
+        Ok(()) => Err(Failure::said(code)),
+        Err(failure) => Err(failure.code(code)),
+    }
+}
+
 impl From<bareverbs::Error> for Failure {
     fn from(error: bareverbs::Error) -> Self {
         Self::new(error.to_string())
@@ -76,5 +85,13 @@ mod tests {
         assert_eq!(Failure::new("no").line("tool"), Some("tool: no".to_owned()));
         assert_eq!(Failure::bare("no").code(255).line("tool"), Some("no".to_owned()));
         assert_eq!(Failure::said(4).line("tool"), None);
+    }
+
+    #[test]
+    fn a_reader_that_leaves_does_not_change_a_bad_end() {
+        assert_eq!(ending(Ok(()), 0), Ok(()));
+        assert_eq!(ending(Err(Failure::said(0)), 4), Err(Failure::said(4)));
+        assert_eq!(ending(Err(Failure::new("full")), 4), Err(Failure::new("full").code(4)));
+        assert_eq!(ending(Err(Failure::new("full")), 0), Err(Failure::new("full")));
     }
 }

@@ -19,7 +19,7 @@ use bareverbs::Device;
 use clap::Args;
 
 use super::getopt::{Getopt, Spec};
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, Outcome, ending};
 use super::output::{Manner, Tool};
 use super::{devices, number};
 use report::{Problem, Report};
@@ -153,7 +153,7 @@ fn named(devices: Vec<Device>, name: &str) -> Result<Device, Failure> {
 }
 
 fn usage(tool: &Tool, code: u8) -> Outcome {
-    tool.print(&format!(
+    let printed = tool.print(&format!(
         "Usage: {}             print the ca attributes\n\
          \n\
          Options:\n  \
@@ -162,8 +162,8 @@ fn usage(tool: &Tool, code: u8) -> Outcome {
          -l, --list             print only the IB devices names\n  \
          -v, --verbose          print all the attributes of the IB device(s)\n",
         tool.name()
-    ))?;
-    Err(Failure::said(code))
+    ));
+    ending(printed, code)
 }
 
 fn list(devices: &[Device]) -> String {
@@ -190,7 +190,7 @@ fn show(tool: &Tool, devices: &[Device], wanted: &Wanted) -> Outcome {
     } else {
         reports.iter().map(|report| text::device(report, wanted.verbose)).collect()
     };
-    tool.print(&text)?;
+    let printed = tool.print(&text);
     let mut code = 0;
     for problem in problems {
         match tool.manner() {
@@ -204,5 +204,5 @@ fn show(tool: &Tool, devices: &[Device], wanted: &Wanted) -> Outcome {
             }
         }
     }
-    if code == 0 { Ok(()) } else { Err(Failure::said(code)) }
+    ending(printed, code)
 }
