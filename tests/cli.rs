@@ -1,5 +1,7 @@
 //! The command line where there is no device: help, bad arguments, exit codes, streams that fail.
 
+#![allow(clippy::unwrap_used)] // helpers are no #[test] functions, for which clippy.toml allows it
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
