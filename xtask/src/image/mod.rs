@@ -7,9 +7,11 @@ pub(crate) mod cpio;
 pub(crate) mod elf;
 pub(crate) mod modules;
 pub(crate) mod tools;
+pub(crate) mod vmlinux;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::Result;
 
@@ -23,4 +25,10 @@ pub(crate) fn mode(path: &Path) -> Result<u32> {
     use std::os::unix::fs::PermissionsExt;
     let data = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(data.permissions().mode() & 0o777)
+}
+
+/// What tells a file from another one of its name, for cache keys.
+pub(crate) fn identity(path: &Path) -> Result<(PathBuf, u64, Option<SystemTime>)> {
+    let data = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok((path.to_owned(), data.len(), data.modified().ok()))
 }

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::image::cpio::Archive;
 use crate::image::elf::Elf;
-use crate::image::{modules, tools};
+use crate::image::{modules, tools, vmlinux};
 use crate::protocol::{BOOT_FILE, Boot, Link};
 use crate::{Result, cache, cargo, image, process};
 
@@ -136,9 +136,10 @@ impl Vm {
 
     /// Fetches and builds all that the guests are made of, which takes a while the first time.
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
-        let files = self.kernel.files(self.modules.as_deref())?;
+        let mut files = self.kernel.files(self.modules.as_deref())?;
         let qemu = qemu::Qemu::find()?;
         let mut layers = vec![self.modules_layer(&files)?];
+        files.image = vmlinux::bootable(&files.image, cache::key(&image::identity(&files.image)?))?;
         if self.c_tools {
             layers.push(tools::archive()?);
         }
@@ -148,9 +149,7 @@ impl Vm {
     /// The kernel's modules, cached by kernel and by what is wanted of it.
     fn modules_layer(&self, files: &kernel::Files) -> Result<PathBuf> {
         let wanted = self.wanted();
-        let image =
-            fs::metadata(&files.image).map_err(|error| format!("{}: {error}", files.image.display()))?;
-        let key = cache::key(&(&files.image, image.len(), image.modified().ok(), &files.modules, &wanted));
+        let key = cache::key(&(image::identity(&files.image)?, &files.modules, &wanted));
         cache::produce(&format!("images/modules-{key:016x}.cpio"), "kernel modules' image", |path, _| {
             let found = modules::Modules::find(&files.modules)?.closure(&wanted)?;
             let failed = |error: io::Error| format!("{}: {error}", path.display());
