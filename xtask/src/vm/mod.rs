@@ -14,6 +14,7 @@ pub(crate) mod kernel;
 pub(crate) mod log;
 pub(crate) mod node;
 pub(crate) mod qemu;
+pub(crate) mod run;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -30,7 +31,8 @@ use crate::protocol::{BOOT_FILE, Boot, Link};
 use crate::{Result, cache, cargo, image, process};
 
 pub(crate) use kernel::Kernel;
-pub(crate) use node::{Job, Node, Output, Run};
+pub(crate) use node::{Job, Node};
+pub(crate) use run::{Output, Run};
 
 /// How long a guest may take to set itself up, under emulation on a busy machine.
 const BOOT_TIME: Duration = Duration::from_secs(120);

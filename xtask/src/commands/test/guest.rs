@@ -51,8 +51,12 @@ fn encoded(guests: &Guests, kernel: &Kernel, encoding: &str, arguments: &Argumen
     if arguments.verbose {
         run = run.live();
     }
-    let output = guests.node(1).run(run)?;
     let place = format!("vm {kernel} {encoding}");
+    let job = guests.node(1).spawn(run)?;
+    let output = job.wait().inspect_err(|_| {
+        // The last line names the test that the guest did not survive.
+        println!("{}", process::last_lines(&job.stdout_so_far(), 20));
+    })?;
     let tally = libtest::count(&place, &output.text(), output.success(), arguments.filter.is_none());
     if !tally.good() && !arguments.verbose {
         println!("{}", process::last_lines(&output.stdout, 200));
