@@ -15,4 +15,4 @@ pub use number::{Lkey, OutOfRange, PortNum, Psn, Qkey, Qpn, Rkey};
 pub use state::{LinkLayer, Mtu, PhysState, PortState, QpState, QpType};
 pub use wc::{Wc, WcExtra, WcOpcode, WcStatus};
 pub(crate) use wr::Data;
-pub use wr::{PostError, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge};
+pub use wr::{MwBind, PostError, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge};

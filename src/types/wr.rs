@@ -4,7 +4,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use super::{Lkey, Rkey};
+use super::{Access, Lkey, Rkey};
 
 /// A piece of registered memory of this side: a scatter/gather element.
 ///
@@ -61,6 +61,23 @@ pub enum SendOp {
         /// The summand.
         add: u64,
     },
+    /// Binds a memory window to a part of a region, under a new key.
+    BindMw(MwBind),
+    /// Makes a window's key invalid.
+    LocalInv(Rkey),
+}
+
+/// What a memory window is bound to, and under which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MwBind {
+    /// The window, by the key it has.
+    pub window: Rkey,
+    /// The key it gets; its upper 24 bits are those of the old one.
+    pub rkey: Rkey,
+    /// The part of the region. Its length may not be 0.
+    pub part: Sge,
+    /// What a peer may do.
+    pub access: Access,
 }
 
 impl SendOp {
@@ -175,6 +192,11 @@ impl<'a> SendWr<'a> {
         Self::new(wr_id, SendOp::FetchAdd { remote, add })
     }
 
+    /// [`SendOp::LocalInv`]
+    pub const fn local_inv(wr_id: u64, rkey: Rkey) -> Self {
+        Self::new(wr_id, SendOp::LocalInv(rkey))
+    }
+
     /// The data: one piece of memory.
     pub const fn sge(mut self, sge: Sge) -> Self {
         self.data = Data::One(sge);
@@ -261,6 +283,8 @@ pub enum Refusal {
     MessageTooLong,
     /// An atomic operation whose data are not 8 bytes, or whose address is not a multiple of 8.
     AtomicMisaligned,
+    /// An operation on a memory window has no data.
+    DataNotAllowed,
     /// An operation that reads into local memory cannot have inline data.
     InlineNotAllowed,
     /// The requests are in the queue, but the kernel refused the doorbell.
@@ -275,6 +299,7 @@ impl fmt::Display for Refusal {
             Self::InlineTooLong { max } => write!(f, "more than {max} inline bytes"),
             Self::MessageTooLong => f.write_str("a message of more than 2^31 bytes"),
             Self::AtomicMisaligned => f.write_str("an atomic operation needs 8 bytes at a multiple of 8"),
+            Self::DataNotAllowed => f.write_str("an operation on a memory window has no data"),
             Self::InlineNotAllowed => f.write_str("only sends and writes can have inline data"),
             Self::Doorbell(errno) => write!(f, "the doorbell failed: {} ({errno:?})", errno.desc()),
         }

@@ -44,6 +44,17 @@ impl WrUnion {
         all.0[3] = pair(arm.rkey, arm.reserved);
         all
     }
+
+    /// Binding a memory window.
+    #[must_use]
+    pub fn mw(arm: WrMw) -> Self {
+        let mut all = Self::none();
+        all.0[0] = arm.addr;
+        all.0[1] = arm.length;
+        all.0[2] = pair(arm.mr_lkey, arm.mw_rkey);
+        all.0[3] = pair(arm.rkey, arm.access);
+        all
+    }
 }
 
 /// Two 32-bit fields as they lie in one 64-bit word of this machine.
@@ -56,6 +67,10 @@ uapi_structs! {
 
     struct WrAtomic = "__typeof__(((struct rxe_send_wr *)0)->wr.atomic)" {
         remote_addr: u64, compare_add: u64, swap: u64, rkey: u32, reserved: u32,
+    }
+
+    struct WrMw = "__typeof__(((struct rxe_send_wr *)0)->wr.mw)" {
+        addr: u64, length: u64, mr_lkey: u32, mw_rkey: u32, rkey: u32, access: u32,
     }
 
     struct SendWr = "struct rxe_send_wr" {

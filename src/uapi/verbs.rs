@@ -11,6 +11,8 @@ uapi_numbers! {
         IB_USER_VERBS_CMD_DEALLOC_PD = 4,
         IB_USER_VERBS_CMD_REG_MR = 9,
         IB_USER_VERBS_CMD_DEREG_MR = 13,
+        IB_USER_VERBS_CMD_ALLOC_MW = 14,
+        IB_USER_VERBS_CMD_DEALLOC_MW = 16,
         IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL = 17,
         IB_USER_VERBS_CMD_CREATE_CQ = 18,
         IB_USER_VERBS_CMD_RESIZE_CQ = 19,
@@ -194,6 +196,14 @@ uapi_structs! {
     struct RegMrResp = "struct ib_uverbs_reg_mr_resp" { mr_handle: u32, lkey: u32, rkey: u32 }
 
     struct DeregMr = "struct ib_uverbs_dereg_mr" { mr_handle: u32 }
+
+    struct AllocMw = "struct ib_uverbs_alloc_mw" {
+        response: u64, pd_handle: u32, mw_type: u8, reserved: [u8; 3],
+    }
+
+    struct AllocMwResp = "struct ib_uverbs_alloc_mw_resp" { mw_handle: u32, rkey: u32 }
+
+    struct DeallocMw = "struct ib_uverbs_dealloc_mw" { mw_handle: u32 }
 
     struct CreateCompChannel = "struct ib_uverbs_create_comp_channel" { response: u64 }
 

@@ -9,6 +9,7 @@ mod doorbell;
 pub(crate) mod event;
 mod ioctl;
 pub(crate) mod mr;
+pub(crate) mod mw;
 pub(crate) mod pd;
 pub(crate) mod qp;
 mod write;

@@ -5,7 +5,9 @@ use nix::errno::Errno;
 use super::{Udata, Uverbs, ioctl};
 use crate::error::Result;
 use crate::uapi::ioctl as abi;
-use crate::uapi::verbs::{DeregMr, IB_USER_VERBS_CMD_DEREG_MR, IB_USER_VERBS_CMD_REG_MR, RegMr, RegMrResp, Sge};
+use crate::uapi::verbs::{
+    DeregMr, IB_USER_VERBS_CMD_DEREG_MR, IB_USER_VERBS_CMD_REG_MR, RegMr, RegMrResp, Sge,
+};
 
 impl Uverbs {
     /// Registers `length` bytes at `start` under the address `hca_va`; gives the handle and the keys.

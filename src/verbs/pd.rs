@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::ContextInner;
 use super::object::{Kind, Object};
-use super::{Mr, Qp, QpInit};
+use super::{Mr, Mw, MwType, Qp, QpInit};
 use crate::error::Result;
 use crate::types::Access;
 use crate::uverbs::{Udata, Uverbs};
@@ -47,6 +47,14 @@ impl Pd {
     ) -> Result<Mr> {
         // SAFETY: the caller's promise is the one that is asked for.
         unsafe { Mr::register(&self.0, base, length, access) }
+    }
+
+    /// Makes a memory window that is not bound to anything. See `ibv_alloc_mw(3)`.
+    ///
+    /// # Errors
+    /// The device has none, or none of this type.
+    pub fn alloc_mw(&self, mw_type: MwType) -> Result<Mw> {
+        Mw::alloc(&self.0, mw_type)
     }
 
     /// Makes a queue pair. See `ibv_create_qp(3)`.

@@ -53,7 +53,12 @@ fn decode(message: &[u8]) -> Option<Endpoint> {
 }
 
 /// The client's side.
-pub(super) fn connect(host: &str, port: u16, timeout: Option<Duration>, local: &Endpoint) -> Result<Endpoint> {
+pub(super) fn connect(
+    host: &str,
+    port: u16,
+    timeout: Option<Duration>,
+    local: &Endpoint,
+) -> Result<Endpoint> {
     let mut stream = dial(host, port, timeout)?;
     stream.write_all(&encode(local)).map_err(|e| format!("couldn't send local address to {host}: {e}"))?;
     let peer = receive(&mut stream, host)?;
@@ -117,11 +122,14 @@ fn dial(host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream> {
             Err(e) => last = Some(e),
         }
     }
-    let why = last.map_or_else(|| "it has no address".to_owned(), |e| match e.kind() {
-        ErrorKind::ConnectionRefused => "nothing listens there: start the server first".to_owned(),
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer".to_owned(),
-        _ => e.to_string(),
-    });
+    let why = last.map_or_else(
+        || "it has no address".to_owned(),
+        |e| match e.kind() {
+            ErrorKind::ConnectionRefused => "nothing listens there: start the server first".to_owned(),
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => "no answer".to_owned(),
+            _ => e.to_string(),
+        },
+    );
     Err(format!("couldn't connect to {host}:{port}: {why}"))
 }
 
@@ -218,7 +226,9 @@ mod tests {
             answer.unwrap_err()
         };
         assert!(said(b"0").contains("is silent: 1 of 52 bytes came"));
-        assert!(said(b"0001:000241").contains("after 11 of 52 bytes") || said(b"0001:000241").contains("reset"));
+        assert!(
+            said(b"0001:000241").contains("after 11 of 52 bytes") || said(b"0001:000241").contains("reset")
+        );
         assert!(said(&[b'x'; LEN]).contains("does not speak the pingpong protocol"));
     }
 }

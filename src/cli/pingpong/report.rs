@@ -53,7 +53,9 @@ pub(super) fn score(args: &Args, local: &Endpoint, peer: &Endpoint, score: &Scor
 /// At once: whoever reads a pipe waits for the first line before starting the other side.
 fn print(text: &str) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|e| format!("couldn't write the result: {e}"))
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| format!("couldn't write the result: {e}"))
 }
 
 #[derive(Serialize)]

@@ -56,7 +56,11 @@ impl Setup {
             _ => e.to_string(),
         })?;
         if port.link_layer != LinkLayer::Ethernet && local.lid.0 == 0 {
-            return Err(format!("port {} of {} has no LID: is a subnet manager running?", args.ib_port, device.name()));
+            return Err(format!(
+                "port {} of {} has no LID: is a subnet manager running?",
+                args.ib_port,
+                device.name()
+            ));
         }
         let inline = qp.cap().max_inline_data >= args.size;
         let active_mtu = port.active_mtu;
@@ -150,7 +154,9 @@ fn check(args: &Args, ctx: &Context, port: &PortAttr, device: &DeviceAttr) -> Re
     if args.odp || args.iodp {
         let odp = &device.odp;
         if odp.general & SUPPORT == 0 || odp.rc & SEND_AND_RECV != SEND_AND_RECV {
-            return Err("The device isn't ODP capable or does not support RC send and receive with ODP".into());
+            return Err(
+                "The device isn't ODP capable or does not support RC send and receive with ODP".into()
+            );
         }
         if args.iodp && odp.general & IMPLICIT == 0 {
             return Err("The device doesn't support implicit ODP".into());

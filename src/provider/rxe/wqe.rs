@@ -1,8 +1,8 @@
 //! A work request as rxe's queues hold it: a fixed head, then SGEs or inline bytes.
 
 use crate::sys::region::Region;
-use crate::types::{Data, RecvWr, Refusal, SendOp, SendWr};
-use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrRdma, WrUnion};
+use crate::types::{Data, MwBind, RecvWr, Refusal, SendOp, SendWr};
+use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUnion};
 use crate::uapi::verbs as abi;
 
 /// `IB_SEND_INLINE` of `enum ib_send_flags`.
@@ -133,6 +133,22 @@ fn translate(op: &SendOp, data: &Data<'_>, length: u32) -> Result<(u32, u32, WrU
         SendOp::FetchAdd { remote, add } => {
             (abi::IB_UVERBS_WR_ATOMIC_FETCH_AND_ADD, 0, atomic(remote, *add, 0)?)
         }
+        SendOp::BindMw(_) | SendOp::LocalInv(_) if !matches!(data, Data::None) => {
+            return Err(Refusal::DataNotAllowed);
+        }
+        SendOp::BindMw(bind) => (abi::IB_UVERBS_WR_BIND_MW, 0, (WrUnion::mw(window(bind)), 0)),
+        SendOp::LocalInv(rkey) => (abi::IB_UVERBS_WR_LOCAL_INV, rkey.0, (WrUnion::none(), 0)),
     };
     Ok((opcode, ex, arm, iova))
+}
+
+fn window(bind: &MwBind) -> WrMw {
+    WrMw {
+        addr: bind.part.addr,
+        length: bind.part.length.into(),
+        mr_lkey: bind.part.lkey.0,
+        mw_rkey: bind.window.0,
+        rkey: bind.rkey.0,
+        access: bind.access.bits(),
+    }
 }
