@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::image::tools;
-use crate::vm::{Job, Kernel, Run, Vm, check_program};
+use crate::image::{check_program, tools};
+use crate::vm::{Job, Kernel, Run, Vm};
 use crate::{Result, packages};
 
 const EXAMPLES: &str = "\

@@ -25,7 +25,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::image::cpio::Archive;
-use crate::image::elf::Elf;
 use crate::image::{modules, tools, vmlinux};
 use crate::protocol::{BOOT_FILE, Boot, Link};
 use crate::{Result, cache, cargo, image, process};
@@ -274,29 +273,6 @@ impl Prepared<'_> {
         }
         Ok(guests)
     }
-}
-
-/// Refuses a program that the guest could not start, before it boots.
-pub(crate) fn check_program(path: &Path, has_loader: bool) -> Result<()> {
-    let bytes = image::read(path)?;
-    if !bytes.starts_with(b"\x7fELF") {
-        return Err(format!(
-            "{}: not a program (the guest has no shell and no interpreters)",
-            path.display()
-        ));
-    }
-    let elf = Elf::parse(&path.display().to_string(), &bytes)?;
-    if !elf.is_x86_64() {
-        return Err(format!("{}: not for x86_64, which the guests are", path.display()));
-    }
-    if elf.has_interpreter() && !has_loader {
-        return Err(format!(
-            "{}: dynamically linked; build it for {} (or add --c-tools for Debian 12's C library)",
-            path.display(),
-            cargo::MUSL
-        ));
-    }
-    Ok(())
 }
 
 /// Running guests. Dropping them ends them at once.
