@@ -1,4 +1,151 @@
-//! The subcommands.
-pub(crate) mod number;
-pub(crate) mod pingpong;
-pub(crate) mod signals;
+//! The tools: `bareverbs SUBCOMMAND`, or a C tool's name by `argv[0]`.
+//!
+//! A tool has two doors. [`Command`] is ours: clap's options, `--json`, one clear line for every error. [`OLD_NAMES`] is
+//! for scripts that know the C tools: the same options, output and exit codes. Behind the doors is the same code; a
+//! [`Tool`] tells which one it came through.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `outcome` | how a tool ends: exit code and last words |
+//! | `output` | writing to standard output and standard error |
+//! | `getopt` | the C library's option parser |
+//! | `number` | numbers as the C tools read them |
+//! | `json` | values for programs |
+//! | `devices`, `devinfo`, `pingpong` | one tool each |
+
+mod devices;
+mod devinfo;
+mod getopt;
+mod json;
+mod number;
+mod outcome;
+mod output;
+mod pingpong;
+mod signals;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use outcome::{Failure, Outcome};
+use output::{Manner, Tool};
+
+const EXAMPLES: &str = "\
+Examples:
+  bareverbs devices             which RDMA devices there are
+  bareverbs devinfo -d rxe0 -v  all that a device and its ports say of themselves
+  bareverbs devinfo --json      the same for programs
+  bareverbs pingpong rc -g 1    wait for a client on this node; then, on another:
+  bareverbs pingpong rc -g 1 node1
+
+Called as ibv_devices, ibv_devinfo or ibv_rc_pingpong (by a link of that name), it behaves as the C tool does.
+BAREVERBS_ABI=ioctl or =write keeps it to one of the kernel's two command interfaces.";
+
+/// RDMA tools on the bare kernel ABI
+#[derive(Debug, Parser)]
+#[command(name = "bareverbs", version, propagate_version = true, infer_long_args = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the RDMA devices
+    Devices(devices::Arguments),
+    /// Show what devices and their ports say of themselves
+    Devinfo(devinfo::Arguments),
+    /// Send messages to a peer and back, and measure
+    #[command(subcommand)]
+    Pingpong(pingpong::Service),
+}
+
+/// A tool behind the name of a C tool; it gets the arguments without `argv[0]`.
+type OldTool = fn(&Tool, Vec<OsString>) -> Outcome;
+
+/// The C tools that this binary stands in for.
+const OLD_NAMES: &[(&str, OldTool)] =
+    &[("ibv_devices", devices::as_c), ("ibv_devinfo", devinfo::as_c), ("ibv_rc_pingpong", pingpong::rc_as_c)];
+
+/// Runs the tool that the command line asks for.
+pub(crate) fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(OsString::as_os_str).unwrap_or_default();
+    match old_tool(name) {
+        Some(run) => {
+            let tool = Tool::new(name.to_string_lossy(), Manner::C);
+            let outcome = run(&tool, arguments.into_iter().skip(1).collect());
+            tool.conclude(outcome)
+        }
+        None => ours(&arguments),
+    }
+}
+
+fn old_tool(name: &OsStr) -> Option<OldTool> {
+    let name = Path::new(name).file_name()?;
+    OLD_NAMES.iter().find(|(old, _)| name == *old).map(|(_, run)| *run)
+}
+
+fn ours(arguments: &[OsString]) -> ExitCode {
+    let (name, outcome) = match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+        Ok(Command::Devices(arguments)) => run("bareverbs devices", |tool| devices::run(tool, &arguments)),
+        Ok(Command::Devinfo(arguments)) => run("bareverbs devinfo", |tool| devinfo::run(tool, &arguments)),
+        Ok(Command::Pingpong(service)) => run(service.name(), |tool| pingpong::run(tool, &service)),
+        Err(error) => run(&named(arguments), |tool| unparsed(tool, &error)),
+    };
+    name.conclude(outcome)
+}
+
+fn run(name: &str, body: impl FnOnce(&Tool) -> Outcome) -> (Tool, Outcome) {
+    let tool = Tool::new(name, Manner::Ours);
+    let outcome = body(&tool);
+    (tool, outcome)
+}
+
+/// What errors begin with where the arguments could not be read as a whole.
+fn named(arguments: &[OsString]) -> String {
+    let cli = Cli::command();
+    let mut name = cli.get_name().to_owned();
+    let subcommand = arguments.get(1).and_then(|first| cli.find_subcommand(first));
+    if let Some(subcommand) = subcommand {
+        name = format!("{name} {}", subcommand.get_name());
+    }
+    name
+}
+
+/// What clap has to say instead of arguments: the help that was asked for, or a refusal, which becomes one line.
+fn unparsed(tool: &Tool, error: &clap::Error) -> Outcome {
+    let text = error.render().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => tool.print(&text),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::new(format!("no command; try: {} --help", tool.name())).code(Failure::USAGE))
+        }
+        _ => {
+            let first = text.split("\n\n").next().unwrap_or_default();
+            let words: Vec<&str> = first.trim_start_matches("error: ").split_whitespace().collect();
+            let line = format!("{}; try: {} --help", words.join(" "), tool.name());
+            Err(Failure::new(line).code(Failure::USAGE))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn old_names_are_known_by_their_last_component() {
+        assert!(old_tool(OsStr::new("/usr/bin/ibv_devinfo")).is_some());
+        assert!(old_tool(OsStr::new("bareverbs")).is_none());
+        assert!(old_tool(OsStr::new("")).is_none());
+    }
+}

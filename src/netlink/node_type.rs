@@ -102,19 +102,25 @@ impl Transport {
             Self::Unspecified => 4,
         }
     }
+
+    /// Its name, or nothing for that of an unknown node type.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            Self::InfiniBand => Some("InfiniBand"),
+            Self::Iwarp => Some("iWARP"),
+            Self::Usnic => Some("usNIC"),
+            Self::UsnicUdp => Some("usNIC UDP"),
+            Self::Unspecified => Some("unspecified"),
+            Self::Unknown => None,
+        }
+    }
 }
 
 impl fmt::Display for Transport {
     /// The words of `ibv_devinfo`, without the number that it puts behind them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InfiniBand => "InfiniBand",
-            Self::Iwarp => "iWARP",
-            Self::Usnic => "usNIC",
-            Self::UsnicUdp => "usNIC UDP",
-            Self::Unspecified => "unspecified",
-            Self::Unknown => "invalid transport",
-        })
+        f.write_str(self.name().unwrap_or("invalid transport"))
     }
 }
 

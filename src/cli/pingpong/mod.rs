@@ -14,56 +14,92 @@ mod play;
 mod report;
 mod setup;
 
-pub(crate) use args::Args;
+pub(crate) use args::Arguments;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
 
-use bareverbs::{Endpoint, RcAttr, ServiceLevel};
+use bareverbs::{Endpoint, RcAttr};
+use clap::Subcommand;
 
+use self::args::Plan;
 use self::play::End;
 use self::setup::Setup;
+use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::output::Tool;
 use crate::cli::signals;
 
-/// Runs a reliable-connection pingpong. An error is one line that says all.
-pub(crate) fn rc(args: &Args) -> Result<ExitCode, String> {
-    if let Some(why) = args.contradiction() {
-        return Err(why.to_owned());
+/// Which service the messages travel by.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Service {
+    /// Reliable connection: ibv_rc_pingpong
+    Rc(Arguments),
+}
+
+impl Service {
+    /// The tool's name.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Rc(_) => "bareverbs pingpong rc",
+        }
     }
-    let mut setup = Setup::new(args)?;
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(tool: &Tool, service: &Service) -> Outcome {
+    match service {
+        Service::Rc(arguments) => rc(tool, &arguments.into()),
+    }
+}
+
+/// Runs `ibv_rc_pingpong`.
+pub(crate) fn rc_as_c(tool: &Tool, arguments: Vec<OsString>) -> Outcome {
+    rc(tool, &Plan::as_c(tool, arguments)?)
+}
+
+/// The exit code after an interrupt.
+const INTERRUPTED: u8 = 130;
+
+fn rc(tool: &Tool, plan: &Plan) -> Outcome {
+    if let Some(why) = plan.contradiction() {
+        return Err(Failure::new(why));
+    }
+    let mut setup = Setup::new(plan)?;
+    if let Some(warning) = setup.warning.take() {
+        tool.say(&warning);
+    }
     setup.post_first_receives()?;
     let local = setup.local;
-    if !args.json {
-        report::endpoint("local", &local)?;
+    if !plan.json {
+        tool.print(&report::endpoint("local", &local))?;
     }
 
-    let attr = RcAttr::new().mtu(args.mtu).sl(ServiceLevel(args.sl)).hop_limit(1);
-    let peer = match &args.server {
+    let attr = RcAttr::new().mtu(plan.mtu).sl(plan.sl).hop_limit(1);
+    let peer = match plan.host() {
         Some(host) => {
-            let peer = exchange::connect(host, args.port, args.timeout(), &local)?;
+            let peer = exchange::connect(&host, plan.port, plan.timeout, &local)?;
             join(&mut setup, &peer, attr)?;
             peer
         }
-        None => {
-            let listener = exchange::listen(args.port)?;
-            exchange::accept(&listener, args.timeout(), &local, |peer| join(&mut setup, peer, attr))?
-        }
+        None => exchange::listen(plan.port).and_then(|listener| {
+            exchange::accept(&listener, plan.timeout, &local, |peer| join(&mut setup, peer, attr))
+        })?,
     };
-    if !args.json {
-        report::endpoint("remote", &peer)?;
+    if !plan.json {
+        tool.print(&report::endpoint("remote", &peer))?;
     }
 
     signals::watch();
-    let score = play::run(&mut setup, args);
-    if score.done > 0 || matches!(score.end, End::Complete) {
-        report::score(args, &local, &peer, &score)?;
+    let score = play::run(&mut setup, plan);
+    if score.done > 0 {
+        tool.print(&report::score(plan, &local, &peer, &score)?)?;
     }
     match score.end {
-        End::Complete => setup.check_received(args).map(|()| ExitCode::SUCCESS),
+        End::Complete => setup.check_received(tool, plan),
         End::Interrupted => {
-            eprintln!("interrupted after {} of {} iterations", score.done, args.iters);
-            Ok(ExitCode::from(130))
+            tool.say(&format!("interrupted after {} of {} iterations", score.done, plan.iters));
+            Err(Failure::said(INTERRUPTED))
         }
-        End::Failed(why) => Err(why),
+        End::Failed(why) => Err(Failure::new(why)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bareverbs::{Wait, Wc, WcStatus};
 
-use super::args::Args;
+use super::args::Plan;
 use super::setup::{RECV, SEND, Setup};
 use crate::cli::signals;
 
@@ -35,10 +35,10 @@ struct Game {
 }
 
 /// Plays the game to its end.
-pub(super) fn run(setup: &mut Setup, args: &Args) -> Score {
-    let mut game = Game { sent: 0, received: 0, posted: args.rx_depth, pending: RECV };
-    let client = args.server.is_some();
-    if client && args.chk {
+pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
+    let mut game = Game { sent: 0, received: 0, posted: plan.rx_depth, pending: RECV };
+    let client = plan.server.is_some();
+    if client && plan.chk {
         setup.mark();
     }
     let start = Instant::now();
@@ -47,7 +47,7 @@ pub(super) fn run(setup: &mut Setup, args: &Args) -> Score {
             if begun.is_some() {
                 game.pending |= SEND;
             }
-            game.play(setup, args)
+            game.play(setup, plan)
         }
         Err(why) => End::Failed(why),
     };
@@ -55,13 +55,13 @@ pub(super) fn run(setup: &mut Setup, args: &Args) -> Score {
 }
 
 impl Game {
-    fn play(&mut self, setup: &mut Setup, args: &Args) -> End {
-        let how = args.wait();
+    fn play(&mut self, setup: &mut Setup, plan: &Plan) -> End {
+        let how = plan.wait;
         // The tick of `signals` ends every sleep; only a wait that never sleeps must look at the clock.
         let timeout = (how == Wait::Poll).then_some(Duration::from_secs(1));
         let mut wcs = [Wc::default(); 2];
-        let mut silent = Silence::new(args.timeout());
-        while self.received < args.iters || self.sent < args.iters {
+        let mut silent = Silence::new(plan.timeout);
+        while self.received < plan.iters || self.sent < plan.iters {
             match setup.cq.wait(&mut wcs, how, timeout) {
                 Ok([]) => {
                     if signals::interrupted() {
@@ -76,7 +76,7 @@ impl Game {
                 }
                 Ok(wcs) => {
                     for wc in wcs {
-                        if let Err(why) = self.take(setup, args, wc) {
+                        if let Err(why) = self.take(setup, plan, wc) {
                             return End::Failed(why);
                         }
                     }
@@ -88,30 +88,30 @@ impl Game {
     }
 
     #[inline]
-    fn take(&mut self, setup: &mut Setup, args: &Args, wc: &Wc) -> Result<(), String> {
+    fn take(&mut self, setup: &mut Setup, plan: &Plan, wc: &Wc) -> Result<(), String> {
         if !wc.is_success() {
             return Err(failure(wc));
         }
         match wc.wr_id {
             SEND => self.sent += 1,
             RECV => {
-                if wc.byte_len != args.size {
+                if wc.byte_len != plan.size {
                     return Err(format!(
                         "the peer sent {} bytes where {} are due: give both sides the same size (-s)",
-                        wc.byte_len, args.size
+                        wc.byte_len, plan.size
                     ));
                 }
                 self.posted -= 1;
                 if self.posted <= 1 {
-                    setup.post_receives(args.rx_depth - self.posted)?;
-                    self.posted = args.rx_depth;
+                    setup.post_receives(plan.rx_depth - self.posted)?;
+                    self.posted = plan.rx_depth;
                 }
                 self.received += 1;
             }
             other => return Err(format!("completion for unknown wr_id {other}")),
         }
         self.pending &= !wc.wr_id;
-        if self.sent < args.iters && self.pending == 0 {
+        if self.sent < plan.iters && self.pending == 0 {
             setup.post_send()?;
             self.pending = RECV | SEND;
         }

@@ -1,33 +1,38 @@
 //! What a pingpong prints: the lines of rdma-core's tools, or one JSON object.
 
-use std::io::Write;
-
 use bareverbs::Endpoint;
 use serde::Serialize;
 
-use super::args::Args;
+use super::args::Plan;
 use super::play::{End, Score};
+use crate::cli::json;
+use crate::cli::outcome::Failure;
 
 /// The line about one side's endpoint.
-pub(super) fn endpoint(side: &str, endpoint: &Endpoint) -> Result<(), String> {
-    print(&format!(
+pub(super) fn endpoint(side: &str, endpoint: &Endpoint) -> String {
+    format!(
         "  {:<16}LID 0x{:04x}, QPN 0x{:06x}, PSN 0x{:06x}, GID {}\n",
         format!("{side} address:"),
         endpoint.lid.0,
         endpoint.qp_num.get(),
         endpoint.psn.get(),
         endpoint.gid
-    ))
+    )
 }
 
 /// The lines about the speed.
-pub(super) fn score(args: &Args, local: &Endpoint, peer: &Endpoint, score: &Score) -> Result<(), String> {
+pub(super) fn score(
+    plan: &Plan,
+    local: &Endpoint,
+    peer: &Endpoint,
+    score: &Score,
+) -> Result<String, Failure> {
     let usec = score.elapsed.as_secs_f64() * 1e6;
-    let bytes = u64::from(args.size) * u64::from(score.done) * 2;
+    let bytes = u64::from(plan.size) * u64::from(score.done) * 2;
     let mbit = bytes as f64 * 8. / usec;
     let each = usec / f64::from(score.done);
-    if !args.json {
-        return print(&format!(
+    if !plan.json {
+        return Ok(format!(
             "{bytes} bytes in {:.2} seconds = {mbit:.2} Mbit/sec\n{} iters in {:.2} seconds = {each:.2} usec/iter\n",
             usec / 1e6,
             score.done,
@@ -37,7 +42,7 @@ pub(super) fn score(args: &Args, local: &Endpoint, peer: &Endpoint, score: &Scor
     let whole = Json {
         local: local.into(),
         remote: peer.into(),
-        size: args.size,
+        size: plan.size,
         iterations: score.done,
         complete: matches!(score.end, End::Complete),
         bytes,
@@ -45,17 +50,7 @@ pub(super) fn score(args: &Args, local: &Endpoint, peer: &Endpoint, score: &Scor
         mbit_per_second: mbit,
         usec_per_iteration: each,
     };
-    let mut text = serde_json::to_string_pretty(&whole).map_err(|e| e.to_string())?;
-    text.push('\n');
-    print(&text)
-}
-
-/// At once: whoever reads a pipe waits for the first line before starting the other side.
-fn print(text: &str) -> Result<(), String> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|e| format!("couldn't write the result: {e}"))
+    json::text(&whole)
 }
 
 #[derive(Serialize)]

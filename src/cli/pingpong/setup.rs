@@ -5,7 +5,9 @@ use bareverbs::{
     RecvWr, SendWr, Wait,
 };
 
-use super::args::Args;
+use super::args::Plan;
+use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::output::Tool;
 
 /// The id of every receive, and of every send; those of the C tools.
 pub(super) const RECV: u64 = 1;
@@ -24,6 +26,8 @@ pub(super) struct Setup {
     pub(super) qp: Qp,
     pub(super) local: Endpoint,
     pub(super) active_mtu: Mtu,
+    /// What went wrong and does not matter much.
+    pub(super) warning: Option<String>,
     mr: Mr,
     size: u32,
     rx_depth: u32,
@@ -31,40 +35,40 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(args: &Args) -> Result<Self, String> {
-        let device = match &args.ib_dev {
-            Some(name) => Device::by_name(name),
-            None => Device::first(),
-        }
-        .map_err(line)?;
-        let ctx = device.open().map_err(line)?;
-        let port = ctx.query_port(args.ib_port).map_err(line)?;
-        let limits = ctx.query_device().map_err(line)?;
-        check(args, &ctx, &port, &limits)?;
+    pub(super) fn new(plan: &Plan) -> Result<Self, Failure> {
+        let device = match &plan.ib_dev {
+            Some(name) => Device::by_name(&name.to_string_lossy())?,
+            None => Device::first()?,
+        };
+        let ctx = device.open()?;
+        let port = ctx.query_port(plan.ib_port)?;
+        let limits = ctx.query_device()?;
+        check(plan, &ctx, &port, &limits)?;
 
-        let pd = ctx.alloc_pd().map_err(line)?;
-        let mr = region(args, &pd)?;
-        let mut init = CqInit::new(args.rx_depth + 1);
-        if args.wait() != Wait::Poll {
+        let pd = ctx.alloc_pd()?;
+        let (mr, warning) = region(plan, &pd)?;
+        let mut init = CqInit::new(plan.rx_depth + 1);
+        if plan.wait != Wait::Poll {
             init = init.own_channel();
         }
-        let cq = ctx.create_cq(init).map_err(line)?;
-        let sizes = QpInit::rc(&cq, &cq).max_send_wr(1).max_recv_wr(args.rx_depth);
-        let mut qp = pd.create_qp(sizes).map_err(line)?;
-        let local = qp.endpoint(args.ib_port, args.gid_index()).map_err(|e| match port.link_layer {
-            LinkLayer::Ethernet if args.gid_index().is_none() => format!("{e}, -g chooses one"),
+        let cq = ctx.create_cq(init)?;
+        let sizes = QpInit::rc(&cq, &cq).max_send_wr(1).max_recv_wr(plan.rx_depth);
+        let mut qp = pd.create_qp(sizes)?;
+        let local = qp.endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
+            LinkLayer::Ethernet if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
             _ => e.to_string(),
         })?;
         if port.link_layer != LinkLayer::Ethernet && local.lid.0 == 0 {
             return Err(format!(
                 "port {} of {} has no LID: is a subnet manager running?",
-                args.ib_port,
+                plan.ib_port,
                 device.name()
-            ));
+            )
+            .into());
         }
-        let inline = qp.cap().max_inline_data >= args.size;
+        let inline = qp.cap().max_inline_data >= plan.size;
         let active_mtu = port.active_mtu;
-        Ok(Self { cq, qp, local, active_mtu, mr, size: args.size, rx_depth: args.rx_depth, inline })
+        Ok(Self { cq, qp, local, active_mtu, warning, mr, size: plan.size, rx_depth: plan.rx_depth, inline })
     }
 
     /// Fills the receive queue.
@@ -105,76 +109,80 @@ impl Setup {
     }
 
     /// Checks every byte that the server received last, where that was asked for.
-    pub(super) fn check_received(&self, args: &Args) -> Result<(), String> {
-        if !args.chk || args.server.is_some() {
+    pub(super) fn check_received(&self, tool: &Tool, plan: &Plan) -> Outcome {
+        if !plan.chk || plan.server.is_some() {
             return Ok(());
         }
         let mut page = [0; PAGE];
-        let mut bad = 0;
+        let mut bad = Vec::new();
         for start in (0..self.size as usize).step_by(PAGE) {
             let page = &mut page[..PAGE.min(self.size as usize - start)];
             self.mr.read(start, page);
             if page[0] != MARK || page[1..].iter().any(|&byte| byte != FILLER) {
-                println!("invalid data in page {}", start / PAGE);
-                bad += 1;
+                bad.push(start / PAGE);
             }
         }
-        match bad {
-            0 => Ok(()),
-            _ => Err(format!("{bad} pages were not received as they were sent; did the client have -c too?")),
+        if bad.is_empty() {
+            return Ok(());
         }
+        tool.print(&bad.iter().map(|page| format!("invalid data in page {page}\n")).collect::<String>())?;
+        Err(format!("{} pages were not received as they were sent; did the client have -c too?", bad.len())
+            .into())
     }
 }
 
 /// Checks the options against what the device can do, in the C tools' words where they have some.
-fn check(args: &Args, ctx: &Context, port: &PortAttr, device: &DeviceAttr) -> Result<(), String> {
+fn check(plan: &Plan, ctx: &Context, port: &PortAttr, device: &DeviceAttr) -> Outcome {
     let name = &ctx.info().name;
-    if args.size > port.max_msg_sz {
+    if plan.size > port.max_msg_sz {
         return Err(format!(
             "size {} (-s) is over the largest message of {name}, {} bytes (max_msg_sz)",
-            args.size, port.max_msg_sz
-        ));
+            plan.size, port.max_msg_sz
+        )
+        .into());
     }
-    if args.rx_depth > device.max_qp_wr {
+    if plan.rx_depth > device.max_qp_wr {
         return Err(format!(
             "rx-depth {} (-r) is over the receive queue's limit on {name}, {} (max_qp_wr)",
-            args.rx_depth, device.max_qp_wr
-        ));
+            plan.rx_depth, device.max_qp_wr
+        )
+        .into());
     }
-    if args.rx_depth >= device.max_cqe {
+    if plan.rx_depth >= device.max_cqe {
         return Err(format!(
             "rx-depth {} (-r) needs a completion queue of one more, and the limit on {name} is {} (max_cqe)",
-            args.rx_depth, device.max_cqe
-        ));
+            plan.rx_depth, device.max_cqe
+        )
+        .into());
     }
     // Bits of `enum ibv_odp_general_caps` and `enum ibv_odp_transport_cap_bits`.
     const SUPPORT: u64 = 1;
     const IMPLICIT: u64 = 2;
     const SEND_AND_RECV: u32 = 3;
-    if args.odp || args.iodp {
+    if plan.odp || plan.iodp {
         let odp = &device.odp;
         if odp.general & SUPPORT == 0 || odp.rc & SEND_AND_RECV != SEND_AND_RECV {
             return Err(
                 "The device isn't ODP capable or does not support RC send and receive with ODP".into()
             );
         }
-        if args.iodp && odp.general & IMPLICIT == 0 {
+        if plan.iodp && odp.general & IMPLICIT == 0 {
             return Err("The device doesn't support implicit ODP".into());
         }
-        if args.iodp {
+        if plan.iodp {
             return Err("implicit on-demand paging (-O) is not done here; -o is".into());
         }
     }
-    if args.ts {
+    if plan.ts {
         return Err(match device.completion_timestamp_mask {
             0 => "The device isn't completion timestamp capable".into(),
             _ => "completions with timestamps (-t) are not read here yet".into(),
         });
     }
-    if args.dm {
+    if plan.dm {
         return Err(match device.max_dm_size {
             0 => "Device doesn't support dm allocation".into(),
-            max if max < args.size.into() => "Device memory is insufficient".into(),
+            max if max < plan.size.into() => "Device memory is insufficient".into(),
             _ => "device memory (-j) is not allocated here yet".into(),
         });
     }
@@ -182,22 +190,16 @@ fn check(args: &Args, ctx: &Context, port: &PortAttr, device: &DeviceAttr) -> Re
 }
 
 /// The message's memory, filled.
-fn region(args: &Args, pd: &Pd) -> Result<Mr, String> {
-    let odp = if args.odp { Access::ON_DEMAND } else { Access::empty() };
-    let mut mr = pd.alloc_mr(args.size as usize, Access::LOCAL_WRITE | odp).map_err(line)?;
+fn region(plan: &Plan, pd: &Pd) -> Result<(Mr, Option<String>), Failure> {
+    let odp = if plan.odp { Access::ON_DEMAND } else { Access::empty() };
+    let mut mr = pd.alloc_mr(plan.size as usize, Access::LOCAL_WRITE | odp)?;
     let filler = [FILLER; PAGE];
     for start in (0..mr.len()).step_by(PAGE) {
         mr.write(start, &filler[..PAGE.min(mr.len() - start)]);
     }
-    if args.prefetch
-        && let Err(e) = mr.prefetch()
-    {
+    let warning = plan.prefetch.then(|| mr.prefetch().err()).flatten().map(|e| {
         let errno = e.errno().map_or(0, |errno| errno as i32);
-        eprintln!("Couldn't prefetch MR({errno}). Continue anyway");
-    }
-    Ok(mr)
-}
-
-fn line(error: bareverbs::Error) -> String {
-    error.to_string()
+        format!("Couldn't prefetch MR({errno}). Continue anyway")
+    });
+    Ok((mr, warning))
 }

@@ -1,0 +1,187 @@
+//! The command line where there is no device: help, bad arguments, exit codes, streams that fail.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const BIN: &str = env!("CARGO_BIN_EXE_bareverbs");
+
+const USAGE: &str = "\
+Usage: ibv_devinfo             print the ca attributes
+
+Options:
+  -d, --ib-dev=<dev>     use IB device <dev> (default first device found)
+  -i, --ib-port=<port>   use port <port> of IB device (default all ports)
+  -l, --list             print only the IB devices names
+  -v, --verbose          print all the attributes of the IB device(s)
+";
+
+fn run(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+    Command::new(BIN).arg0(name).args(arguments).env_remove("POSIXLY_CORRECT").output().unwrap()
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// One line on standard error that begins with the tool's name, nothing on standard output.
+fn one_line(output: &Output, name: &str) -> String {
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with(&format!("{name}: ")), "{stderr:?} begins with {name}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr:?}");
+    assert_eq!(text(&output.stdout), "");
+    stderr
+}
+
+#[test]
+fn help_has_examples_and_goes_to_standard_output() {
+    for (line, wanted) in [
+        ("--help", "bareverbs devinfo -d rxe0 -v"),
+        ("help", "devinfo"),
+        ("devices --help", "bareverbs devices --json"),
+        ("devinfo --help", "--ib-port <PORT>"),
+        ("devinfo -h", "bareverbs devinfo -l"),
+    ] {
+        let output = run("bareverbs", words(line));
+        assert!(output.status.success() && output.stderr.is_empty(), "{line}");
+        assert!(text(&output.stdout).contains(wanted), "{line}: {}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn versions_are_told() {
+    for (line, name) in [
+        ("--version", "bareverbs"),
+        ("devinfo --version", "bareverbs-devinfo"),
+        ("devices -V", "bareverbs-devices"),
+    ] {
+        let output = run("bareverbs", words(line));
+        assert!(output.status.success());
+        assert_eq!(text(&output.stdout), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn bad_arguments_are_one_line_and_code_2() {
+    for (line, name, wanted) in [
+        ("", "bareverbs", "--help"),
+        ("devinfos", "bareverbs", "devinfos"),
+        ("--nope", "bareverbs", "--nope"),
+        ("devinfo --nope", "bareverbs devinfo", "--nope"),
+        ("devinfo -i 0", "bareverbs devinfo", "0 is out of range: 1 to 255"),
+        ("devinfo -i 256", "bareverbs devinfo", "256 is out of range: 1 to 255"),
+        ("devinfo -i 1x", "bareverbs devinfo", "not a number"),
+        ("devinfo -d", "bareverbs devinfo", "--ib-dev <DEVICE>"),
+        ("devices extra", "bareverbs devices", "extra"),
+    ] {
+        let output = run("bareverbs", words(line));
+        let stderr = one_line(&output, name);
+        assert!(stderr.contains(wanted), "{line}: {stderr}");
+        assert_eq!(output.status.code(), Some(2), "{line}");
+    }
+}
+
+#[test]
+fn the_old_name_has_c_s_usage_and_codes() {
+    for (line, code, stderr) in [
+        ("-i 0", 1, ""),
+        ("-i -1", 1, ""),
+        ("-x", 255, "ibv_devinfo: invalid option -- 'x'\n"),
+        ("-vx", 255, "ibv_devinfo: invalid option -- 'x'\n"),
+        ("-d", 255, "ibv_devinfo: option requires an argument -- 'd'\n"),
+        ("--ib-d", 255, "ibv_devinfo: option '--ib-dev' requires an argument\n"),
+        ("--help", 255, "ibv_devinfo: unrecognized option '--help'\n"),
+        ("--ib", 255, "ibv_devinfo: option '--ib' is ambiguous; possibilities: '--ib-dev' '--ib-port'\n"),
+        ("operand --list=2", 255, "ibv_devinfo: option '--list' doesn't allow an argument\n"),
+    ] {
+        let output = run("ibv_devinfo", words(line));
+        assert_eq!(text(&output.stdout), USAGE, "{line}");
+        assert_eq!(text(&output.stderr), stderr, "{line}");
+        assert_eq!(output.status.code(), Some(code), "{line}");
+    }
+    let output = run("/opt/bin/ibv_devinfo", ["-i", "0"]);
+    assert!(text(&output.stdout).starts_with("Usage: /opt/bin/ibv_devinfo  "));
+    let output = run("ibv_devinfo", ["-i", "1x"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("\"1x\" is not a number"));
+}
+
+#[test]
+fn arguments_that_are_not_utf_8_are_no_panic() {
+    let odd = OsStr::from_bytes(b"rx\xff0");
+    for arguments in
+        [vec![OsStr::new("devinfo"), OsStr::new("-d"), odd], vec![OsStr::new("devinfo"), odd], vec![odd]]
+    {
+        let output = run("bareverbs", &arguments);
+        let name = if arguments.len() > 1 { "bareverbs devinfo" } else { "bareverbs" };
+        one_line(&output, name);
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{}", output.status);
+    }
+    let output = run("ibv_devinfo", [OsStr::from_bytes(b"-\xff")]);
+    assert_eq!(output.status.code(), Some(255));
+    let output = run("ibv_devinfo", [OsStr::from_bytes(b"--ib-port=\xff")]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn without_rdma_there_is_one_clear_error() {
+    // The library asks netlink, which loads ib_core where it may; what sysfs shows after that is what it found.
+    let (ours, old) = (run("bareverbs", ["devices"]), run("ibv_devinfo", ["-l"]));
+    if Path::new("/sys/class/infiniband").exists() {
+        println!("this machine has an RDMA subsystem: the list must come");
+        assert!(ours.status.success() && old.status.success());
+        return;
+    }
+    assert!(one_line(&ours, "bareverbs devices").contains("modprobe"));
+    assert_eq!(ours.status.code(), Some(1));
+    let stderr = text(&old.stderr);
+    assert!(stderr.starts_with("Failed to get IB devices list: ") && stderr.contains("modprobe"), "{stderr}");
+    assert_eq!((old.status.code(), stderr.lines().count()), (Some(255), 1));
+    assert_eq!(run("ibv_devices", [""; 0]).status.code(), Some(1));
+    for line in ["devinfo", "devinfo -l", "devinfo --json", "devinfo -d rxe0", "devices --json"] {
+        let name = format!("bareverbs {}", words(line)[0]);
+        let output = run("bareverbs", words(line));
+        assert!(one_line(&output, &name).contains("modprobe"), "{line}");
+        assert_eq!(output.status.code(), Some(1), "{line}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_a_quiet_end() {
+    for (name, line) in [("bareverbs", "--help"), ("bareverbs", "--version")] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(BIN);
+        command.arg0(name).args(words(line)).stdout(writer);
+        let output =
+            command.stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{line}");
+        assert!(output.status.success(), "{line}: {}", output.status);
+    }
+    // A bad end stays one.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(BIN).arg0("ibv_devinfo").arg("-i0").stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for (name, line) in [("bareverbs", "--help"), ("ibv_devinfo", "-i 0")] {
+        let mut command = Command::new(BIN);
+        let output = command.arg0(name).args(words(line)).stdout(full()).output().unwrap();
+        assert!(one_line(&output, name).contains("standard output: No space left on device (ENOSPC)"));
+        assert_eq!(output.status.code(), Some(1));
+    }
+    // Nobody can be told, but nothing breaks.
+    let output = Command::new(BIN).arg("--nope").stderr(full()).status().unwrap();
+    assert_eq!(output.code(), Some(2));
+}

@@ -1,0 +1,285 @@
+//! Queues and queue pairs: what they hold, how they change, how they fail.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use bareverbs::{
+    Access, AsyncEventType, CqInit, Device, Encoding, Error, OpenOptions, PortNum, Psn, QpAttr, QpInit,
+    QpState, RcAttr, RecvWr, Refusal, Remote, Rkey, SendWr, Wait, Wc, WcStatus,
+};
+use nix::poll::{PollFd, PollFlags};
+
+use crate::support::{Loop, assert_quiet, completion, connect};
+
+fn message(result: Result<impl Sized, Error>) -> String {
+    result.err().map(|e| e.to_string()).unwrap_or_default()
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn states_are_modified_and_queried() {
+    let both = Loop::new();
+    let cq = &both.left_cq;
+    let mut qp = both.pd.create_qp(QpInit::rc(cq, cq)).unwrap();
+    assert_eq!(qp.state().unwrap(), QpState::Reset);
+    let skip = message(qp.modify(&QpAttr::to(QpState::Rts)));
+    assert!(skip.contains("there is no transition from Reset to Rts"), "{skip}");
+    qp.init(PortNum::ONE, Access::REMOTE_READ).unwrap();
+    assert_eq!(qp.state().unwrap(), QpState::Init);
+    let missing = message(qp.modify(&QpAttr { rq_psn: Some(Psn::default()), ..QpAttr::to(QpState::Rtr) }));
+    assert!(missing.contains("Init to Rtr needs av, path_mtu, "), "{missing}");
+
+    let known = both.left.query().unwrap();
+    assert_eq!(known.state, Some(QpState::Rts));
+    assert_eq!(known.dest_qp_num, Some(both.right.qp_num()));
+    assert_eq!((known.timeout, known.retry_cnt, known.rnr_retry), (Some(14), Some(7), Some(7)));
+    assert_eq!(known.av.and_then(|av| av.dgid).and_then(|gid| gid.ipv4()).map(|ip| ip.octets()[0]), Some(10));
+
+    let mut left = both.left;
+    left.modify(&QpAttr::to(QpState::Err)).unwrap();
+    assert_eq!(left.state().unwrap(), QpState::Err);
+    left.modify(&QpAttr::to(QpState::Reset)).unwrap();
+    assert_eq!(left.state().unwrap(), QpState::Reset);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_queue_pair_lives_again_after_reset() {
+    let mut both = Loop::new();
+    let region = both.region(4096);
+    for round in 0..3 {
+        for n in 0..40 {
+            both.right.post_recv(RecvWr::new(n).sge(region.slice(2048..2148))).unwrap();
+            both.left.post_send(SendWr::send(n).sge(region.slice(..100)).signaled()).unwrap();
+            assert_eq!(completion(&mut both.right_cq).status, WcStatus::SUCCESS, "round {round}");
+            assert_eq!(completion(&mut both.left_cq).status, WcStatus::SUCCESS, "round {round}");
+        }
+        both.left.modify(&QpAttr::to(QpState::Reset)).unwrap();
+        both.right.modify(&QpAttr::to(QpState::Reset)).unwrap();
+        connect(&mut both.left, &mut both.right, RcAttr::new());
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn full_queues_and_oversized_requests_are_refused() {
+    let mut both = Loop::new();
+    let region = both.region(4096);
+    let cap = both.right.cap();
+    let mut posted = 0;
+    let refusal = loop {
+        match both.right.post_recv(RecvWr::new(posted).sge(region.slice(..1))) {
+            Ok(()) => posted += 1,
+            Err(e) => break e.refusal,
+        }
+    };
+    assert_eq!(refusal, Refusal::QueueFull);
+    assert!(posted >= cap.max_recv_wr.into(), "{posted}");
+    let sges = vec![region.slice(..1); cap.max_send_sge as usize + 1];
+    let e = both.left.post_sends(&[SendWr::send(1).sge(region.slice(..1)), SendWr::send(2).sges(&sges)]);
+    let e = e.unwrap_err();
+    assert_eq!((e.posted, e.refusal), (1, Refusal::TooManySges { max: cap.max_send_sge }));
+    let long = vec![0; cap.max_inline_data as usize + 1];
+    let e = both.left.post_send(SendWr::send(1).inline(&long)).unwrap_err();
+    assert_eq!(e.refusal, Refusal::InlineTooLong { max: cap.max_inline_data });
+    let e =
+        both.left.post_send(SendWr::fetch_add(1, region.remote(4), 1).sge(region.slice(..8))).unwrap_err();
+    assert_eq!(e.refusal, Refusal::AtomicMisaligned);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn failures_have_their_status() {
+    type Fault = fn(&mut Loop);
+    let faults: [(&str, WcStatus, Fault); 5] = [
+        ("wrong rkey", WcStatus::REM_ACCESS_ERR, |both| {
+            let region = both.region(64);
+            let remote = Remote { rkey: Rkey(region.rkey().0 ^ 0x80), ..region.remote(0) };
+            both.left.post_send(SendWr::rdma_write(1, remote).sge(region.slice(..8))).unwrap();
+            std::mem::forget(region);
+        }),
+        ("out of bounds", WcStatus::REM_ACCESS_ERR, |both| {
+            let region = both.region(64);
+            both.left.post_send(SendWr::rdma_read(1, region.remote(60)).sge(region.slice(..8))).unwrap();
+            std::mem::forget(region);
+        }),
+        ("a region that is gone", WcStatus::LOC_PROT_ERR, |both| {
+            let region = both.region(64);
+            let (gone, kept) = (region.slice(..8), both.region(64));
+            drop(region);
+            both.left.post_send(SendWr::rdma_write(1, kept.remote(0)).sge(gone)).unwrap();
+            std::mem::forget(kept);
+        }),
+        ("a receive that is too short", WcStatus::REM_INV_REQ_ERR, |both| {
+            let region = both.region(64);
+            both.right.post_recv(RecvWr::new(9).sge(region.slice(..8))).unwrap();
+            both.left.post_send(SendWr::send(1).sge(region.slice(..9))).unwrap();
+            let wc = completion(&mut both.right_cq);
+            assert_eq!((wc.wr_id, wc.status), (9, WcStatus::LOC_LEN_ERR));
+            std::mem::forget(region);
+        }),
+        ("no receive", WcStatus::RNR_RETRY_EXC_ERR, |both| {
+            let region = both.region(64);
+            both.left.post_send(SendWr::send(1).sge(region.slice(..9))).unwrap();
+            std::mem::forget(region);
+        }),
+    ];
+    for (name, status, fault) in faults {
+        let mut both = Loop::with(RcAttr::new().rnr_retry(1), 2);
+        fault(&mut both);
+        let wc = completion(&mut both.left_cq);
+        assert_eq!((wc.wr_id, wc.status), (1, status), "{name}: {wc:?}");
+        // What comes after is flushed.
+        let region = both.region(64);
+        both.left.post_send(SendWr::send(2).sge(region.slice(..1))).unwrap();
+        let wc = completion(&mut both.left_cq);
+        assert_eq!((wc.wr_id, wc.status), (2, WcStatus::WR_FLUSH_ERR), "{name}: {wc:?}");
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_completion_queue_is_resized_with_completions_in_it() {
+    let mut both = Loop::new();
+    let region = both.region(64);
+    for n in 0..20 {
+        both.right.post_recv(RecvWr::new(n).sge(region.slice(..8))).unwrap();
+    }
+    for n in 0..20 {
+        both.left.post_send(SendWr::send(n).sge(region.slice(8..16)).signaled()).unwrap();
+        completion(&mut both.left_cq);
+    }
+    both.right_cq.resize(500).unwrap();
+    assert!(both.right_cq.capacity() >= 500);
+    for n in 0..20 {
+        assert_eq!(completion(&mut both.right_cq).wr_id, n);
+    }
+    let over = both.ctx.query_device().unwrap().max_cqe + 1;
+    let refused = message(both.right_cq.resize(over));
+    assert!(refused.contains("max_cqe"), "{refused}");
+    both.right.post_recv(RecvWr::new(77).sge(region.slice(..8))).unwrap();
+    both.left.post_send(SendWr::send(1).sge(region.slice(8..16))).unwrap();
+    assert_eq!(completion(&mut both.right_cq).wr_id, 77);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn solicited_events_wait_for_solicited_sends() {
+    let mut both = Loop::new();
+    let region = both.region(64);
+    let channel = both.ctx.create_comp_channel().unwrap();
+    let cq = both.ctx.create_cq(CqInit::new(8).channel(&channel)).unwrap();
+    let mut receiver = both.pd.create_qp(QpInit::rc(&cq, &cq).max_recv_wr(4)).unwrap();
+    both.left.modify(&QpAttr::to(QpState::Reset)).unwrap();
+    connect(&mut both.left, &mut receiver, RcAttr::new());
+    let mut cq = cq;
+    cq.req_notify(true).unwrap();
+    for n in 0..2 {
+        receiver.post_recv(RecvWr::new(n).sge(region.slice(..8))).unwrap();
+    }
+    both.left.post_send(SendWr::send(1).sge(region.slice(8..16)).signaled()).unwrap();
+    assert_eq!(completion(&mut both.left_cq).status, WcStatus::SUCCESS);
+    let readable = || {
+        let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, 100u8).unwrap() > 0
+    };
+    assert!(!readable(), "a send that was not solicited made an event");
+    both.left.post_send(SendWr::send(2).sge(region.slice(8..16)).signaled().solicited()).unwrap();
+    assert!(readable(), "a solicited send made no event");
+    let event = channel.next_event().unwrap().unwrap();
+    assert!(cq.owns(event) && !both.left_cq.owns(event));
+    assert_eq!(channel.next_event().unwrap(), None);
+    let mut wcs = [Wc::default(); 4];
+    assert_eq!(cq.poll(&mut wcs).len(), 2);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn every_way_of_waiting_waits() {
+    let mut both = Loop::new();
+    let region = both.region(64);
+    let mut wcs = [Wc::default(); 4];
+    for how in [Wait::Poll, Wait::Events, Wait::default(), Wait::Adaptive(Duration::ZERO)] {
+        let start = std::time::Instant::now();
+        let none = both.right_cq.wait(&mut wcs, how, Some(Duration::from_millis(30))).unwrap();
+        assert!(none.is_empty());
+        assert!(start.elapsed() >= Duration::from_millis(30), "{how:?}: {:?}", start.elapsed());
+        for n in 0..3 {
+            both.right.post_recv(RecvWr::new(n).sge(region.slice(..8))).unwrap();
+            both.left.post_send(SendWr::send(n).sge(region.slice(8..16))).unwrap();
+            let got = both.right_cq.wait(&mut wcs, how, Some(Duration::from_secs(20))).unwrap();
+            assert_eq!(got.iter().map(|wc| wc.wr_id).collect::<Vec<_>>(), [n], "{how:?}");
+        }
+    }
+    assert_quiet(&mut both.right_cq);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn objects_are_unmade_in_any_order() {
+    let both = Loop::new();
+    let Loop { left, right, left_cq, right_cq, pd, ctx } = both;
+    let busy = message(pd.clone().destroy());
+    assert!(busy.contains("still used"), "{busy}");
+    let region = pd.alloc_mr(4096, Access::LOCAL_WRITE).unwrap();
+    drop(ctx);
+    drop(pd);
+    let busy = message(left_cq.destroy());
+    assert!(busy.contains("destroy_cq") && busy.contains("queue pairs"), "{busy}");
+    right.destroy().unwrap();
+    right_cq.destroy().unwrap();
+    region.destroy().unwrap();
+    left.destroy().unwrap();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn nothing_stays_in_the_kernel() {
+    let mut netlink = bareverbs::netlink::Nldev::open().unwrap();
+    let device = netlink.devices().unwrap().remove(0);
+    let before = netlink.resource_counts(device.index).unwrap();
+    let count = |counts: &bareverbs::netlink::ResourceCounts| {
+        ["pd", "cq", "qp", "mr", "ctx"].map(|kind| counts.get(kind).unwrap_or(0))
+    };
+    {
+        let both = Loop::new();
+        let _region = both.region(4096);
+        let during = netlink.resource_counts(device.index).unwrap();
+        assert_ne!(count(&before), count(&during));
+    }
+    let after = netlink.resource_counts(device.index).unwrap();
+    assert_eq!(count(&before), count(&after));
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn either_encoding_can_be_forced() {
+    let device = Device::first().unwrap();
+    for encoding in [Encoding::Auto, Encoding::Ioctl, Encoding::Write] {
+        let ctx = OpenOptions::new().encoding(encoding).open(&device).unwrap();
+        let attr = ctx.query_device().unwrap();
+        assert!(attr.max_qp > 0 && attr.phys_port_cnt == 1, "{encoding:?}");
+        assert_eq!(ctx.query_port(PortNum::ONE).unwrap().gid_tbl_len, 1024);
+        assert_eq!(ctx.query_gids(PortNum::ONE).unwrap()[1].gid.ipv4().map(|ip| ip.octets()[0]), Some(10));
+        assert!(ctx.async_events().unwrap().next_event().unwrap().is_none());
+        assert!(ctx.num_comp_vectors() > 0);
+        let two = PortNum::new(2).unwrap();
+        assert!(message(ctx.query_port(two)).contains("port 2 is out of range: it has only port 1"));
+        assert!(message(ctx.query_gid(PortNum::ONE, 1024)).contains("indices 0 to 1023"));
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn port_events_are_delivered() {
+    let ctx = Device::first().unwrap().open().unwrap();
+    let events = ctx.async_events().unwrap();
+    let _down = crate::faults::NetdevDown::new();
+    let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+    assert!(nix::poll::poll(&mut fds, 5000u16).unwrap() > 0, "no event within 5 s");
+    let mut seen = Vec::new();
+    while let Some(event) = events.next_event().unwrap() {
+        seen.push((event.event_type, event.element));
+    }
+    assert!(seen.contains(&(AsyncEventType::PortErr, 1)), "{seen:?}");
+}

@@ -1,0 +1,261 @@
+//! Processes with a time limit, pairs of them, and queue pairs connected to each other.
+
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use bareverbs::{Access, Context, Cq, CqInit, Device, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc};
+
+/// The index of rxe's IPv4 GID in the guest.
+pub const GID: u32 = 1;
+
+/// The binary under test.
+pub fn bareverbs() -> String {
+    std::env::var("BAREVERBS_BIN").unwrap_or_else(|_| "/bin/bareverbs".into())
+}
+
+/// A TCP port that no test has used.
+pub fn fresh_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A command line in words; `ours` stands for the binary under test.
+pub fn command(line: &str) -> Command {
+    let mut words = line.split_whitespace();
+    let program = match words.next() {
+        Some("ours") => bareverbs(),
+        Some(program) => program.to_owned(),
+        None => panic!("an empty command line"),
+    };
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A running process that is killed when nobody waits for it any more.
+pub struct Running(Option<Child>, String);
+
+impl Running {
+    pub fn start(line: &str) -> Self {
+        Self::spawn(command(line), line)
+    }
+
+    pub fn spawn(mut command: Command, line: &str) -> Self {
+        Self(Some(command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"))), line.to_owned())
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = self.0.as_ref().unwrap().id();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).unwrap();
+    }
+
+    /// Waits for the end, which must come within `limit`.
+    pub fn finish(mut self, limit: Duration) -> Output {
+        let mut child = self.0.take().unwrap();
+        let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let read_out = std::thread::spawn(move || read_all(&mut out));
+        let read_err = std::thread::spawn(move || read_all(&mut err));
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if start.elapsed() > limit {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                let (out, err) = (read_out.join().unwrap(), read_err.join().unwrap());
+                panic!("{} still ran after {limit:?}:\n{}{}", self.1, text(&out), text(&err));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        Output { status, stdout: read_out.join().unwrap(), stderr: read_err.join().unwrap() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn read_all(from: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = from.read_to_end(&mut bytes);
+    bytes
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a command to its end.
+pub fn run(line: &str) -> Output {
+    Running::start(line).finish(Duration::from_secs(60))
+}
+
+/// Runs a command that must fail, with one line on stderr that has all of `parts`.
+pub fn refused(line: &str, parts: &[&str]) {
+    assert_refused(&run(line), line, parts);
+}
+
+pub fn assert_refused(output: &Output, line: &str, parts: &[&str]) {
+    let said = text(&output.stderr);
+    assert!(!output.status.success(), "{line} succeeded: {}", text(&output.stdout));
+    assert!(output.status.code().is_some(), "{line} died: {:?} {said}", output.status);
+    for part in parts {
+        assert!(said.contains(part), "{line} does not say {part:?} but {said:?}");
+    }
+    let lines = said.lines().count();
+    assert!(lines == 1, "{line} says {lines} lines: {said}");
+}
+
+/// Waits until something listens on a TCP port.
+pub fn await_listener(port: u16) {
+    let wanted = format!(":{port:04X} ");
+    let start = Instant::now();
+    loop {
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            let table = std::fs::read_to_string(table).unwrap_or_default();
+            let listens = |line: &str| {
+                let mut fields = line.split_whitespace().skip(1);
+                let local = fields.next().unwrap_or_default();
+                format!("{local} ").ends_with(&wanted) && fields.nth(1) == Some("0A")
+            };
+            if table.lines().any(listens) {
+                return;
+            }
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "nothing listens on port {port}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs a server and a client of a pingpong to their ends; `PORT` in both lines becomes a fresh TCP port.
+pub fn pair(server: &str, client: &str) -> (Output, Output) {
+    let port = fresh_port();
+    let (server, client) =
+        (server.replace("PORT", &port.to_string()), client.replace("PORT", &port.to_string()));
+    let serving = Running::start(&server);
+    await_listener(port);
+    let asked = Running::start(&client).finish(Duration::from_secs(60));
+    (serving.finish(Duration::from_secs(60)), asked)
+}
+
+/// Two queue pairs of this process, connected to each other, and what they need.
+pub struct Loop {
+    pub left: Qp,
+    pub right: Qp,
+    pub left_cq: Cq,
+    pub right_cq: Cq,
+    pub pd: Pd,
+    pub ctx: Context,
+}
+
+impl Loop {
+    pub fn new() -> Self {
+        Self::with(RcAttr::new(), 4)
+    }
+
+    pub fn with(attr: RcAttr, sges: u32) -> Self {
+        let ctx = Device::first().unwrap().open().unwrap();
+        let pd = ctx.alloc_pd().unwrap();
+        let left_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();
+        let right_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();
+        let qp = |cq| {
+            let sizes = QpInit::rc(cq, cq)
+                .max_send_wr(32)
+                .max_recv_wr(32)
+                .max_send_sge(sges)
+                .max_recv_sge(sges)
+                .max_inline_data(128);
+            pd.create_qp(sizes).unwrap()
+        };
+        let (mut left, mut right) = (qp(&left_cq), qp(&right_cq));
+        connect(&mut left, &mut right, attr);
+        Self { left, right, left_cq, right_cq, pd, ctx }
+    }
+
+    /// A region that a peer may do anything with.
+    pub fn region(&self, length: usize) -> Mr {
+        let all = Access::LOCAL_WRITE
+            | Access::REMOTE_READ
+            | Access::REMOTE_WRITE
+            | Access::REMOTE_ATOMIC
+            | Access::MW_BIND;
+        self.pd.alloc_mr(length, all).unwrap()
+    }
+}
+
+/// Connects two queue pairs of this process.
+pub fn connect(left: &mut Qp, right: &mut Qp, attr: RcAttr) {
+    let rights = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE | Access::REMOTE_ATOMIC;
+    let attr = attr.access(rights).max_rd_atomic(4);
+    let at_left = left.endpoint(PortNum::ONE, Some(GID)).unwrap();
+    let at_right = right.endpoint(PortNum::ONE, Some(GID)).unwrap();
+    left.connect(&at_right, attr).unwrap();
+    right.connect(&at_left, attr).unwrap();
+}
+
+/// The next completion, which must come soon.
+pub fn completion(cq: &mut Cq) -> Wc {
+    let mut wcs = [Wc::default()];
+    match cq.wait(&mut wcs, Wait::default(), Some(Duration::from_secs(20))).unwrap() {
+        [wc] => *wc,
+        _ => panic!("no completion within 20 s"),
+    }
+}
+
+/// Asserts that nothing completes for a moment.
+pub fn assert_quiet(cq: &mut Cq) {
+    let mut wcs = [Wc::default()];
+    let got = cq.wait(&mut wcs, Wait::Events, Some(Duration::from_millis(50))).unwrap();
+    assert!(got.is_empty(), "{got:?}");
+}
+
+/// Bytes that look random and are the same every time.
+pub struct Noise(u64);
+
+impl Noise {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(2).wrapping_add(1))
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next() as u8).collect()
+    }
+}
+
+/// Fills a region with noise and gives what it holds.
+pub fn fill(mr: &mut Mr, noise: &mut Noise) -> Vec<u8> {
+    let bytes = noise.bytes(mr.len());
+    mr.write(0, &bytes);
+    bytes
+}
+
+/// Compares every byte of a region; the error names the first that differs.
+pub fn compare(mr: &Mr, expected: &[u8]) -> Result<(), String> {
+    let mut found = vec![0; mr.len()];
+    mr.read(0, &mut found);
+    assert_eq!(found.len(), expected.len());
+    match found.iter().zip(expected).position(|(found, expected)| found != expected) {
+        None => Ok(()),
+        Some(at) => Err(format!("byte {at} is {:#04x}, not {:#04x}", found[at], expected[at])),
+    }
+}
