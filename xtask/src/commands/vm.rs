@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::image::tools;
-use crate::vm::{Job, Kernel, Run, Vm, check_program};
+use crate::image::{check_program, tools};
+use crate::vm::{Job, Kernel, Run, Vm};
 use crate::{Result, packages};
 
 const EXAMPLES: &str = "\
@@ -18,6 +18,8 @@ Examples:
   cargo xtask vm --c-tools -- strace -c ./my-test     tools of the image and a program of yours
   cargo xtask vm --nodes 2 -- ./my-test               the same on two guests; each reads BAREVERBS_NODE (1 or 2)
                                                       and BAREVERBS_PEER (the other's address)
+  cargo xtask vm --client 'ibv_rc_pingpong -g 1 127.0.0.1' -- ibv_rc_pingpong -g 1
+                                                      a server and a client in one guest
   cargo xtask vm --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
                                                       a server on guest 1 and a client on guest 2
 
@@ -74,8 +76,8 @@ pub(crate) struct Arguments {
     /// Kill the command after so many seconds
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
-    /// With two guests: what the second one runs, as one word list; started when the first one's command listens
-    #[arg(long, value_name = "COMMAND", requires = "nodes")]
+    /// A second command, as one list of words, for the last guest; it starts when the first command listens
+    #[arg(long, value_name = "COMMAND")]
     client: Option<String>,
     /// The TCP port to wait for before the client starts; 0 waits a second instead (an RDMA-CM server has no TCP port)
     #[arg(long, default_value_t = 18515)]
@@ -87,6 +89,10 @@ pub(crate) struct Arguments {
 
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let mut environment = Vec::new();
+    for pair in &arguments.env {
+        environment.push(pair.split_once('=').ok_or_else(|| format!("--env {pair}: not KEY=VALUE"))?);
+    }
     let mut vm = Vm::new(arguments.kernel.clone())
         .modules(arguments.modules.clone())
         .nodes(arguments.nodes)
@@ -104,9 +110,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let (host, guest) = file.split_once(':').unwrap_or((file, ""));
         let guest = if guest.is_empty() { in_bin(Path::new(host))? } else { guest.to_owned() };
         vm = vm.file(host, guest);
-    }
-    if arguments.client.is_some() && arguments.nodes != 2 {
-        return Err("--client needs --nodes 2".into());
     }
     let mut c_tools = arguments.c_tools;
     let mut resolve = |words: &[String]| -> Result<Vec<String>> {
@@ -142,11 +145,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         None => None,
     };
     let guests = vm.c_tools(c_tools).boot()?;
-    let start = |number: u32, words: &[String]| -> Result<Job<'_>> {
+    let last = arguments.nodes;
+    let start = |number: u32, prefix: Option<&str>, words: &[String]| -> Result<Job<'_>> {
         let mut run = Run::new(words).timeout(Duration::from_secs(arguments.timeout));
-        for pair in &arguments.env {
-            let (key, value) = pair.split_once('=').ok_or_else(|| format!("--env {pair}: not KEY=VALUE"))?;
-            run = run.env(key, value);
+        for (key, value) in &environment {
+            run = run.env(*key, *value);
+        }
+        if last > 1 {
+            let peer = format!("10.0.0.{}", 3 - number);
+            run = run.env("BAREVERBS_NODE", number.to_string()).env("BAREVERBS_PEER", peer);
         }
         if let Some(text) = &stdin {
             run = run.stdin(text);
@@ -157,25 +164,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if let Some(bytes) = arguments.memlock {
             run = run.memlock(bytes);
         }
-        if arguments.nodes > 1 {
-            let peer = 3 - number;
-            run =
-                run.env("BAREVERBS_NODE", number.to_string()).env("BAREVERBS_PEER", format!("10.0.0.{peer}"));
-            run = run.live_as(format!("[{number}] "));
-        } else {
-            run = run.live();
-        }
+        run = match prefix {
+            Some(prefix) => run.live_as(prefix),
+            None => run.live(),
+        };
         guests.node(number as usize).spawn(run)
     };
-    let mut jobs = vec![start(1, &command)?];
-    if arguments.nodes == 2 {
-        if client.is_some() && arguments.port == 0 {
-            sleep(Duration::from_secs(1));
-        } else if client.is_some() {
-            guests.node(1).await_port(arguments.port)?;
+    let jobs = match &client {
+        Some(client) => {
+            let server = start(1, Some("[server] "), &command)?;
+            if arguments.port == 0 {
+                sleep(Duration::from_secs(1));
+            } else {
+                guests.node(1).await_port(arguments.port)?;
+            }
+            vec![server, start(last, Some("[client] "), client)?]
         }
-        jobs.push(start(2, client.as_deref().unwrap_or(&command))?);
-    }
+        None if last > 1 => vec![start(1, Some("[1] "), &command)?, start(2, Some("[2] "), &command)?],
+        None => vec![start(1, None, &command)?],
+    };
     let mut code = 0;
     for job in jobs {
         let output = job.wait()?;

@@ -1,15 +1,18 @@
 //! Small commands that tests and measurements run in the guest: `/init NAME ARGUMENTS`.
 
+use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const NAMES: &str = "await-port PORT SECONDS, link-add NAME KIND NETDEV, link-del NAME, sleep MS";
+const NAMES: &str =
+    "await-port PORT SECONDS, cat FILE..., link-add NAME KIND NETDEV, link-del NAME, sleep MS";
 
 /// Runs the helper that `arguments` names.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["await-port", port, seconds] => await_port(number(port)?, number(seconds)?),
+        ["cat", files @ ..] => files.iter().try_for_each(|file| cat(file)),
         ["link-add", name, kind, netdev] => crate::setup::add_link(name, kind, netdev),
         ["link-del", name] => crate::setup::remove_link(name),
         ["sleep", milliseconds] => {
@@ -46,4 +49,10 @@ fn listens(table: &str, port: u16) -> bool {
         let mut columns = line.split_whitespace().skip(1);
         columns.next().is_some_and(|local| local.ends_with(&suffix)) && columns.nth(1) == Some(LISTEN)
     })
+}
+
+/// For files under `/proc` and `/sys`, in a guest without a shell.
+fn cat(file: &str) -> Result<(), String> {
+    let bytes = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+    std::io::stdout().write_all(&bytes).map_err(|error| error.to_string())
 }

@@ -27,6 +27,18 @@ impl<'data> Elf<'data> {
         self.0.elf_program_headers().iter().any(|header| header.p_type(self.0.endian()) == PT_INTERP)
     }
 
+    /// Whether it is a kernel that can be started directly, by an address in one of its notes.
+    pub(crate) fn has_pvh_entry(&self) -> bool {
+        const PHYS32_ENTRY: u32 = 18;
+        let endian = self.0.endian();
+        let segments = self.0.elf_program_headers().iter();
+        let notes = segments.filter_map(|segment| segment.notes(endian, self.0.data()).ok().flatten());
+        notes.into_iter().any(|mut notes| {
+            std::iter::from_fn(|| notes.next().ok().flatten())
+                .any(|note| note.name() == b"Xen" && note.n_type(endian) == PHYS32_ENTRY)
+        })
+    }
+
     /// The names of the libraries that it links to, its loader's included.
     pub(crate) fn needed(&self, name: &str) -> Result<Vec<String>> {
         let bad = |error: object::Error| format!("{name}: {error}");

@@ -14,6 +14,7 @@ pub(crate) mod kernel;
 pub(crate) mod log;
 pub(crate) mod node;
 pub(crate) mod qemu;
+pub(crate) mod run;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
@@ -24,13 +25,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::image::cpio::Archive;
-use crate::image::elf::Elf;
-use crate::image::{modules, tools};
+use crate::image::{modules, tools, vmlinux};
 use crate::protocol::{BOOT_FILE, Boot, Link};
 use crate::{Result, cache, cargo, image, process};
 
 pub(crate) use kernel::Kernel;
-pub(crate) use node::{Job, Node, Output, Run};
+pub(crate) use node::{Job, Node};
+pub(crate) use run::{Output, Run};
 
 /// How long a guest may take to set itself up, under emulation on a busy machine.
 const BOOT_TIME: Duration = Duration::from_secs(120);
@@ -136,9 +137,10 @@ impl Vm {
 
     /// Fetches and builds all that the guests are made of, which takes a while the first time.
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
-        let files = self.kernel.files(self.modules.as_deref())?;
+        let mut files = self.kernel.files(self.modules.as_deref())?;
         let qemu = qemu::Qemu::find()?;
         let mut layers = vec![self.modules_layer(&files)?];
+        files.image = vmlinux::bootable(&files.image, cache::key(&image::identity(&files.image)?))?;
         if self.c_tools {
             layers.push(tools::archive()?);
         }
@@ -148,9 +150,7 @@ impl Vm {
     /// The kernel's modules, cached by kernel and by what is wanted of it.
     fn modules_layer(&self, files: &kernel::Files) -> Result<PathBuf> {
         let wanted = self.wanted();
-        let image =
-            fs::metadata(&files.image).map_err(|error| format!("{}: {error}", files.image.display()))?;
-        let key = cache::key(&(&files.image, image.len(), image.modified().ok(), &files.modules, &wanted));
+        let key = cache::key(&(image::identity(&files.image)?, &files.modules, &wanted));
         cache::produce(&format!("images/modules-{key:016x}.cpio"), "kernel modules' image", |path, _| {
             let found = modules::Modules::find(&files.modules)?.closure(&wanted)?;
             let failed = |error: io::Error| format!("{}: {error}", path.display());
@@ -273,29 +273,6 @@ impl Prepared<'_> {
         }
         Ok(guests)
     }
-}
-
-/// Refuses a program that the guest could not start, before it boots.
-pub(crate) fn check_program(path: &Path, has_loader: bool) -> Result<()> {
-    let bytes = image::read(path)?;
-    if !bytes.starts_with(b"\x7fELF") {
-        return Err(format!(
-            "{}: not a program (the guest has no shell and no interpreters)",
-            path.display()
-        ));
-    }
-    let elf = Elf::parse(&path.display().to_string(), &bytes)?;
-    if !elf.is_x86_64() {
-        return Err(format!("{}: not for x86_64, which the guests are", path.display()));
-    }
-    if elf.has_interpreter() && !has_loader {
-        return Err(format!(
-            "{}: dynamically linked; build it for {} (or add --c-tools for Debian 12's C library)",
-            path.display(),
-            cargo::MUSL
-        ));
-    }
-    Ok(())
 }
 
 /// Running guests. Dropping them ends them at once.

@@ -11,132 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::log;
-use crate::protocol::{Command, Event, HEARTBEAT, Request, Status, Stream, Usage, receive, send};
+use super::run::{Live, Output, Run};
+use crate::protocol::{Event, HEARTBEAT, Request, Status, Stream, Usage, receive, send};
 use crate::{Result, process};
 
 /// Beyond a command's own time: for its kill, and for the report of it.
 const SLACK: Duration = Duration::from_secs(20);
 
 const IDLE: &str = "waiting for commands";
-
-/// A command to run in a guest.
-#[derive(Debug, Clone)]
-pub(crate) struct Run {
-    command: Command,
-    live: Option<Live>,
-}
-
-/// How a command's output goes to the user's terminal while it runs.
-#[derive(Debug, Clone)]
-struct Live {
-    /// Before each line; without one, bytes pass unchanged.
-    prefix: Option<String>,
-}
-
-impl Run {
-    /// A command that may take a minute.
-    pub(crate) fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
-        let argv = argv.into_iter().map(Into::into).collect();
-        let command = Command { argv, timeout: Duration::from_secs(60), ..Command::default() };
-        Self { command, live: None }
-    }
-
-    /// Adds to the environment.
-    pub(crate) fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.command.env.push((key.into(), value.into()));
-        self
-    }
-
-    /// What the command reads.
-    pub(crate) fn stdin(mut self, text: impl Into<String>) -> Self {
-        self.command.stdin = Some(text.into());
-        self
-    }
-
-    /// Runs as this user and group.
-    pub(crate) fn uid(mut self, uid: u32) -> Self {
-        self.command.uid = Some(uid);
-        self
-    }
-
-    /// Limits locked memory, in bytes.
-    pub(crate) fn memlock(mut self, bytes: u64) -> Self {
-        self.command.memlock = Some(bytes);
-        self
-    }
-
-    /// Kills it after this time.
-    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
-        self.command.timeout = timeout;
-        self
-    }
-
-    /// Also shows its output as it comes, byte for byte.
-    pub(crate) fn live(mut self) -> Self {
-        self.live = Some(Live { prefix: None });
-        self
-    }
-
-    /// Also shows its output as it comes, with a prefix before each line.
-    pub(crate) fn live_as(mut self, prefix: impl Into<String>) -> Self {
-        self.live = Some(Live { prefix: Some(prefix.into()) });
-        self
-    }
-}
-
-/// What became of a command.
-#[derive(Debug, Clone)]
-pub(crate) struct Output {
-    /// The command.
-    pub(crate) command: String,
-    /// How it ended.
-    pub(crate) status: Status,
-    /// What it wrote to standard output.
-    pub(crate) stdout: Vec<u8>,
-    /// What it wrote to standard error.
-    pub(crate) stderr: Vec<u8>,
-    /// What it took.
-    pub(crate) usage: Usage,
-}
-
-impl Output {
-    /// Whether it exited with 0.
-    pub(crate) fn success(&self) -> bool {
-        self.status == Status::Code(0)
-    }
-
-    /// Standard output as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// Itself if it exited with 0, else an error with its last words.
-    pub(crate) fn ok(self) -> Result<Self> {
-        if self.success() {
-            return Ok(self);
-        }
-        let words = if self.stderr.is_empty() { &self.stdout } else { &self.stderr };
-        Err(format!("{}: {}: {}", self.command, self.ending(), process::last_lines(words, 4)))
-    }
-
-    /// How it ended, in words.
-    pub(crate) fn ending(&self) -> String {
-        match self.status {
-            Status::Code(code) => format!("exit code {code}"),
-            Status::Signal(signal) => format!("ended by signal {signal}"),
-            Status::TimedOut => format!("killed after {:.0} s", self.usage.wall.as_secs_f64()),
-        }
-    }
-
-    /// The exit code that a shell would give it.
-    pub(crate) fn code(&self) -> u8 {
-        match self.status {
-            Status::Code(code) => code as u8,
-            Status::Signal(signal) => 128 + signal as u8,
-            Status::TimedOut => 124,
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Phase {
@@ -347,7 +229,7 @@ pub(crate) struct Job<'node> {
 
 impl Job<'_> {
     /// Waits for its end.
-    pub(crate) fn wait(self) -> Result<Output> {
+    pub(crate) fn wait(&self) -> Result<Output> {
         let what = format!("`{}`", self.text);
         self.node.wait_until(self.end, &what, |state| {
             state.jobs.get(&self.number)?.end.as_ref()?;
@@ -363,6 +245,12 @@ impl Job<'_> {
                 usage,
             }))
         })
+    }
+
+    /// What it has written to standard output so far.
+    pub(crate) fn stdout_so_far(&self) -> Vec<u8> {
+        let state = self.node.shared.lock();
+        state.jobs.get(&self.number).map_or(Vec::new(), |job| job.stdout.clone())
     }
 
     /// Sends it a signal by number.

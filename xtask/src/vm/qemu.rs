@@ -10,6 +10,11 @@ const PROGRAM: &str = "qemu-system-x86_64";
 /// The first version with stream network backends.
 const OLDEST: (u32, u32) = (7, 2);
 
+/// An emulated TSC drifts enough at boot that some kernels fall back to a clock whose every reading is a system call and
+/// a device access; real machines read the TSC in user space, so the guests are told to trust it.
+const COMMAND_LINE: &str =
+    "console=ttyS0 loglevel=6 panic=-1 mitigations=off tsc=reliable clocksource=tsc rdinit=/init";
+
 /// A QEMU that works here.
 #[derive(Debug, Clone)]
 pub(crate) struct Qemu {
@@ -125,7 +130,7 @@ impl Qemu {
             command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
         }
         command.arg("-kernel").arg(machine.image).arg("-initrd").arg(machine.initrd);
-        command.args(["-append", "console=ttyS0 loglevel=6 panic=-1 mitigations=off rdinit=/init"]);
+        command.args(["-append", COMMAND_LINE]);
         command.arg("-chardev").arg(format!("file,id=log,path={}", escaped(machine.log)));
         command
             .arg("-chardev")

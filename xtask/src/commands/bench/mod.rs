@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 
 use self::measure::{Side, calls_per_iteration, instructions_per_iteration, latency, system_calls};
-use self::table::{Bound, Row, head, median};
+use self::table::{Bound, Row, best, head};
 use crate::image::tools;
 use crate::progress::human;
 use crate::vm::{Guests, Kernel, Vm};
@@ -82,6 +82,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let binary = cargo::release_binary()?;
     let kernels = if arguments.kernel.is_empty() { Kernel::lines() } else { arguments.kernel.clone() };
     let mut results = Results::default();
+    warn_of_load();
     head();
     if arguments.wants(Part::Size) {
         results.take("size", size(&binary));
@@ -125,6 +126,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         human(started.elapsed())
     );
     Ok(if over + failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says so when the machine has other work, which the times would show.
+fn warn_of_load() {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let last_minute = load.split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    if last_minute > 1.0 {
+        println!(
+            "the machine is busy (load {last_minute}): times will be worse than they are, and less alike"
+        );
+    }
 }
 
 fn size(binary: &std::path::Path) -> Result<Row> {
@@ -183,7 +195,7 @@ fn latencies(guests: &Guests, place: &str, cpus: u32, repeat: u32, results: &mut
         }
     }
     let [c_poll, poll, c_events, events, adaptive] = samples;
-    let better = if median(&c_poll) <= median(&c_events) { c_poll.clone() } else { c_events.clone() };
+    let better = if best(&c_poll) <= best(&c_events) { c_poll.clone() } else { c_events.clone() };
     let poll_bound = (cpus > 1).then_some(Bound::Ratio(1.0));
     results.take("", Ok(Row::of_samples("µs/iter, polling", place, c_poll, poll, poll_bound)));
     results.take("", Ok(Row::of_samples("µs/iter, -e", place, c_events, events, None)));

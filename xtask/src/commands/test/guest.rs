@@ -1,4 +1,4 @@
-//! The suites of `tests/vm*.rs` in a guest: on each kernel, in both command encodings.
+//! The suite of `tests/vm.rs` in a guest: on each kernel, in both command encodings.
 
 use std::time::{Duration, Instant};
 
@@ -10,52 +10,39 @@ use crate::{Result, cargo, process};
 
 /// The command encodings that the library is told to keep to.
 const ENCODINGS: [&str; 2] = ["ioctl", "write"];
-/// For one suite in one encoding.
+/// For the whole suite in one encoding.
 const PATIENCE: Duration = Duration::from_secs(420);
 
-/// Runs the suites everywhere.
+/// Runs the suite everywhere.
 pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
-    let suites = cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm*"])?;
-    let suites: Vec<_> = suites.into_iter().filter(|(name, _)| name.starts_with("vm")).collect();
+    let tests =
+        cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
     let binary = cargo::release_binary()?;
     let mut tally = Tally::default();
     for kernel in arguments.kernels() {
-        let mut vm = Vm::new(kernel.clone())
+        let vm = Vm::new(kernel.clone())
             .c_tools(true)
+            .file(&tests, "/bin/vm")
             .file(&binary, "/bin/bareverbs")
-            .lifetime(PATIENCE * (ENCODINGS.len() * suites.len()) as u32);
-        for (name, path) in &suites {
-            vm = vm.file(path, format!("/bin/{name}"));
-        }
-        let names: Vec<&str> = suites.iter().map(|(name, _)| name.as_str()).collect();
-        super::part(&mut tally, &format!("vm {kernel}"), || one(&vm, &kernel, &names, arguments));
+            .lifetime(PATIENCE * ENCODINGS.len() as u32);
+        super::part(&mut tally, &format!("vm {kernel}"), || one(&vm, &kernel, arguments));
     }
     Ok(tally)
 }
 
-fn one(vm: &Vm, kernel: &Kernel, suites: &[&str], arguments: &Arguments) -> Result<Tally> {
+fn one(vm: &Vm, kernel: &Kernel, arguments: &Arguments) -> Result<Tally> {
     let guests = vm.boot()?;
     let mut tally = Tally::default();
     for encoding in ENCODINGS {
-        for suite in suites {
-            tally.add(encoded(&guests, kernel, suite, encoding, arguments)?);
-        }
+        tally.add(encoded(&guests, kernel, encoding, arguments)?);
     }
     super::part(&mut tally, &format!("vm {kernel}"), || guests.shutdown().map(|()| Tally::default()));
     Ok(tally)
 }
 
-fn encoded(
-    guests: &Guests,
-    kernel: &Kernel,
-    suite: &str,
-    encoding: &str,
-    arguments: &Arguments,
-) -> Result<Tally> {
+fn encoded(guests: &Guests, kernel: &Kernel, encoding: &str, arguments: &Arguments) -> Result<Tally> {
     let started = Instant::now();
-    let program = format!("/bin/{suite}");
-    let words =
-        [program.as_str(), "--ignored", "--test-threads=1"].into_iter().chain(arguments.filter.as_deref());
+    let words = ["/bin/vm", "--ignored", "--test-threads=1"].into_iter().chain(arguments.filter.as_deref());
     let mut run = Run::new(words)
         .env("BAREVERBS_ABI", encoding)
         .env("BAREVERBS_BIN", "/bin/bareverbs")
@@ -64,8 +51,12 @@ fn encoded(
     if arguments.verbose {
         run = run.live();
     }
-    let output = guests.node(1).run(run)?;
-    let place = format!("{suite} {kernel} {encoding}");
+    let place = format!("vm {kernel} {encoding}");
+    let job = guests.node(1).spawn(run)?;
+    let output = job.wait().inspect_err(|_| {
+        // The last line names the test that the guest did not survive.
+        println!("{}", process::last_lines(&job.stdout_so_far(), 20));
+    })?;
     let tally = libtest::count(&place, &output.text(), output.success(), arguments.filter.is_none());
     if !tally.good() && !arguments.verbose {
         println!("{}", process::last_lines(&output.stdout, 200));
