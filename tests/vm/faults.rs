@@ -196,7 +196,7 @@ fn await_gid() {
 fn no_device() {
     let _again = NoLink;
     NoLink::remove();
-    refused("ours devinfo", &["No IB devices found"]);
+    refused("ours devinfo", &["there is no RDMA device", "rdma link add"]);
     refused(RC, &["no RDMA device"]);
     refused(&format!("{RC} -d rxe0"), &["rxe0"]);
     let none = run("ours devices --json");
@@ -256,7 +256,10 @@ fn a_port_that_goes_down() {
     {
         let _down = NetdevDown::new();
         for output in [client.finish(SOON), server.finish(SOON)] {
-            assert_refused(&output, "a run whose port went down", &["peer"]);
+            // What fails first depends on who was to send when the port went.
+            let said = text(&output.stderr);
+            assert!(said.contains("is the port still up?") || said.contains("the peer"), "{said}");
+            assert!(output.status.code().is_some_and(|code| code != 0));
         }
     }
     let (served, _) = pair(&format!("{RC} -p PORT -n 10"), &format!("{RC} -p PORT -n 10 127.0.0.1"));

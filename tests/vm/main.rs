@@ -5,6 +5,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+mod devinfo;
 mod faults;
 mod opcodes;
 mod pingpong;

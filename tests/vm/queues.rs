@@ -91,44 +91,46 @@ fn full_queues_and_oversized_requests_are_refused() {
 #[ignore = "runs in the guest: cargo xtask test"]
 fn failures_have_their_status() {
     type Fault = fn(&mut Loop);
-    let faults: [(&str, WcStatus, Fault); 5] = [
-        ("wrong rkey", WcStatus::REM_ACCESS_ERR, |both| {
+    // Where two are given, older kernels' rxe has the second where the specification has the first.
+    let faults: [(&str, &[WcStatus], Fault); 5] = [
+        ("wrong rkey", &[WcStatus::REM_ACCESS_ERR], |both| {
             let region = both.region(64);
             let remote = Remote { rkey: Rkey(region.rkey().0 ^ 0x80), ..region.remote(0) };
             both.left.post_send(SendWr::rdma_write(1, remote).sge(region.slice(..8))).unwrap();
             std::mem::forget(region);
         }),
-        ("out of bounds", WcStatus::REM_ACCESS_ERR, |both| {
+        ("out of bounds", &[WcStatus::REM_ACCESS_ERR], |both| {
             let region = both.region(64);
             both.left.post_send(SendWr::rdma_read(1, region.remote(60)).sge(region.slice(..8))).unwrap();
             std::mem::forget(region);
         }),
-        ("a region that is gone", WcStatus::LOC_PROT_ERR, |both| {
+        ("a region that is gone", &[WcStatus::LOC_PROT_ERR, WcStatus::LOC_QP_OP_ERR], |both| {
             let region = both.region(64);
             let (gone, kept) = (region.slice(..8), both.region(64));
             drop(region);
             both.left.post_send(SendWr::rdma_write(1, kept.remote(0)).sge(gone)).unwrap();
             std::mem::forget(kept);
         }),
-        ("a receive that is too short", WcStatus::REM_INV_REQ_ERR, |both| {
+        ("a receive that is too short", &[WcStatus::REM_INV_REQ_ERR, WcStatus::REM_OP_ERR], |both| {
             let region = both.region(64);
             both.right.post_recv(RecvWr::new(9).sge(region.slice(..8))).unwrap();
             both.left.post_send(SendWr::send(1).sge(region.slice(..9))).unwrap();
             let wc = completion(&mut both.right_cq);
-            assert_eq!((wc.wr_id, wc.status), (9, WcStatus::LOC_LEN_ERR));
+            assert_eq!(wc.wr_id, 9);
+            assert!([WcStatus::LOC_LEN_ERR, WcStatus::LOC_QP_OP_ERR].contains(&wc.status), "{wc:?}");
             std::mem::forget(region);
         }),
-        ("no receive", WcStatus::RNR_RETRY_EXC_ERR, |both| {
+        ("no receive", &[WcStatus::RNR_RETRY_EXC_ERR], |both| {
             let region = both.region(64);
             both.left.post_send(SendWr::send(1).sge(region.slice(..9))).unwrap();
             std::mem::forget(region);
         }),
     ];
-    for (name, status, fault) in faults {
+    for (name, statuses, fault) in faults {
         let mut both = Loop::with(RcAttr::new().rnr_retry(1), 2);
         fault(&mut both);
         let wc = completion(&mut both.left_cq);
-        assert_eq!((wc.wr_id, wc.status), (1, status), "{name}: {wc:?}");
+        assert!(wc.wr_id == 1 && statuses.contains(&wc.status), "{name}: {wc:?}");
         // What comes after is flushed.
         let region = both.region(64);
         both.left.post_send(SendWr::send(2).sge(region.slice(..1))).unwrap();

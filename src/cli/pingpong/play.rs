@@ -62,11 +62,11 @@ impl Game {
         let mut wcs = [Wc::default(); 2];
         let mut silent = Silence::new(plan.timeout);
         while self.received < plan.iters || self.sent < plan.iters {
+            if signals::interrupted() {
+                return End::Interrupted;
+            }
             match setup.cq.wait(&mut wcs, how, timeout) {
                 Ok([]) => {
-                    if signals::interrupted() {
-                        return End::Interrupted;
-                    }
                     if let Some(time) = silent.too_long(self.sent + self.received) {
                         return End::Failed(format!(
                             "nothing has come from the peer for {} s: it was killed, or has fewer iterations (-n)",
@@ -121,10 +121,14 @@ impl Game {
 
 /// A failed completion, with what it usually means in a pingpong.
 fn failure(wc: &Wc) -> String {
-    let why = match wc.status {
-        WcStatus::RETRY_EXC_ERR => ": the peer was killed, has fewer iterations (-n), or cannot be reached",
-        WcStatus::LOC_LEN_ERR | WcStatus::REM_INV_REQ_ERR => ": give both sides the same size (-s)",
-        WcStatus::RNR_RETRY_EXC_ERR => ": the peer has no receive posted",
+    let why = match (wc.status, wc.wr_id) {
+        (WcStatus::RETRY_EXC_ERR, _) => {
+            ": the peer was killed, has fewer iterations (-n), or cannot be reached"
+        }
+        (WcStatus::LOC_LEN_ERR | WcStatus::REM_INV_REQ_ERR | WcStatus::REM_OP_ERR, _)
+        | (WcStatus::LOC_QP_OP_ERR, RECV) => ": give both sides the same size (-s)",
+        (WcStatus::LOC_QP_OP_ERR, _) => ": the device could not send; is the port still up?",
+        (WcStatus::RNR_RETRY_EXC_ERR, _) => ": the peer has no receive posted",
         _ => "",
     };
     format!("Failed status {} ({}) for wr_id {}{why}", wc.status, wc.status.0, wc.wr_id)

@@ -2,8 +2,6 @@
 //!
 //! `cargo xtask test` runs this in a guest that has rxe0, the C tools and strace, once for each command encoding.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers are no #[test] functions, for which clippy.toml allows it
-
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
