@@ -136,3 +136,7 @@ fn translate(op: &SendOp, data: &Data<'_>, length: u32) -> Result<(u32, u32, WrU
     };
     Ok((opcode, ex, arm, iova))
 }
+
+#[cfg(test)]
+#[path = "wqe_tests.rs"]
+mod tests;
