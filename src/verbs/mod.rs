@@ -15,6 +15,8 @@ mod mr;
 mod object;
 mod pd;
 mod qp;
+#[cfg(doctest)]
+mod soundness;
 mod transition;
 mod wait;
 
