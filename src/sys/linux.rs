@@ -19,6 +19,10 @@ pub(crate) fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
 /// `command` is a whole uverbs command; every address in it points to memory that the kernel may read or write
 /// for the length that the command states, until this call returns.
 pub(crate) unsafe fn write_command(fd: BorrowedFd<'_>, command: &[u8]) -> Result<(), Errno> {
+    #[cfg(test)]
+    if let Some(answer) = testing::write(command) {
+        return answer;
+    }
     // SAFETY: the slice is readable for its length; the caller vouches for the addresses inside it.
     let written = unsafe { libc::write(fd.as_raw_fd(), command.as_ptr().cast(), command.len()) };
     match Errno::result(written)? {
@@ -35,6 +39,11 @@ pub(crate) unsafe fn write_command(fd: BorrowedFd<'_>, command: &[u8]) -> Result
 /// address in an attribute points to memory that the kernel may read or write for the attribute's length, until
 /// this call returns.
 pub(crate) unsafe fn verbs_ioctl<T>(fd: BorrowedFd<'_>, request: *mut T) -> Result<(), Errno> {
+    #[cfg(test)]
+    // SAFETY: the caller's promise is the one that is asked for.
+    if let Some(answer) = unsafe { testing::ioctl(request.cast()) } {
+        return answer;
+    }
     // SAFETY: the caller vouches for the request and for every address in it.
     let answer = unsafe { libc::ioctl(fd.as_raw_fd(), RDMA_VERBS_IOCTL, request) };
     Errno::result(answer).map(drop)
@@ -76,3 +85,7 @@ pub(crate) unsafe fn own_fd(fd: i32) -> Option<OwnedFd> {
     // SAFETY: the caller vouches that nobody else owns it, and a negative one is never wrapped.
     (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+#[cfg(test)]
+#[path = "linux_testing.rs"]
+pub(crate) mod testing;

@@ -24,7 +24,7 @@ enum Backing {
     /// Somebody else's memory, as `Pd::register` was promised it.
     Foreign,
     #[cfg(test)]
-    Heap(Vec<std::cell::UnsafeCell<u64>>),
+    Heap(std::sync::Arc<[std::sync::atomic::AtomicU64]>),
 }
 
 // SAFETY: a region is an address range with no thread affinity; shared access through `&Region` is atomic or only reads,
@@ -63,16 +63,18 @@ impl Region {
     /// Zeroed heap memory, for tests in which another thread plays the kernel.
     #[cfg(test)]
     pub(crate) fn heap(len: usize) -> Self {
-        let words: Vec<std::cell::UnsafeCell<u64>> =
-            (0..len.div_ceil(8)).map(|_| std::cell::UnsafeCell::new(0)).collect();
-        let base = NonNull::from(words.as_slice()).cast();
+        // Atomics only because they may be written through a shared pointer; nobody uses them as such.
+        let words: std::sync::Arc<[std::sync::atomic::AtomicU64]> =
+            (0..len.div_ceil(8)).map(|_| Default::default()).collect();
+        let base = NonNull::from(&*words).cast();
         Self { base, len, _backing: Backing::Heap(words) }
     }
 
-    /// A second view of the same memory, for the peer in a test; valid while this one lives.
+    /// A second view of the same heap memory, for the peer in a test. Each view keeps it.
     #[cfg(test)]
     pub(crate) fn alias(&self) -> Self {
-        Self { base: self.base, len: self.len, _backing: Backing::Foreign }
+        let Backing::Heap(words) = &self._backing else { panic!("only heap memory has a second view") };
+        Self { base: self.base, len: self.len, _backing: Backing::Heap(words.clone()) }
     }
 
     /// Bytes.
@@ -88,15 +90,20 @@ impl Region {
     /// The address of `size` bytes at `offset`, aligned to `align`.
     fn at(&self, offset: usize, size: usize, align: usize) -> *mut u8 {
         let inside = offset.checked_add(size).is_some_and(|end| end <= self.len);
-        assert!(inside && offset.is_multiple_of(align), "{size} bytes at {offset} are not in the region");
+        assert!(inside, "{size} bytes at {offset} are not in the region");
         // SAFETY: `offset` is within the region, checked above.
-        unsafe { self.base.as_ptr().add(offset) }
+        let at = unsafe { self.base.as_ptr().add(offset) };
+        // The address counts and not the offset: memory that somebody else allocated may begin anywhere.
+        assert!(
+            at.addr().is_multiple_of(align),
+            "{size} bytes at {offset} are not in the region aligned to {align}"
+        );
+        at
     }
 
     fn atomic(&self, offset: usize) -> &AtomicU32 {
         let at = self.at(offset, 4, 4).cast();
-        // SAFETY: inside the region, aligned (mappings and heap words are aligned to 8 at least), and everybody
-        // who shares the region accesses its index words atomically.
+        // SAFETY: inside the region, aligned, and everybody who shares the region accesses its index words atomically.
         unsafe { AtomicU32::from_ptr(at) }
     }
 
@@ -200,6 +207,21 @@ mod tests {
     #[test]
     #[should_panic(expected = "not in the region")]
     fn outside_is_refused() {
-        Region::heap(64).write(60, 1u64);
+        Region::heap(64).write(64, 1u64);
+    }
+
+    #[test]
+    #[should_panic(expected = "not in the region")]
+    fn an_end_beyond_the_address_space_is_refused() {
+        Region::heap(64).read_bytes(usize::MAX, &mut [0; 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "aligned to 8")]
+    fn it_is_the_address_that_must_be_aligned() {
+        let mut bytes = [0u64; 4];
+        // SAFETY: `bytes` outlives the region and is not used meanwhile.
+        let mut region = unsafe { Region::foreign(NonNull::from(&mut bytes).cast::<u8>().add(4), 24) };
+        region.write(0, 1u64);
     }
 }

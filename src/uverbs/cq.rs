@@ -27,7 +27,7 @@ impl Uverbs {
     pub(crate) fn create_cq(&self, init: &CqInit<'_>, driver: Udata<'_>) -> Result<CreateCqResp> {
         let mut cqe = 0u32;
         let mut request = ioctl::Request::new(abi::UVERBS_OBJECT_CQ, abi::UVERBS_METHOD_CQ_CREATE)
-            .handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE, 0)
+            .new_handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE)
             .input(abi::UVERBS_ATTR_CREATE_CQ_CQE, &init.cqe)
             .input(abi::UVERBS_ATTR_CREATE_CQ_USER_HANDLE, &init.user_handle)
             .input(abi::UVERBS_ATTR_CREATE_CQ_COMP_VECTOR, &init.comp_vector)
@@ -38,7 +38,8 @@ impl Uverbs {
         }
         let answer = match self.attributes(request) {
             Some(done) => done
-                .map(|done| CreateCqResp { cq_handle: done.handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE), cqe }),
+                .and_then(|done| done.handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE))
+                .map(|cq_handle| CreateCqResp { cq_handle, cqe }),
             None => {
                 let command = CreateCq {
                     response: 0,
@@ -82,6 +83,6 @@ impl Uverbs {
     /// On the data path of devices that cannot be armed by a doorbell: one system call.
     pub(crate) fn req_notify_cq(&self, cq_handle: u32, solicited_only: bool) -> Result<(), Errno> {
         let command = ReqNotifyCq { cq_handle, solicited_only: solicited_only.into() };
-        self.ring(IB_USER_VERBS_CMD_REQ_NOTIFY_CQ, command, 0)
+        self.ring(IB_USER_VERBS_CMD_REQ_NOTIFY_CQ, command, false)
     }
 }

@@ -37,7 +37,13 @@ impl Uverbs {
             return Ok(NewContext { num_comp_vectors, async_fd: None });
         }
         let answer: GetContextResp = self
-            .legacy(IB_USER_VERBS_CMD_GET_CONTEXT, &GetContext::default(), driver)
+            .legacy_over(
+                IB_USER_VERBS_CMD_GET_CONTEXT,
+                &GetContext::default(),
+                driver,
+                // Not 0, which is a descriptor that somebody may own.
+                GetContextResp { async_fd: u32::MAX, num_comp_vectors: 0 },
+            )
             .map_err(|e| self.error("get_context", e))?;
         let async_fd = Some(self.adopt(answer.async_fd, "get_context")?);
         Ok(NewContext { num_comp_vectors: answer.num_comp_vectors, async_fd })

@@ -15,26 +15,26 @@ use crate::uapi::verbs::CmdHdr;
 impl Uverbs {
     /// Sends a legacy command that needs no answer beyond yes or no. One system call, no allocation.
     ///
-    /// `answer` is the size of the answer's structure (0 or 4 bytes); its content is dropped.
+    /// `answers` says that the answer is a structure of 4 bytes, whose content is dropped; none otherwise.
     #[inline]
     pub(super) fn ring<C: IntoBytes + Immutable>(
         &self,
         number: u32,
         command: C,
-        answer: u16,
+        answers: bool,
     ) -> Result<(), Errno> {
         const { assert!(size_of::<C>() <= 24) };
         if self.no_write.load(Ordering::Relaxed) {
-            return self.ring_by_ioctl(number, &command, answer);
+            return self.ring_by_ioctl(number, &command, answers);
         }
         let len = size_of::<CmdHdr>() + size_of::<C>();
-        let header = CmdHdr { command: number, in_words: (len / 4) as u16, out_words: answer / 4 };
+        let header = CmdHdr { command: number, in_words: (len / 4) as u16, out_words: answers.into() };
         let mut dropped = 0u32;
         let mut frame = [0u64; 4];
         let bytes = frame.as_mut_bytes();
         bytes[..8].copy_from_slice(header.as_bytes());
         bytes[8..len].copy_from_slice(command.as_bytes());
-        if answer > 0 {
+        if answers {
             frame[1] = (&raw mut dropped).expose_provenance() as u64;
         }
         // SAFETY: the frame is a whole command, and its one address is that of `dropped`, of the 4 bytes that it states.
@@ -42,14 +42,14 @@ impl Uverbs {
             // write() is refused to a process whose credentials are not those of the opener; the ioctl is not.
             Err(Errno::EACCES) if self.encoding == Encoding::Auto => {
                 self.no_write.store(true, Ordering::Relaxed);
-                self.ring_by_ioctl(number, &command, answer)
+                self.ring_by_ioctl(number, &command, answers)
             }
             done => done,
         }
     }
 
     #[cold]
-    fn ring_by_ioctl<C>(&self, number: u32, command: &C, answer: u16) -> Result<(), Errno>
+    fn ring_by_ioctl<C>(&self, number: u32, command: &C, answers: bool) -> Result<(), Errno>
     where
         C: IntoBytes + Immutable,
     {
@@ -60,9 +60,9 @@ impl Uverbs {
         ) -> Result<(), Errno> {
             uverbs.legacy::<_, R>(number, command, Udata::none()).map(drop)
         }
-        match answer {
-            0 => sent::<()>(self, number, command),
-            _ => sent::<u32>(self, number, command),
+        match answers {
+            false => sent::<()>(self, number, command),
+            true => sent::<u32>(self, number, command),
         }
     }
 }

@@ -17,7 +17,13 @@ impl Uverbs {
     /// Makes a completion channel.
     pub(crate) fn create_comp_channel(&self) -> Result<OwnedFd> {
         let answer: CreateCompChannelResp = self
-            .legacy(IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL, &CreateCompChannel::default(), Udata::none())
+            .legacy_over(
+                IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL,
+                &CreateCompChannel::default(),
+                Udata::none(),
+                // Not 0, which is a descriptor that somebody may own.
+                CreateCompChannelResp { fd: u32::MAX },
+            )
             .map_err(|e| self.error("create_comp_channel", e))?;
         self.adopt(answer.fd, "create_comp_channel")
     }
@@ -26,12 +32,13 @@ impl Uverbs {
     pub(super) fn alloc_async_fd(&self) -> Result<OwnedFd> {
         let request =
             ioctl::Request::new(abi::UVERBS_OBJECT_ASYNC_EVENT, abi::UVERBS_METHOD_ASYNC_EVENT_ALLOC)
-                .handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE, 0);
-        let answer = self
+                .new_handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE);
+        let fd = self
             .attributes(request)
             .unwrap_or(Err(Errno::EPROTONOSUPPORT))
+            .and_then(|answer| answer.handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE))
             .map_err(|e| self.error("open the async event file", e))?;
-        self.adopt(answer.handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE), "open the async event file")
+        self.adopt(fd, "open the async event file")
     }
 
     /// Owns the descriptor that the kernel's answer to `operation` names.

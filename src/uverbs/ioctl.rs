@@ -15,6 +15,10 @@ use crate::uapi::ioctl::{self as abi, IoctlAttr, IoctlHdr};
 /// More than the longest command of this crate has.
 const MAX_ATTRS: usize = 16;
 
+/// What stands in the place for a handle until the kernel writes one: not zero, which would be somebody's object, or standard
+/// input.
+const UNWRITTEN: u64 = u64::MAX;
+
 /// A command being put together. It borrows everything that it points to, so nothing can move or go before it is sent.
 pub(super) struct Request<'a> {
     frame: Frame,
@@ -96,9 +100,14 @@ impl<'a> Request<'a> {
         self.bytes_out(id, value.as_mut_bytes())
     }
 
-    /// An object that exists, or a place for the one that the command makes.
+    /// An object that exists.
     pub(super) fn handle(self, id: u16, handle: u32) -> Self {
         self.push(id, 0, handle.into())
+    }
+
+    /// A place for the handle (or descriptor) of what the command makes.
+    pub(super) fn new_handle(self, id: u16) -> Self {
+        self.push(id, 0, UNWRITTEN)
     }
 
     /// A file descriptor that the command uses.
@@ -138,8 +147,9 @@ impl Answer {
     }
 
     /// The handle (or descriptor) that the kernel has put in the place for it.
-    pub(super) fn handle(&self, id: u16) -> u32 {
-        self.attr(id).map_or(u32::MAX, |attr| attr.data as u32)
+    pub(super) fn handle(&self, id: u16) -> Result<u32, Errno> {
+        let written = self.attr(id).map(|attr| attr.data).filter(|data| *data != UNWRITTEN);
+        written.and_then(|data| data.try_into().ok()).ok_or(Errno::EBADMSG)
     }
 
     /// Whether the kernel wrote this output.
@@ -152,8 +162,8 @@ impl Answer {
 mod tests {
     use super::*;
 
-    /// The bytes of `UVERBS_METHOD_PD_DESTROY` on handle 7, as `strace -e raw=ioctl` shows them for rdma-core's `ibv_dealloc_pd`
-    /// with its ioctl path: 24 bytes of header, 16 of attribute.
+    /// `UVERBS_METHOD_PD_DESTROY`, as the last command of `tests/golden/rc_pingpong.txt` but for the handle, which is 7 here:
+    /// 24 bytes of header, 16 of attribute.
     #[test]
     fn frames_a_method_with_a_handle() {
         let mut request = Request::new(abi::UVERBS_OBJECT_PD, abi::UVERBS_METHOD_PD_DESTROY)

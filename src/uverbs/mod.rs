@@ -7,6 +7,8 @@ pub(crate) mod cq;
 pub(crate) mod device;
 mod doorbell;
 pub(crate) mod event;
+#[cfg(test)]
+mod golden_tests;
 mod ioctl;
 pub(crate) mod mr;
 pub(crate) mod mw;
@@ -130,7 +132,21 @@ impl Uverbs {
         C: IntoBytes + Immutable,
         R: FromBytes + IntoBytes,
     {
-        let mut answer = R::new_zeroed();
+        self.legacy_over(number, command, driver, R::new_zeroed())
+    }
+
+    /// The same; what the kernel does not write of its answer stays as it is in `answer`.
+    fn legacy_over<C, R>(
+        &self,
+        number: u32,
+        command: &C,
+        driver: Udata<'_>,
+        mut answer: R,
+    ) -> Result<R, Errno>
+    where
+        C: IntoBytes + Immutable,
+        R: FromBytes + IntoBytes,
+    {
         let request = write::Command { number, core: command.as_bytes(), driver_in: driver.input };
         if !self.no_ioctl.load(Ordering::Relaxed) {
             let sent = ioctl::Request::invoke_write(number)

@@ -40,7 +40,7 @@ impl Uverbs {
         let (mut cap, mut qp_num) = (QpCap::default(), 0u32);
         let flags = if init.sq_sig_all { abi::IB_UVERBS_QP_CREATE_SQ_SIG_ALL } else { 0 };
         let request = ioctl::Request::new(abi::UVERBS_OBJECT_QP, abi::UVERBS_METHOD_QP_CREATE)
-            .handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE, 0)
+            .new_handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE)
             .handle(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE, init.pd_handle)
             .handle(abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE, init.send_cq_handle)
             .handle(abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE, init.recv_cq_handle)
@@ -52,9 +52,9 @@ impl Uverbs {
             .output(abi::UVERBS_ATTR_CREATE_QP_RESP_QP_NUM, &mut qp_num)
             .udata(Udata { input: driver.input, output: &mut *driver.output });
         let made = match self.attributes(request) {
-            Some(done) => {
-                done.map(|done| NewQp { handle: done.handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE), qp_num, cap })
-            }
+            Some(done) => done
+                .and_then(|done| done.handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE))
+                .map(|handle| NewQp { handle, qp_num, cap }),
             None => self.create_qp_legacy(init, driver),
         };
         made.map_err(|e| self.error("create_qp", e))
@@ -123,6 +123,7 @@ impl Uverbs {
             sge_count: 0,
             wqe_size: size_of::<SendWr>() as u32,
         };
-        self.ring(IB_USER_VERBS_CMD_POST_SEND, command, size_of::<PostSendResp>() as u16)
+        const { assert!(size_of::<PostSendResp>() == 4) };
+        self.ring(IB_USER_VERBS_CMD_POST_SEND, command, true)
     }
 }

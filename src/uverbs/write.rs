@@ -24,7 +24,8 @@ pub(super) struct Command<'a> {
 }
 
 impl Command<'_> {
-    /// Sends the command; the answer's two parts come back in `core_out` and `driver_out`.
+    /// Sends the command; the answer's two parts come back in `core_out` and `driver_out`, which keep what the kernel does
+    /// not write.
     pub(super) fn send(
         &self,
         fd: BorrowedFd<'_>,
@@ -33,16 +34,24 @@ impl Command<'_> {
     ) -> Result<(), Errno> {
         let mut answer = [0u64; WORDS];
         let address = answer.as_mut_ptr().expose_provenance() as u64;
-        if core_out.len() + driver_out.len() > size_of_val(&answer) {
+        // The header counts in words of four or eight bytes, so the kernel may be told of up to seven more for each part.
+        if core_out.len() + driver_out.len() + 14 > size_of_val(&answer) {
             return Err(Errno::E2BIG);
         }
+        let driver_at = match self.number & IB_USER_VERBS_CMD_FLAG_EXTENDED {
+            0 => core_out.len(),
+            _ => core_out.len().next_multiple_of(8),
+        };
+        let before = answer.as_mut_bytes();
+        before[..core_out.len()].copy_from_slice(core_out);
+        before[driver_at..driver_at + driver_out.len()].copy_from_slice(driver_out);
         let mut buffer = [0u64; WORDS];
         let len = self.frame(buffer.as_mut_bytes(), address, core_out.len(), driver_out.len())?;
         // SAFETY: the frame is a whole command, and its one address is that of `answer`, which is longer than the lengths stated.
         unsafe { linux::write_command(fd, &buffer.as_bytes()[..len]) }?;
-        let (core, driver) = answer.as_bytes().split_at(core_out.len());
-        core_out.copy_from_slice(core);
-        driver_out.copy_from_slice(&driver[..driver_out.len()]);
+        let after = answer.as_bytes();
+        core_out.copy_from_slice(&after[..core_out.len()]);
+        driver_out.copy_from_slice(&after[driver_at..driver_at + driver_out.len()]);
         Ok(())
     }
 
@@ -108,7 +117,8 @@ mod tests {
         buffer[..len].to_vec()
     }
 
-    /// `strace -e write -xx ibv_rc_pingpong`, ALLOC_PD: `\x03\x00\x00\x00\x04\x00\x01\x00` and the response address.
+    /// Header and response address, after `struct ib_uverbs_cmd_hdr` and `struct ib_uverbs_alloc_pd`; the one write of
+    /// rdma-core's that can be traced, its doorbell, is compared in `golden_tests.rs`.
     #[test]
     fn frames_a_command_with_an_answer() {
         let core = AllocPd::default();

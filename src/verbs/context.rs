@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::event::AsyncEvents;
 use super::{CompChannel, Cq, CqInit, Device, DeviceAttr, Pd, PortAttr};
@@ -67,6 +67,7 @@ pub(super) struct ContextInner {
     info: DeviceInfo,
     num_comp_vectors: u32,
     async_fd: OnceLock<OwnedFd>,
+    making_async_fd: Mutex<()>,
     cookies: AtomicU64,
 }
 
@@ -89,6 +90,7 @@ impl Context {
             info: info.clone(),
             num_comp_vectors: new.num_comp_vectors,
             async_fd,
+            making_async_fd: Mutex::new(()),
             cookies: AtomicU64::new(1),
         })))
     }
@@ -203,12 +205,7 @@ impl Context {
     /// The process has no descriptor left.
     pub fn async_events(&self) -> Result<AsyncEvents<'_>> {
         let inner = &*self.0;
-        if inner.async_fd.get().is_none() {
-            let _ = inner.async_fd.set(inner.uverbs.async_fd()?);
-        }
-        let fd = inner.async_fd.get().ok_or_else(|| {
-            Error::bad_answer("get_async_event", inner.uverbs.device(), "there is no event file")
-        })?;
+        let fd = inner.async_file()?;
         linux::set_nonblocking(fd.as_fd()).map_err(|e| inner.uverbs.error("get_async_event", e))?;
         Ok(AsyncEvents { ctx: self, fd: fd.as_fd() })
     }
@@ -230,6 +227,21 @@ impl Context {
 }
 
 impl ContextInner {
+    /// The file of async events, made if there is none yet.
+    ///
+    /// The kernel settles where an object's events go when it makes the object, and takes the first file that the context
+    /// had: whoever makes an object that has events asks for the file first.
+    pub(super) fn async_file(&self) -> Result<&OwnedFd> {
+        // Two files at once would be one too many: the one that is closed again could be the first.
+        let _making = self.making_async_fd.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.async_fd.get().is_none() {
+            let _ = self.async_fd.set(self.uverbs.async_fd()?);
+        }
+        self.async_fd.get().ok_or_else(|| {
+            Error::bad_answer("get_async_event", self.uverbs.device(), "there is no event file")
+        })
+    }
+
     /// A number that no other object of this context's has.
     pub(super) fn next_cookie(&self) -> u64 {
         self.cookies.fetch_add(1, Ordering::Relaxed)

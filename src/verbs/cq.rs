@@ -93,6 +93,7 @@ impl Cq {
                 return Err(Error::invalid("create_cq", device, "the channel is of another context"));
             }
         };
+        ctx.async_file()?;
         let cookie = ctx.next_cookie();
         let raw = crate::uverbs::cq::CqInit {
             cqe: init.cqe,

@@ -16,6 +16,8 @@ mod mw;
 mod object;
 mod pd;
 mod qp;
+#[cfg(doctest)]
+mod soundness;
 mod transition;
 mod wait;
 

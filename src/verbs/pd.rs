@@ -36,8 +36,11 @@ impl Pd {
     /// As [`Pd::alloc_mr`], or the kernel cannot pin these pages.
     ///
     /// # Safety
-    /// The `length` bytes at `base` stay allocated and are not read or written through Rust references until the region
-    /// is dropped: the device, and peers where `access` allows it, read and write them at any time.
+    /// The `length` bytes at `base` are valid for reads and writes, whatever `access` allows the device ([`Mr::write`] asks
+    /// nobody), and are neither freed nor read or written through Rust references until the region is gone: the
+    /// device, and peers where `access` allows it, read and write them at any time. [`Mr::destroy`] tells whether it
+    /// is gone; after a failed one, and after a drop that nobody can be told the failure of, the device may reach them
+    /// until the context closes.
     #[allow(unsafe_code)]
     pub unsafe fn register_mr(
         &self,

@@ -139,6 +139,7 @@ impl Qp {
                 return Err(Error::invalid("create_qp", ctx.uverbs.device(), why));
             }
         }
+        ctx.async_file()?;
         let cookie = ctx.next_cookie();
         let cap = init.cap;
         let raw = crate::uverbs::qp::QpInit {

@@ -2,6 +2,7 @@
 
 use super::ring::Consumer;
 use crate::error::Result;
+use crate::sys::region::Region;
 use crate::types::{Qpn, Rkey, Wc, WcExtra, WcOpcode, WcStatus};
 use crate::uapi::rxe::{CreateCqResp, ResizeCqResp};
 use crate::uapi::verbs::{self as abi, Wc as Cqe};
@@ -25,10 +26,8 @@ pub(crate) struct Cq {
 pub(crate) fn create(uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq)> {
     let mut answer = CreateCqResp::default();
     let made = uverbs.create_cq(init, Udata::answer(&mut answer))?;
-    let ring = super::map(uverbs, "create_cq", answer.mi)
-        .and_then(|region| Consumer::new(region, "create_cq", size_of::<Cqe>()));
-    match ring {
-        Ok(ring) => Ok((made.cq_handle, made.cqe, Cq { ring })),
+    match super::map(uverbs, "create_cq", answer.mi).and_then(|region| Cq::new(region, "create_cq")) {
+        Ok(cq) => Ok((made.cq_handle, made.cqe, cq)),
         Err(error) => {
             // Nothing to add to the first error.
             let _ = uverbs.destroy_cq(made.cq_handle);
@@ -38,6 +37,10 @@ pub(crate) fn create(uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq
 }
 
 impl Cq {
+    pub(super) fn new(region: Region, what: &'static str) -> Result<Self> {
+        Ok(Self { ring: Consumer::new(region, what, size_of::<Cqe>())? })
+    }
+
     /// Takes completions out; gives how many.
     #[inline]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
@@ -59,7 +62,7 @@ impl Cq {
         let mut answer = ResizeCqResp::default();
         let cqe = uverbs.resize_cq(handle, cqe, Udata::answer(&mut answer))?;
         let region = super::map(uverbs, "resize_cq", answer.mi)?;
-        self.ring = Consumer::new(region, "resize_cq", size_of::<Cqe>())?;
+        *self = Self::new(region, "resize_cq")?;
         Ok(cqe)
     }
 }
@@ -97,3 +100,7 @@ fn translate(cqe: &Cqe) -> Wc {
         grh: received && cqe.wc_flags & WITH_GRH != 0,
     }
 }
+
+#[cfg(test)]
+#[path = "cq_tests.rs"]
+mod tests;

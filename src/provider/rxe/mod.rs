@@ -4,6 +4,8 @@
 //! call; a send needs one, to wake the driver, however many requests it announces.
 
 pub(crate) mod cq;
+#[cfg(test)]
+mod mock;
 pub(crate) mod qp;
 mod ring;
 mod wqe;

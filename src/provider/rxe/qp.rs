@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use super::ring::Producer;
 use super::wqe::{self, Limits};
 use crate::error::Result;
+use crate::sys::region::Region;
 use crate::types::{PostError, RecvWr, Refusal, SendWr};
 use crate::uapi::rxe::CreateQpResp;
 use crate::uverbs::qp::{NewQp, QpInit};
@@ -41,14 +42,17 @@ pub(crate) fn create(uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Rq)> 
 fn queues(uverbs: &Uverbs, made: &NewQp, answer: &CreateQpResp) -> Result<(Sq, Rq)> {
     let limits = Limits { max_sge: made.cap.max_send_sge, max_inline: made.cap.max_inline_data };
     let region = super::map(uverbs, "create_qp", answer.sq_mi)?;
-    let sq = Sq { ring: Producer::new(region, "create_qp", limits.send_slot())?, limits, ssn: 0 };
+    let sq = Sq::new(region, limits)?;
     let limits = Limits { max_sge: made.cap.max_recv_sge, max_inline: 0 };
     let region = super::map(uverbs, "create_qp", answer.rq_mi)?;
-    let rq = Rq { ring: Producer::new(region, "create_qp", limits.recv_slot())?, limits };
-    Ok((sq, rq))
+    Ok((sq, Rq::new(region, limits)?))
 }
 
 impl Sq {
+    fn new(region: Region, limits: Limits) -> Result<Self> {
+        Ok(Self { ring: Producer::new(region, "create_qp", limits.send_slot())?, limits, ssn: 0 })
+    }
+
     /// Posts requests and rings the doorbell once for all of them.
     #[inline]
     pub(crate) fn post(
@@ -86,6 +90,10 @@ impl Sq {
 }
 
 impl Rq {
+    fn new(region: Region, limits: Limits) -> Result<Self> {
+        Ok(Self { ring: Producer::new(region, "create_qp", limits.recv_slot())?, limits })
+    }
+
     /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.
     #[inline]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {

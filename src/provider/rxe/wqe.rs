@@ -152,3 +152,7 @@ fn window(bind: &MwBind) -> WrMw {
         access: bind.access.bits(),
     }
 }
+
+#[cfg(test)]
+#[path = "wqe_tests.rs"]
+mod tests;

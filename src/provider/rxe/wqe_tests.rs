@@ -1,0 +1,188 @@
+//! The bytes of a slot, for every operation and every kind of data.
+//!
+//! What is expected is put together from the C declarations of `rdma/rdma_user_rxe.h` (their offsets stand in `mock.rs`), the
+//! opcodes of `enum ib_uverbs_wr_opcode` and the flags of `enum ib_send_flags`, all as numbers. Bytes that no line of
+//! a test names must be zero, up to the end of the data; the rest of the slot must be untouched.
+
+use super::super::mock::{Entry, recv_wqe, send_wqe as at};
+use super::*;
+use crate::types::{Lkey, Remote, Rkey, SendFlags};
+
+const SLOT: usize = 512;
+const UNTOUCHED: u8 = 0xee;
+const LIMITS: Limits = Limits { max_sge: 4, max_inline: 256 };
+
+const REMOTE: Remote = Remote { addr: 0x7f00_1122_3344_5568, rkey: Rkey(0xaabb_ccdd) };
+const SGES: [Sge; 3] = [
+    Sge { addr: 0x1000_0000_0001, length: 8, lkey: Lkey(0x0101) },
+    Sge { addr: 0x1000_0000_0002, length: 0x20, lkey: Lkey(0x0202) },
+    Sge { addr: u64::MAX, length: 0x300, lkey: Lkey(u32::MAX) },
+];
+const INLINE: [u8; 13] = *b"thirteen byte";
+
+type Sge = crate::types::Sge;
+
+/// The slot after `wr` was written at its place, which is not the region's beginning.
+fn slot_of(write: impl FnOnce(&mut Region, usize) -> Result<(), Refusal>) -> Result<Entry, Refusal> {
+    let mut region = Region::heap(3 * SLOT);
+    region.write_bytes(0, &[UNTOUCHED; 3 * SLOT]);
+    write(&mut region, SLOT)?;
+    let mut bytes = [0; 3 * SLOT];
+    region.read_bytes(0, &mut bytes);
+    let around = bytes[..SLOT].iter().chain(&bytes[2 * SLOT..]);
+    assert!(around.copied().all(|byte| byte == UNTOUCHED), "the neighbours are left alone");
+    Ok(Entry(bytes[SLOT..2 * SLOT].to_vec()))
+}
+
+fn written(wr: &SendWr<'_>, ssn: u32) -> Result<Entry, Refusal> {
+    slot_of(|region, at| write_send(region, at, wr, LIMITS, ssn))
+}
+
+/// A slot of which `used` bytes are zero and the rest is untouched.
+fn blank(used: usize) -> Entry {
+    Entry([vec![0; used], vec![UNTOUCHED; SLOT - used]].concat())
+}
+
+/// `struct rxe_sge`: address, length, key.
+fn with_sges(mut entry: Entry, mut place: usize, sges: &[Sge]) -> Entry {
+    for sge in sges {
+        entry = entry.with_u64(place, sge.addr).with(place + 8, sge.length).with(place + 12, sge.lkey.0);
+        place += 16;
+    }
+    entry
+}
+
+/// Each operation, its opcode, and what it adds to a blank entry.
+type Operation = (SendOp, u32, fn(Entry) -> Entry);
+
+const OPERATIONS: [Operation; 8] = [
+    (SendOp::Write(REMOTE), 0, rdma),
+    (SendOp::WriteWithImm(REMOTE, 0x0102_0304), 1, |e| rdma(e).with_bytes(at::EX, &[1, 2, 3, 4])),
+    (SendOp::Send, 2, |e| e),
+    (SendOp::SendWithImm(0xfefd_fcfb), 3, |e| e.with_bytes(at::EX, &[0xfe, 0xfd, 0xfc, 0xfb])),
+    (SendOp::Read(REMOTE), 4, rdma),
+    (SendOp::CompareSwap { remote: REMOTE, compare: 0x1111, swap: u64::MAX - 1 }, 5, |e| {
+        atomic(e).with_u64(at::COMPARE_ADD, 0x1111).with_u64(at::SWAP, u64::MAX - 1)
+    }),
+    (SendOp::FetchAdd { remote: REMOTE, add: 0x8000_0000_0000_0001 }, 6, |e| {
+        atomic(e).with_u64(at::COMPARE_ADD, 0x8000_0000_0000_0001)
+    }),
+    (SendOp::SendWithInv(Rkey(0x0a0b_0c0d)), 9, |e| e.with(at::EX, 0x0a0b_0c0d)),
+];
+
+fn rdma(entry: Entry) -> Entry {
+    entry
+        .with_u64(at::REMOTE_ADDR, REMOTE.addr)
+        .with(at::RDMA_RKEY, REMOTE.rkey.0)
+        .with_u64(at::IOVA, REMOTE.addr)
+}
+
+fn atomic(entry: Entry) -> Entry {
+    entry
+        .with_u64(at::REMOTE_ADDR, REMOTE.addr)
+        .with(at::ATOMIC_RKEY, REMOTE.rkey.0)
+        .with_u64(at::IOVA, REMOTE.addr)
+}
+
+fn expected(wr: &SendWr<'_>, operation: &Operation, ssn: u32, flags: u32) -> Entry {
+    let sges = wr.data.sges();
+    let inline: &[u8] = if let Data::Inline(bytes) = wr.data { bytes } else { &[] };
+    let length = wr.data.length() as u32;
+    let entry = blank(at::DATA + 16 * sges.len() + inline.len())
+        .with_u64(at::WR_ID, wr.wr_id)
+        .with(at::OPCODE, operation.1)
+        .with(at::SEND_FLAGS, flags)
+        .with(at::SSN, ssn)
+        .with(at::LENGTH, length)
+        .with(at::RESID, length)
+        .with(at::NUM_SGE, sges.len() as u32)
+        .with_bytes(at::DATA, inline);
+    with_sges(operation.2(entry), at::DATA, sges)
+}
+
+#[test]
+fn every_operation_with_every_kind_of_data() {
+    let mut compared = 0;
+    for (n, operation) in OPERATIONS.iter().enumerate() {
+        let ssn = 0xffff_fff0 + n as u32;
+        let wr = SendWr::new(0x0123_4567_89ab_cdef, operation.0);
+        let atomic = operation.0.is_atomic();
+        let reads = atomic || matches!(operation.0, SendOp::Read(_));
+        let kinds = [wr, wr.sge(SGES[0]), wr.sges(&[]), wr.sges(&SGES[..2]), wr.sges(&SGES)];
+        for wr in kinds {
+            let want = match wr.data.length() {
+                8 => Ok(expected(&wr, operation, ssn, 0)),
+                _ if atomic => Err(Refusal::AtomicMisaligned),
+                _ => Ok(expected(&wr, operation, ssn, 0)),
+            };
+            assert_eq!(written(&wr, ssn), want, "{wr:?}");
+            compared += usize::from(want.is_ok());
+        }
+        // IB_SEND_INLINE is 8.
+        for bytes in [&INLINE[..], &[]] {
+            let wr = wr.inline(bytes);
+            let want = if reads {
+                Err(Refusal::InlineNotAllowed)
+            } else {
+                compared += 1;
+                Ok(expected(&wr, operation, ssn, 8))
+            };
+            assert_eq!(written(&wr, ssn), want, "{wr:?}");
+        }
+    }
+    assert_eq!(compared, 6 * 5 + 2 + 5 * 2, "operations and kinds that go together");
+}
+
+/// `IB_SEND_FENCE`, `IB_SEND_SIGNALED`, `IB_SEND_SOLICITED`
+#[test]
+fn flags_are_those_of_the_kernel() {
+    let send = &OPERATIONS[2];
+    let wr = SendWr::send(1);
+    let table = [
+        (wr.fence(), 1),
+        (wr.signaled(), 2),
+        (wr.solicited(), 4),
+        (wr.fence().signaled().solicited().inline(&INLINE), 15),
+    ];
+    for (wr, flags) in table {
+        assert_eq!(written(&wr, 3).unwrap(), expected(&wr, send, 3, flags));
+    }
+    assert_eq!(SendFlags::all().bits(), 7);
+}
+
+/// One slot byte for byte, so that the helpers above are not alone with their own mistakes.
+#[test]
+fn a_write_with_immediate_data_byte_for_byte() {
+    let wr = SendWr::rdma_write_with_imm(0x11, Remote { addr: 0x2233, rkey: Rkey(0x44) }, 0x55)
+        .sge(Sge { addr: 0x6677, length: 0x88, lkey: Lkey(0x99) })
+        .signaled();
+    let bytes = written(&wr, 7).unwrap().0;
+    let set: Vec<_> = bytes[..224]
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| **byte != 0)
+        .map(|(at, byte)| (at, *byte))
+        .collect();
+    #[rustfmt::skip]
+    assert_eq!(set, [
+        (0, 0x11), (12, 1), (16, 2), (23, 0x55), (24, 0x33), (25, 0x22), (32, 0x44), (152, 0x33), (153, 0x22),
+        (176, 7), (184, 0x88), (188, 0x88), (196, 1), (208, 0x77), (209, 0x66), (216, 0x88), (220, 0x99),
+    ]);
+    assert!(bytes[224..].iter().all(|byte| *byte == UNTOUCHED));
+}
+
+#[test]
+fn receives_with_every_kind_of_data() {
+    let wr = RecvWr::new(0xfedc_ba98_7654_3210);
+    for wr in [wr, wr.sge(SGES[1]), wr.sges(&[]), wr.sges(&SGES)] {
+        let sges = wr.data.sges();
+        let length = wr.data.length() as u32;
+        let want = blank(recv_wqe::DATA + 16 * sges.len())
+            .with_u64(recv_wqe::WR_ID, wr.wr_id)
+            .with(recv_wqe::LENGTH, length)
+            .with(recv_wqe::RESID, length)
+            .with(recv_wqe::NUM_SGE, sges.len() as u32);
+        let found = slot_of(|region, at| write_recv(region, at, &wr, LIMITS));
+        assert_eq!(found, Ok(with_sges(want, recv_wqe::DATA, sges)), "{wr:?}");
+    }
+}

@@ -1,0 +1,216 @@
+//! Programs that must not compile, each beside one that must and differs from it in as little as can be.
+//!
+//! They are doc tests, so they need no dependency and know this crate as its users do. An error code is only checked
+//! by a nightly toolchain (`cargo +nightly test --doc soundness`); on stable a program that fails for another reason
+//! would pass, which is what its neighbour that compiles is there to show. The words of the compiler's messages are not
+//! compared: they change from release to release.
+//!
+//! # A completion queue has one owner
+//!
+//! ```
+//! fn poll(cq: &mut bareverbs::Cq, wcs: &mut [bareverbs::Wc]) {
+//!     std::thread::scope(|threads| {
+//!         threads.spawn(|| cq.poll(wcs).len());
+//!     });
+//! }
+//! ```
+//! ```compile_fail,E0499
+//! fn poll(cq: &mut bareverbs::Cq, wcs: &mut [bareverbs::Wc], more: &mut [bareverbs::Wc]) {
+//!     std::thread::scope(|threads| {
+//!         threads.spawn(|| cq.poll(wcs).len());
+//!         threads.spawn(|| cq.poll(more).len());
+//!     });
+//! }
+//! ```
+//! ```compile_fail,E0596
+//! fn poll(cq: &bareverbs::Cq, wcs: &mut [bareverbs::Wc]) {
+//!     cq.poll(wcs);
+//! }
+//! ```
+//! ```compile_fail,E0277
+//! fn second_owner(cq: &bareverbs::Cq) -> bareverbs::Cq {
+//!     <bareverbs::Cq as Clone>::clone(cq)
+//! }
+//! ```
+//!
+//! # A queue pair has one owner, or one for each half
+//!
+//! ```
+//! fn post(qp: &mut bareverbs::Qp, send: bareverbs::SendWr<'static>, recv: bareverbs::RecvWr<'static>) {
+//!     let (sends, recvs) = qp.split();
+//!     std::thread::scope(|threads| {
+//!         threads.spawn(move || sends.post(&[send]).is_ok());
+//!         threads.spawn(move || recvs.post(&[recv]).is_ok());
+//!     });
+//! }
+//! ```
+//! ```compile_fail,E0499
+//! fn post(qp: &mut bareverbs::Qp, send: bareverbs::SendWr<'static>) {
+//!     std::thread::scope(|threads| {
+//!         threads.spawn(|| qp.post_send(send).is_ok());
+//!         threads.spawn(|| qp.post_send(send).is_ok());
+//!     });
+//! }
+//! ```
+//! ```compile_fail,E0499
+//! fn halves(qp: &mut bareverbs::Qp, send: bareverbs::SendWr<'static>) {
+//!     let (sends, _) = qp.split();
+//!     let _ = qp.post_send(send);
+//!     let _ = sends.post(&[send]);
+//! }
+//! ```
+//!
+//! # Halves do not outlive the queue pair
+//!
+//! ```
+//! fn thread(mut qp: bareverbs::Qp) {
+//!     std::thread::spawn(move || qp.post_recvs(&[]).is_ok());
+//! }
+//! ```
+//! ```compile_fail,E0597
+//! fn thread(mut qp: bareverbs::Qp) {
+//!     let (sends, _) = qp.split();
+//!     std::thread::spawn(move || sends.post(&[]).is_ok());
+//! }
+//! ```
+//! ```compile_fail,E0505
+//! fn moved(mut qp: bareverbs::Qp) {
+//!     let (sends, _) = qp.split();
+//!     let elsewhere = qp;
+//!     let _ = sends.post(&[]);
+//!     drop(elsewhere);
+//! }
+//! ```
+//! ```compile_fail,E0505
+//! fn destroyed(mut qp: bareverbs::Qp) {
+//!     let (_, recvs) = qp.split();
+//!     let _ = qp.destroy();
+//!     let _ = recvs.post(&[]);
+//! }
+//! ```
+//!
+//! # Registered memory is copied and never lent
+//!
+//! ```
+//! fn copy(mr: &mut bareverbs::Mr) -> [u8; 4] {
+//!     let mut bytes = [0; 4];
+//!     mr.write(0, &bytes);
+//!     mr.read(0, &mut bytes);
+//!     bytes
+//! }
+//! ```
+//! ```compile_fail,E0608
+//! fn index(mr: &bareverbs::Mr) -> &u8 {
+//!     &mr[0]
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! fn deref(mr: &bareverbs::Mr) -> &[u8] {
+//!     mr
+//! }
+//! ```
+//! ```compile_fail,E0277
+//! fn lent(mr: &bareverbs::Mr) -> impl AsRef<[u8]> + '_ {
+//!     mr
+//! }
+//! ```
+//! ```compile_fail,E0596
+//! fn write(mr: &bareverbs::Mr) {
+//!     mr.write(0, &[1]);
+//! }
+//! ```
+//!
+//! # Memory of one's own is registered with a promise
+//!
+//! ```
+//! fn register(pd: &bareverbs::Pd, bytes: &'static mut [u8]) -> bareverbs::Result<bareverbs::Mr> {
+//!     let base = std::ptr::NonNull::from(&mut *bytes).cast();
+//!     // SAFETY: nobody else can name these bytes any more.
+//!     unsafe { pd.register_mr(base, 16, bareverbs::Access::LOCAL_WRITE) }
+//! }
+//! ```
+//! ```compile_fail,E0133
+//! fn register(pd: &bareverbs::Pd, bytes: &'static mut [u8]) -> bareverbs::Result<bareverbs::Mr> {
+//!     let base = std::ptr::NonNull::from(&mut *bytes).cast();
+//!     pd.register_mr(base, 16, bareverbs::Access::LOCAL_WRITE)
+//! }
+//! ```
+//!
+//! # What a request points to lives until it is posted
+//!
+//! ```
+//! fn inline(qp: &mut bareverbs::Qp) {
+//!     let bytes = vec![1, 2, 3];
+//!     let _ = qp.post_send(bareverbs::SendWr::send(1).inline(&bytes));
+//!     drop(bytes);
+//! }
+//! ```
+//! ```compile_fail,E0505
+//! fn inline(qp: &mut bareverbs::Qp) {
+//!     let bytes = vec![1, 2, 3];
+//!     let wr = bareverbs::SendWr::send(1).inline(&bytes);
+//!     drop(bytes);
+//!     let _ = qp.post_send(wr);
+//! }
+//! ```
+//! ```compile_fail,E0597
+//! fn elements(qp: &mut bareverbs::Qp, mr: &bareverbs::Mr) {
+//!     let wr = {
+//!         let sges = [mr.slice(..), mr.slice(..)];
+//!         bareverbs::RecvWr::new(1).sges(&sges)
+//!     };
+//!     let _ = qp.post_recv(wr);
+//! }
+//! ```
+//!
+//! # Events are read from a context that is there
+//!
+//! ```
+//! fn events(ctx: bareverbs::Context) -> bareverbs::Result<()> {
+//!     ctx.async_events()?.next_event()?;
+//!     ctx.close()
+//! }
+//! ```
+//! ```compile_fail,E0505
+//! fn events(ctx: bareverbs::Context) -> bareverbs::Result<()> {
+//!     let events = ctx.async_events()?;
+//!     ctx.close()?;
+//!     events.next_event().map(drop)
+//! }
+//! ```
+//! ```compile_fail,E0505
+//! fn events(ctx: bareverbs::Context) -> bareverbs::Result<()> {
+//!     let events = ctx.async_events()?;
+//!     let elsewhere = ctx;
+//!     events.next_event()?;
+//!     elsewhere.close()
+//! }
+//! ```
+//! ```compile_fail,E0505
+//! fn descriptor(channel: bareverbs::CompChannel) {
+//!     use std::os::fd::AsFd;
+//!     let fd = channel.as_fd();
+//!     drop(channel);
+//!     let _ = fd.try_clone_to_owned();
+//! }
+//! ```
+//!
+//! # What is destroyed is gone
+//!
+//! ```
+//! fn once(cq: bareverbs::Cq) {
+//!     let _ = cq.destroy();
+//! }
+//! ```
+//! ```compile_fail,E0382
+//! fn twice(cq: bareverbs::Cq) {
+//!     let _ = cq.destroy();
+//!     let _ = cq.destroy();
+//! }
+//! ```
+//! ```compile_fail,E0382
+//! fn read_after(mr: bareverbs::Mr) {
+//!     let _ = mr.destroy();
+//!     mr.read(0, &mut []);
+//! }
+//! ```
