@@ -282,6 +282,7 @@ fn a_completion_queue_that_overflows_says_so() {
     let region = both.region(64);
     let mut small = both.ctx.create_cq(1).unwrap();
     let mut sender = both.pd.create_qp(QpInit::rc(&small, &both.left_cq).max_send_wr(8)).unwrap();
+    both.right.modify(&QpAttr::to(QpState::Reset)).unwrap();
     connect(&mut sender, &mut both.right, RcAttr::new());
     for n in 0..=small.capacity() {
         both.right.post_recv(RecvWr::new(n.into()).sge(region.slice(..8))).unwrap();
