@@ -1,8 +1,10 @@
 //! Memory that somebody else may write at any time: the kernel's queues, and memory that a device reaches.
 //!
-//! It is never lent as a Rust reference. Indices are atomics; everything else is copied in or out by volatile accesses,
-//! inside bounds that are checked at every call.
+//! It is never lent as a Rust reference. Indices are atomics. A ring's slots are copied in and out by plain accesses, since a slot
+//! belongs to one side at a time and the indices hand it over. What a device may write at any moment is copied by
+//! volatile accesses. All of it inside bounds that are checked at every call.
 
+use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -88,6 +90,7 @@ impl Region {
     }
 
     /// The address of `size` bytes at `offset`, aligned to `align`.
+    #[inline]
     fn at(&self, offset: usize, size: usize, align: usize) -> *mut u8 {
         let inside = offset.checked_add(size).is_some_and(|end| end <= self.len);
         assert!(inside, "{size} bytes at {offset} are not in the region");
@@ -122,18 +125,25 @@ impl Region {
         self.atomic(offset).store(value, Ordering::Release);
     }
 
-    /// Copies a structure out.
+    /// Copies a structure out of a slot that the other side has handed over.
+    #[inline]
     pub(crate) fn read<T: FromBytes>(&self, offset: usize) -> T {
         let at = self.at(offset, size_of::<T>(), align_of::<T>()).cast();
         // SAFETY: inside the region, aligned, and any bytes make a T.
-        unsafe { std::ptr::read_volatile(at) }
+        unsafe { std::ptr::read(at) }
     }
 
-    /// Copies a structure in.
+    /// Copies a structure in, for tests that play the other side.
+    #[cfg(test)]
     pub(crate) fn write<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) {
-        let at = self.at(offset, size_of::<T>(), align_of::<T>()).cast();
-        // SAFETY: inside the region, aligned; a T has no padding, so every byte written is initialised.
-        unsafe { std::ptr::write_volatile(at, value) };
+        self.write_bytes(offset, value.as_bytes());
+    }
+
+    /// The slot of at least `N` bytes at `offset`, which the other side has handed over, for writing.
+    #[inline]
+    pub(crate) fn slot<const N: usize>(&mut self, offset: usize) -> Slot<'_, N> {
+        let base = self.at(offset, N, align_of::<u64>());
+        Slot { base, _region: PhantomData }
     }
 
     /// Copies bytes in.
@@ -148,6 +158,23 @@ impl Region {
         let at = self.at(offset, bytes.len(), 1);
         // SAFETY: as in `write_bytes`, the other way round.
         unsafe { volatile_copy(at, bytes.as_mut_ptr(), bytes.len()) };
+    }
+}
+
+/// The first `N` bytes of a slot: where they are was checked once, so each store costs only itself.
+pub(crate) struct Slot<'r, const N: usize> {
+    base: *mut u8,
+    _region: PhantomData<&'r mut Region>,
+}
+
+impl<const N: usize> Slot<'_, N> {
+    /// Copies a structure in, `offset` bytes from the slot's beginning.
+    #[inline]
+    pub(crate) fn put<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) {
+        // Offsets are constants: nothing of this check is left in the program.
+        assert!(offset + size_of::<T>() <= N && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: within the slot, whose base is aligned to 8 and which the region is borrowed for.
+        unsafe { self.base.add(offset).cast::<T>().write(value) };
     }
 }
 
@@ -222,6 +249,6 @@ mod tests {
         let mut bytes = [0u64; 4];
         // SAFETY: `bytes` outlives the region and is not used meanwhile.
         let mut region = unsafe { Region::foreign(NonNull::from(&mut bytes).cast::<u8>().add(4), 24) };
-        region.write(0, 1u64);
+        let _ = region.slot::<8>(0);
     }
 }

@@ -71,29 +71,53 @@ statuses! {
 }
 
 /// What was carried out (`enum ibv_wc_opcode`); means something only where the status is success.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum WcOpcode {
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WcOpcode(pub u32);
+
+macro_rules! opcodes {
+    ($( $(#[$meta:meta])* $name:ident = $value:literal ),* $(,)?) => {
+        impl WcOpcode {
+            $( $(#[$meta])* pub const $name: Self = Self($value); )*
+        }
+
+        impl std::fmt::Debug for WcOpcode {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self.0 {
+                    $( $value => f.write_str(stringify!($name)), )*
+                    other => write!(f, "WcOpcode({other})"),
+                }
+            }
+        }
+    };
+}
+
+opcodes! {
     /// A send, in any of its forms.
-    Send,
+    SEND = 0,
     /// A write, with immediate data or without.
-    RdmaWrite,
+    RDMA_WRITE = 1,
     /// A read.
-    RdmaRead,
+    RDMA_READ = 2,
     /// A compare-and-swap.
-    CompSwap,
+    COMP_SWAP = 3,
     /// A fetch-and-add.
-    FetchAdd,
+    FETCH_ADD = 4,
     /// A memory window was bound.
-    BindMw,
+    BIND_MW = 5,
     /// A key was invalidated.
-    LocalInv,
+    LOCAL_INV = 6,
     /// A message came into a receive.
-    Recv,
+    RECV = 128,
     /// A peer's write with immediate data took a receive.
-    RecvRdmaWithImm,
-    /// One that this crate does not know.
-    Other(u32),
+    RECV_RDMA_WITH_IMM = 129,
+}
+
+impl WcOpcode {
+    /// Whether a receive completed, and not a request of the send queue.
+    #[must_use]
+    pub const fn is_recv(self) -> bool {
+        self.0 & Self::RECV.0 != 0
+    }
 }
 
 /// What else a completion carries.
@@ -138,7 +162,7 @@ impl Default for Wc {
         Self {
             wr_id: 0,
             status: WcStatus::SUCCESS,
-            opcode: WcOpcode::Send,
+            opcode: WcOpcode::SEND,
             vendor_err: 0,
             byte_len: 0,
             extra: WcExtra::None,

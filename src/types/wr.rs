@@ -110,6 +110,7 @@ pub(crate) enum Data<'a> {
     Inline(&'a [u8]),
 }
 
+#[cfg(test)]
 impl Data<'_> {
     /// The elements, where it is not inline.
     pub(crate) fn sges(&self) -> &[Sge] {

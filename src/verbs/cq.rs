@@ -61,7 +61,7 @@ impl From<u32> for CqInit {
 ///
 /// See `ibv_create_cq(3)`.
 pub struct Cq {
-    ring: provider::Cq,
+    pub(super) ring: provider::Cq,
     pub(super) core: Arc<CqCore>,
     cqe: u32,
     /// An event has been asked for and not been read.
@@ -73,7 +73,8 @@ pub struct Cq {
 pub(super) struct CqCore {
     pub(super) object: Object,
     pub(super) channel: Option<Arc<ChannelInner>>,
-    own_channel: bool,
+    /// Only this queue uses the channel, whose reads block.
+    pub(super) own_channel: bool,
     cookie: u64,
 }
 
@@ -155,11 +156,6 @@ impl Cq {
     /// What events of this queue carry.
     pub(super) fn cookie(&self) -> u64 {
         self.core.cookie
-    }
-
-    /// The channel that only this queue uses.
-    pub(super) fn own_channel(&self) -> Option<&Arc<ChannelInner>> {
-        self.core.channel.as_ref().filter(|_| self.core.own_channel)
     }
 }
 

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::poll::PollTimeout;
 
 use super::Cq;
+use super::cq::CqCore;
 use crate::error::{Error, Result};
 use crate::sys::linux;
 use crate::types::Wc;
@@ -83,22 +84,21 @@ impl Cq {
 
     /// Arms the queue and sleeps until there is something; 0 when the time ran out or a signal was caught.
     fn sleep(&mut self, wcs: &mut [Wc], timeout: Option<Duration>) -> Result<usize> {
-        let Some(channel) = self.own_channel().cloned() else {
-            return Err(Error::invalid(
-                "wait",
-                self.core.object.ctx.uverbs.device(),
-                "the completion queue has no channel of its own",
-            )
-            .hint("make it with CqInit::own_channel(), or poll"));
+        let Self { ring, core, armed, .. } = self;
+        let CqCore { object, channel, own_channel, .. } = &**core;
+        let uverbs = &object.ctx.uverbs;
+        let Some(channel) = channel.as_ref().filter(|_| *own_channel) else {
+            let why = "the completion queue has no channel of its own";
+            return Err(Error::invalid("wait", uverbs.device(), why)
+                .hint("make it with CqInit::own_channel(), or poll"));
         };
-        let failed = |errno| channel.ctx.uverbs.error("get_cq_event", errno);
         loop {
-            if !self.armed {
-                self.req_notify(false)?;
-                self.armed = true;
+            if !*armed {
+                ring.arm(uverbs, object.handle, false).map_err(|e| uverbs.error("req_notify_cq", e))?;
+                *armed = true;
             }
             // What came before the queue was armed is not told.
-            let taken = self.poll(wcs).len();
+            let taken = ring.poll(wcs);
             if taken > 0 {
                 return Ok(taken);
             }
@@ -106,15 +106,15 @@ impl Cq {
                 match linux::wait_readable(channel.as_fd(), poll_timeout(timeout)) {
                     Ok(true) => {}
                     Ok(false) | Err(Errno::EINTR) => return Ok(0),
-                    Err(errno) => return Err(failed(errno)),
+                    Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
                 }
             }
             match channel.next() {
-                Ok(_) => self.armed = false,
+                Ok(_) => *armed = false,
                 Err(Errno::EINTR) => return Ok(0),
-                Err(errno) => return Err(failed(errno)),
+                Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
             }
-            let taken = self.poll(wcs).len();
+            let taken = ring.poll(wcs);
             if taken > 0 {
                 return Ok(taken);
             }

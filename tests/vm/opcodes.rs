@@ -90,9 +90,9 @@ fn send() {
         both.right.post_recv(RecvWr::new(1).sges(right)).unwrap();
         both.left.post_send(SendWr::send(2).sges(left).signaled()).unwrap();
         let wc = completion(&mut both.right_cq);
-        success(&wc, 1, WcOpcode::Recv);
+        success(&wc, 1, WcOpcode::RECV);
         assert_eq!((wc.byte_len as usize, wc.extra, wc.qp_num), (size, WcExtra::None, both.right.qp_num()));
-        success(&completion(&mut both.left_cq), 2, WcOpcode::Send);
+        success(&completion(&mut both.left_cq), 2, WcOpcode::SEND);
         true
     });
 }
@@ -104,9 +104,9 @@ fn send_with_imm() {
         both.right.post_recv(RecvWr::new(1).sges(right)).unwrap();
         both.left.post_send(SendWr::send_with_imm(2, 0x0102_0304).sges(left).signaled()).unwrap();
         let wc = completion(&mut both.right_cq);
-        success(&wc, 1, WcOpcode::Recv);
+        success(&wc, 1, WcOpcode::RECV);
         assert_eq!((wc.byte_len as usize, wc.imm()), (size, Some(0x0102_0304)));
-        success(&completion(&mut both.left_cq), 2, WcOpcode::Send);
+        success(&completion(&mut both.left_cq), 2, WcOpcode::SEND);
         true
     });
 }
@@ -116,7 +116,7 @@ fn send_with_imm() {
 fn rdma_write() {
     each(|both, left, _, remote, _| {
         both.left.post_send(SendWr::rdma_write(2, remote).sges(left).signaled()).unwrap();
-        success(&completion(&mut both.left_cq), 2, WcOpcode::RdmaWrite);
+        success(&completion(&mut both.left_cq), 2, WcOpcode::RDMA_WRITE);
         true
     });
 }
@@ -128,9 +128,9 @@ fn rdma_write_with_imm() {
         both.right.post_recv(RecvWr::new(1)).unwrap();
         both.left.post_send(SendWr::rdma_write_with_imm(2, remote, 99).sges(left).signaled()).unwrap();
         let wc = completion(&mut both.right_cq);
-        success(&wc, 1, WcOpcode::RecvRdmaWithImm);
+        success(&wc, 1, WcOpcode::RECV_RDMA_WITH_IMM);
         assert_eq!((wc.byte_len as usize, wc.imm()), (size, Some(99)));
-        success(&completion(&mut both.left_cq), 2, WcOpcode::RdmaWrite);
+        success(&completion(&mut both.left_cq), 2, WcOpcode::RDMA_WRITE);
         true
     });
 }
@@ -140,7 +140,7 @@ fn rdma_write_with_imm() {
 fn rdma_read() {
     each(|both, left, _, remote, _| {
         both.left.post_send(SendWr::rdma_read(2, remote).sges(left).signaled()).unwrap();
-        success(&completion(&mut both.left_cq), 2, WcOpcode::RdmaRead);
+        success(&completion(&mut both.left_cq), 2, WcOpcode::RDMA_READ);
         false
     });
 }
@@ -156,10 +156,10 @@ fn inline_data() {
         let message = noise.bytes(size);
         both.right.post_recv(RecvWr::new(1).sge(right.slice(100..100 + size))).unwrap();
         both.left.post_send(SendWr::send(2).inline(&message).signaled()).unwrap();
-        success(&completion(&mut both.right_cq), 1, WcOpcode::Recv);
-        success(&completion(&mut both.left_cq), 2, WcOpcode::Send);
+        success(&completion(&mut both.right_cq), 1, WcOpcode::RECV);
+        success(&completion(&mut both.left_cq), 2, WcOpcode::SEND);
         both.left.post_send(SendWr::rdma_write(3, right.remote(2000)).inline(&message).signaled()).unwrap();
-        success(&completion(&mut both.left_cq), 3, WcOpcode::RdmaWrite);
+        success(&completion(&mut both.left_cq), 3, WcOpcode::RDMA_WRITE);
         expected[100..100 + size].copy_from_slice(&message);
         expected[2000..2000 + size].copy_from_slice(&message);
         compare(&right, &expected).unwrap_or_else(|e| panic!("{size}: {e}"));
@@ -181,10 +181,14 @@ fn atomics() {
         let (wr, opcode, new) = match round % 3 {
             0 => {
                 let add = noise.next();
-                (SendWr::fetch_add(2, right.remote(theirs), add), WcOpcode::FetchAdd, there.wrapping_add(add))
+                (
+                    SendWr::fetch_add(2, right.remote(theirs), add),
+                    WcOpcode::FETCH_ADD,
+                    there.wrapping_add(add),
+                )
             }
-            1 => (SendWr::compare_swap(2, right.remote(theirs), there, 42), WcOpcode::CompSwap, 42),
-            _ => (SendWr::compare_swap(2, right.remote(theirs), !there, 43), WcOpcode::CompSwap, there),
+            1 => (SendWr::compare_swap(2, right.remote(theirs), there, 42), WcOpcode::COMP_SWAP, 42),
+            _ => (SendWr::compare_swap(2, right.remote(theirs), !there, 43), WcOpcode::COMP_SWAP, there),
         };
         both.left.post_send(wr.sge(result).signaled()).unwrap();
         let wc = completion(&mut both.left_cq);
@@ -209,12 +213,12 @@ fn memory_windows_and_send_with_invalidate() {
     let mut window = both.pd.alloc_mw(MwType::Two).unwrap();
     let bind = window.bind(1, right.slice(1024..2048), Access::REMOTE_WRITE | Access::REMOTE_READ);
     both.right.post_send(bind.signaled()).unwrap();
-    success(&completion(&mut both.right_cq), 1, WcOpcode::BindMw);
+    success(&completion(&mut both.right_cq), 1, WcOpcode::BIND_MW);
 
     // The window's key works, within the window.
     let inside = Remote { rkey: window.rkey(), ..right.remote(1024) };
     both.left.post_send(SendWr::rdma_write(2, inside).sge(left.slice(..1024)).signaled()).unwrap();
-    success(&completion(&mut both.left_cq), 2, WcOpcode::RdmaWrite);
+    success(&completion(&mut both.left_cq), 2, WcOpcode::RDMA_WRITE);
     expected[1024..2048].copy_from_slice(&message[..1024]);
     compare(&right, &expected).unwrap();
 
@@ -222,9 +226,9 @@ fn memory_windows_and_send_with_invalidate() {
     both.right.post_recv(RecvWr::new(3).sge(right.slice(..10))).unwrap();
     both.left.post_send(SendWr::send_with_inv(4, window.rkey()).sge(left.slice(20..30)).signaled()).unwrap();
     let wc = completion(&mut both.right_cq);
-    success(&wc, 3, WcOpcode::Recv);
+    success(&wc, 3, WcOpcode::RECV);
     assert_eq!((wc.extra, wc.byte_len), (WcExtra::Invalidated(window.rkey()), 10));
-    success(&completion(&mut both.left_cq), 4, WcOpcode::Send);
+    success(&completion(&mut both.left_cq), 4, WcOpcode::SEND);
     expected[..10].copy_from_slice(&message[20..30]);
     compare(&right, &expected).unwrap();
 
@@ -251,8 +255,8 @@ fn fence_and_several_requests_for_one_doorbell() {
             SendWr::rdma_write(4, right.remote(0)).sge(left.slice(4096..)).signaled(),
         ])
         .unwrap();
-    success(&completion(&mut both.right_cq), 1, WcOpcode::Recv);
-    success(&completion(&mut both.left_cq), 4, WcOpcode::RdmaWrite);
+    success(&completion(&mut both.right_cq), 1, WcOpcode::RECV);
+    success(&completion(&mut both.left_cq), 4, WcOpcode::RDMA_WRITE);
     expected_left[..4096].copy_from_slice(&expected_right[..4096]);
     expected_right.copy_within(..4096, 4096);
     expected_right[..4096].copy_from_slice(&expected_left[4096..]);
@@ -268,7 +272,7 @@ fn a_corrupted_byte_is_seen() {
     let (mut left, mut right) = (both.region(10_000), both.region(10_000));
     let message = fill(&mut left, &mut Noise::new(17));
     both.left.post_send(SendWr::rdma_write(1, right.remote(0)).sge(left.slice(..)).signaled()).unwrap();
-    success(&completion(&mut both.left_cq), 1, WcOpcode::RdmaWrite);
+    success(&completion(&mut both.left_cq), 1, WcOpcode::RDMA_WRITE);
     compare(&right, &message).unwrap();
     right.write(7777, &[message[7777] ^ 0x10]);
     let seen = compare(&right, &message).unwrap_err();

@@ -1,11 +1,14 @@
-//! The loop that is measured: a message goes out when the last one is out and the peer's has come.
+//! The loop that is measured: a message goes out when the peer's has come.
+//!
+//! The peer's reply says that the last message has arrived, so only every so many sends, and the last one, ask for a completion
+//! of their own. The C tools ask for all.
 
 use std::time::{Duration, Instant};
 
 use bareverbs::{Wait, Wc, WcStatus};
 
 use super::args::Plan;
-use super::setup::{RECV, SEND, Setup};
+use super::setup::{RECV, SEND, SIGNAL_EVERY, Setup};
 use crate::cli::signals;
 
 /// How a run went.
@@ -26,7 +29,10 @@ pub(super) enum End {
 
 /// Where a run stands.
 struct Game {
+    /// Sends that have completed, or whose completion the next reply stands for.
     sent: u32,
+    /// Sends that were posted.
+    begun: u32,
     received: u32,
     /// Receives that are posted.
     posted: u32,
@@ -36,19 +42,15 @@ struct Game {
 
 /// Plays the game to its end.
 pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
-    let mut game = Game { sent: 0, received: 0, posted: plan.rx_depth, pending: RECV };
+    let mut game = Game { sent: 0, begun: 0, received: 0, posted: plan.rx_depth, pending: RECV };
     let client = plan.server.is_some();
     if client && plan.chk {
         setup.mark();
     }
     let start = Instant::now();
-    let end = match client.then(|| setup.post_send()).transpose() {
-        Ok(begun) => {
-            if begun.is_some() {
-                game.pending |= SEND;
-            }
-            game.play(setup, plan)
-        }
+    let begun = if client { game.send(setup, plan) } else { Ok(()) };
+    let end = match begun {
+        Ok(()) => game.play(setup, plan),
         Err(why) => End::Failed(why),
     };
     Score { done: game.sent.min(game.received), elapsed: start.elapsed(), end }
@@ -111,9 +113,22 @@ impl Game {
             other => return Err(format!("completion for unknown wr_id {other}")),
         }
         self.pending &= !wc.wr_id;
-        if self.sent < plan.iters && self.pending == 0 {
-            setup.post_send()?;
-            self.pending = RECV | SEND;
+        if self.pending == 0 && self.begun < plan.iters {
+            self.send(setup, plan)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn send(&mut self, setup: &mut Setup, plan: &Plan) -> Result<(), String> {
+        self.begun += 1;
+        let signaled = self.begun.is_multiple_of(SIGNAL_EVERY) || self.begun == plan.iters;
+        setup.post_send(signaled)?;
+        self.pending = RECV;
+        if signaled {
+            self.pending |= SEND;
+        } else {
+            self.sent += 1;
         }
         Ok(())
     }

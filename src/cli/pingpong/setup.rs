@@ -2,7 +2,7 @@
 
 use bareverbs::{
     Access, Context, Cq, CqInit, Device, DeviceAttr, Endpoint, LinkLayer, Mr, Mtu, Pd, PortAttr, Qp, QpInit,
-    RecvWr, SendWr, Wait,
+    RecvWr, SendWr, Sge, Wait,
 };
 
 use super::args::Plan;
@@ -12,6 +12,15 @@ use crate::cli::output::Tool;
 /// The id of every receive, and of every send; those of the C tools.
 pub(super) const RECV: u64 = 1;
 pub(super) const SEND: u64 = 2;
+
+/// Every so many sends, one asks for a completion: a reply tells as much of the others.
+pub(super) const SIGNAL_EVERY: u32 = 32;
+
+/// Completions of sends that may lie in the completion queue at a time.
+const SENDS_IN_CQ: u32 = 2;
+
+/// Longer messages are not worth a copy.
+const MAX_INLINE: usize = 256;
 
 /// What fills a message.
 const FILLER: u8 = 0x7b;
@@ -29,7 +38,7 @@ pub(super) struct Setup {
     /// What went wrong and does not matter much.
     pub(super) warning: Option<String>,
     mr: Mr,
-    size: u32,
+    message: Sge,
     rx_depth: u32,
     inline: bool,
 }
@@ -47,12 +56,12 @@ impl Setup {
 
         let pd = ctx.alloc_pd()?;
         let (mr, warning) = region(plan, &pd)?;
-        let mut init = CqInit::new(plan.rx_depth + 1);
+        let mut init = CqInit::new(plan.rx_depth + SENDS_IN_CQ);
         if plan.wait != Wait::Poll {
             init = init.own_channel();
         }
         let cq = ctx.create_cq(init)?;
-        let sizes = QpInit::rc(&cq, &cq).max_send_wr(1).max_recv_wr(plan.rx_depth);
+        let sizes = QpInit::rc(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth);
         let mut qp = pd.create_qp(sizes)?;
         let local = qp.endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
             LinkLayer::Ethernet if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
@@ -66,9 +75,10 @@ impl Setup {
             )
             .into());
         }
-        let inline = qp.cap().max_inline_data >= plan.size;
+        let inline = plan.size <= qp.cap().max_inline_data.min(MAX_INLINE as u32);
+        let message = mr.slice(..plan.size as usize);
         let active_mtu = port.active_mtu;
-        Ok(Self { cq, qp, local, active_mtu, warning, mr, size: plan.size, rx_depth: plan.rx_depth, inline })
+        Ok(Self { cq, qp, local, active_mtu, warning, mr, message, rx_depth: plan.rx_depth, inline })
     }
 
     /// Fills the receive queue.
@@ -79,31 +89,36 @@ impl Setup {
     /// Posts `count` receives into the region.
     #[inline]
     pub(super) fn post_receives(&mut self, count: u32) -> Result<(), String> {
-        let wr = RecvWr::new(RECV).sge(self.mr.slice(..self.size as usize));
-        for _ in 0..count {
-            self.qp.post_recv(wr).map_err(|e| format!("couldn't post receive: {e}"))?;
+        const BATCH: usize = 16;
+        let wrs = [RecvWr::new(RECV).sge(self.message); BATCH];
+        let mut left = count as usize;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            self.qp.post_recvs(&wrs[..batch]).map_err(|e| format!("couldn't post receive: {e}"))?;
+            left -= batch;
         }
         Ok(())
     }
 
     /// Posts one send of the region.
     #[inline]
-    pub(super) fn post_send(&mut self) -> Result<(), String> {
-        let wr = SendWr::send(SEND).signaled();
+    pub(super) fn post_send(&mut self, signaled: bool) -> Result<(), String> {
+        let wr = SendWr::send(SEND);
+        let wr = if signaled { wr.signaled() } else { wr };
         let posted = if self.inline {
-            let mut bytes = [0; 256];
-            let bytes = &mut bytes[..(self.size as usize).min(256)];
+            let mut bytes = [0; MAX_INLINE];
+            let bytes = &mut bytes[..self.message.length as usize];
             self.mr.read(0, bytes);
             self.qp.post_send(wr.inline(bytes))
         } else {
-            self.qp.post_send(wr.sge(self.mr.slice(..self.size as usize)))
+            self.qp.post_send(wr.sge(self.message))
         };
         posted.map_err(|e| format!("couldn't post send: {e}"))
     }
 
     /// Marks the pages of the message that the client sends, where it is to be checked.
     pub(super) fn mark(&mut self) {
-        for page in (0..self.size as usize).step_by(PAGE) {
+        for page in (0..self.message.length as usize).step_by(PAGE) {
             self.mr.write(page, &[MARK]);
         }
     }
@@ -115,8 +130,8 @@ impl Setup {
         }
         let mut page = [0; PAGE];
         let mut bad = Vec::new();
-        for start in (0..self.size as usize).step_by(PAGE) {
-            let page = &mut page[..PAGE.min(self.size as usize - start)];
+        for start in (0..self.message.length as usize).step_by(PAGE) {
+            let page = &mut page[..PAGE.min(self.message.length as usize - start)];
             self.mr.read(start, page);
             if page[0] != MARK || page[1..].iter().any(|&byte| byte != FILLER) {
                 bad.push(start / PAGE);
@@ -148,9 +163,9 @@ fn check(plan: &Plan, ctx: &Context, port: &PortAttr, device: &DeviceAttr) -> Ou
         )
         .into());
     }
-    if plan.rx_depth >= device.max_cqe {
+    if plan.rx_depth.saturating_add(SENDS_IN_CQ) > device.max_cqe {
         return Err(format!(
-            "rx-depth {} (-r) needs a completion queue of one more, and the limit on {name} is {} (max_cqe)",
+            "rx-depth {} (-r) needs a completion queue of {SENDS_IN_CQ} more, and the limit on {name} is {} (max_cqe)",
             plan.rx_depth, device.max_cqe
         )
         .into());

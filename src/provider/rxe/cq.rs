@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::sys::region::Region;
 use crate::types::{Qpn, Rkey, Wc, WcExtra, WcOpcode, WcStatus};
 use crate::uapi::rxe::{CreateCqResp, ResizeCqResp};
-use crate::uapi::verbs::{self as abi, Wc as Cqe};
+use crate::uapi::verbs::Wc as Cqe;
 use crate::uverbs::cq::CqInit;
 use crate::uverbs::{Udata, Uverbs};
 
@@ -13,9 +13,6 @@ use crate::uverbs::{Udata, Uverbs};
 const WITH_GRH: u32 = 1;
 const WITH_IMM: u32 = 1 << 1;
 const WITH_INVALIDATE: u32 = 1 << 2;
-
-/// `IB_WC_RECV` of the kernel's `enum ib_wc_opcode`; every receive opcode has this bit.
-const RECV: u32 = 1 << 7;
 
 /// The ring of a completion queue.
 pub(crate) struct Cq {
@@ -69,20 +66,10 @@ impl Cq {
 
 #[inline]
 fn translate(cqe: &Cqe) -> Wc {
-    let opcode = match cqe.opcode {
-        abi::IB_UVERBS_WC_SEND => WcOpcode::Send,
-        abi::IB_UVERBS_WC_RDMA_WRITE => WcOpcode::RdmaWrite,
-        abi::IB_UVERBS_WC_RDMA_READ => WcOpcode::RdmaRead,
-        abi::IB_UVERBS_WC_COMP_SWAP => WcOpcode::CompSwap,
-        abi::IB_UVERBS_WC_FETCH_ADD => WcOpcode::FetchAdd,
-        abi::IB_UVERBS_WC_BIND_MW => WcOpcode::BindMw,
-        abi::IB_UVERBS_WC_LOCAL_INV => WcOpcode::LocalInv,
-        RECV => WcOpcode::Recv,
-        recv if recv == RECV + 1 => WcOpcode::RecvRdmaWithImm,
-        other => WcOpcode::Other(other),
-    };
+    // rxe's numbers are those of `enum ibv_wc_opcode`.
+    let opcode = WcOpcode(cqe.opcode);
     // rxe sets the flag for immediate data on the sender's completion too, where the data are not.
-    let received = cqe.opcode & RECV != 0;
+    let received = opcode.is_recv();
     let extra = match cqe.wc_flags {
         flags if received && flags & WITH_IMM != 0 => WcExtra::Imm(u32::from_be(cqe.ex)),
         flags if received && flags & WITH_INVALIDATE != 0 => WcExtra::Invalidated(Rkey(cqe.ex)),

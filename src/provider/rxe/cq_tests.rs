@@ -28,7 +28,7 @@ fn every_field_is_found_where_the_driver_puts_it() {
     let want = Wc {
         wr_id: 0x1122_3344_5566_7788,
         status: WcStatus::RETRY_EXC_ERR,
-        opcode: WcOpcode::Recv,
+        opcode: WcOpcode::RECV,
         vendor_err: 0x81,
         byte_len: 4096,
         extra: WcExtra::Imm(0x0a0b_0c0d),
@@ -42,17 +42,17 @@ fn every_field_is_found_where_the_driver_puts_it() {
 #[test]
 fn opcodes_are_those_of_the_kernel() {
     let table = [
-        (0, WcOpcode::Send),
-        (1, WcOpcode::RdmaWrite),
-        (2, WcOpcode::RdmaRead),
-        (3, WcOpcode::CompSwap),
-        (4, WcOpcode::FetchAdd),
-        (5, WcOpcode::BindMw),
-        (6, WcOpcode::LocalInv),
-        (128, WcOpcode::Recv),
-        (129, WcOpcode::RecvRdmaWithImm),
-        (77, WcOpcode::Other(77)),
-        (u32::MAX, WcOpcode::Other(u32::MAX)),
+        (0, WcOpcode::SEND),
+        (1, WcOpcode::RDMA_WRITE),
+        (2, WcOpcode::RDMA_READ),
+        (3, WcOpcode::COMP_SWAP),
+        (4, WcOpcode::FETCH_ADD),
+        (5, WcOpcode::BIND_MW),
+        (6, WcOpcode::LOCAL_INV),
+        (128, WcOpcode::RECV),
+        (129, WcOpcode::RECV_RDMA_WITH_IMM),
+        (77, WcOpcode(77)),
+        (u32::MAX, WcOpcode(u32::MAX)),
     ];
     for (raw, opcode) in table {
         assert_eq!(polled(&Entry::completion(1, raw, 0)).opcode, opcode);

@@ -160,7 +160,7 @@ fn requests_go_round_through_a_driver_on_its_own_thread() {
             sends += done.map_or_else(|refused| refused.posted, |()| wrs.len()) as u32;
             let taken = cq.poll(&mut wcs);
             for wc in &wcs[..taken] {
-                let count = if wc.opcode == WcOpcode::Recv { &mut received } else { &mut sent };
+                let count = if wc.opcode == WcOpcode::RECV { &mut received } else { &mut sent };
                 assert_eq!((wc.wr_id, wc.byte_len), (u64::from(*count), *count));
                 *count += 1;
             }

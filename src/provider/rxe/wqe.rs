@@ -1,7 +1,9 @@
 //! A work request as rxe's queues hold it: a fixed head, then SGEs or inline bytes.
 
+use std::mem::offset_of;
+
 use crate::sys::region::Region;
-use crate::types::{Data, MwBind, RecvWr, Refusal, SendOp, SendWr};
+use crate::types::{Data, MwBind, RecvWr, Refusal, Remote, SendOp, SendWr};
 use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUnion};
 use crate::uapi::verbs as abi;
 
@@ -29,24 +31,6 @@ impl Limits {
     pub(super) fn recv_slot(self) -> usize {
         size_of::<RecvWqe>().saturating_add((self.max_sge as usize).saturating_mul(size_of::<Sge>()))
     }
-
-    /// Checks a request's data; gives the message's length.
-    #[inline]
-    fn check(self, data: &Data<'_>) -> Result<u32, Refusal> {
-        match data {
-            Data::Inline(bytes) if bytes.len() > self.max_inline as usize => {
-                return Err(Refusal::InlineTooLong { max: self.max_inline });
-            }
-            data if data.sges().len() > self.max_sge as usize => {
-                return Err(Refusal::TooManySges { max: self.max_sge });
-            }
-            _ => {}
-        }
-        match data.length() {
-            length @ ..=MAX_MESSAGE => Ok(length as u32),
-            _ => Err(Refusal::MessageTooLong),
-        }
-    }
 }
 
 /// Writes a send request into the slot at `at`; `ssn` is its place in the order of sends.
@@ -58,19 +42,55 @@ pub(super) fn write_send(
     limits: Limits,
     ssn: u32,
 ) -> Result<(), Refusal> {
-    let length = limits.check(&wr.data)?;
-    let (opcode, ex, arm, iova) = translate(&wr.op, &wr.data, length)?;
-    let mut wqe = SendWqe { iova, ssn, dma: dma(&wr.data, length), ..SendWqe::default() };
-    wqe.wr.wr_id = wr.wr_id;
-    wqe.wr.opcode = opcode;
-    wqe.wr.send_flags = wr.flags.bits();
-    wqe.wr.ex = ex;
-    wqe.wr.wr = arm;
-    if let Data::Inline(_) = wr.data {
-        wqe.wr.send_flags |= SEND_INLINE;
-    }
-    region.write(at, wqe);
-    write_data(region, at + size_of::<SendWqe>(), &wr.data);
+    let data = write_data(region, at + size_of::<SendWqe>(), &wr.data, limits)?;
+    let mut slot = region.slot::<{ size_of::<SendWqe>() }>(at);
+    slot.put(0, SendWqe::default());
+    slot.put(offset_of!(SendWqe, wr.wr_id), wr.wr_id);
+    slot.put(offset_of!(SendWqe, wr.send_flags), wr.flags.bits() | data.flag);
+    slot.put(offset_of!(SendWqe, ssn), ssn);
+    slot.put(offset_of!(SendWqe, dma), data.dma());
+
+    let mut arm = |remote: Option<Remote>, arm: WrUnion| {
+        slot.put(offset_of!(SendWqe, wr.wr), arm);
+        slot.put(offset_of!(SendWqe, iova), remote.map_or(0, |remote| remote.addr));
+    };
+    let rdma = |to: Remote| WrUnion::rdma(WrRdma { remote_addr: to.addr, rkey: to.rkey.0, reserved: 0 });
+    let (opcode, ex) = match wr.op {
+        SendOp::Send => (abi::IB_UVERBS_WR_SEND, 0),
+        SendOp::SendWithImm(imm) => (abi::IB_UVERBS_WR_SEND_WITH_IMM, imm.to_be()),
+        SendOp::SendWithInv(rkey) => (abi::IB_UVERBS_WR_SEND_WITH_INV, rkey.0),
+        SendOp::Write(to) => {
+            arm(Some(to), rdma(to));
+            (abi::IB_UVERBS_WR_RDMA_WRITE, 0)
+        }
+        SendOp::WriteWithImm(to, imm) => {
+            arm(Some(to), rdma(to));
+            (abi::IB_UVERBS_WR_RDMA_WRITE_WITH_IMM, imm.to_be())
+        }
+        SendOp::Read(from) => {
+            data.not_inline()?;
+            arm(Some(from), rdma(from));
+            (abi::IB_UVERBS_WR_RDMA_READ, 0)
+        }
+        SendOp::CompareSwap { remote, compare, swap } => {
+            arm(Some(remote), atomic(remote, compare, swap, &data)?);
+            (abi::IB_UVERBS_WR_ATOMIC_CMP_AND_SWP, 0)
+        }
+        SendOp::FetchAdd { remote, add } => {
+            arm(Some(remote), atomic(remote, add, 0, &data)?);
+            (abi::IB_UVERBS_WR_ATOMIC_FETCH_AND_ADD, 0)
+        }
+        SendOp::BindMw(_) | SendOp::LocalInv(_) if !matches!(wr.data, Data::None) => {
+            return Err(Refusal::DataNotAllowed);
+        }
+        SendOp::BindMw(bind) => {
+            arm(None, window(&bind));
+            (abi::IB_UVERBS_WR_BIND_MW, 0)
+        }
+        SendOp::LocalInv(rkey) => (abi::IB_UVERBS_WR_LOCAL_INV, rkey.0),
+    };
+    slot.put(offset_of!(SendWqe, wr.opcode), opcode);
+    slot.put(offset_of!(SendWqe, wr.ex), ex);
     Ok(())
 }
 
@@ -82,75 +102,93 @@ pub(super) fn write_recv(
     wr: &RecvWr<'_>,
     limits: Limits,
 ) -> Result<(), Refusal> {
-    let length = limits.check(&wr.data)?;
-    region.write(at, RecvWqe { wr_id: wr.wr_id, dma: dma(&wr.data, length), ..RecvWqe::default() });
-    write_data(region, at + size_of::<RecvWqe>(), &wr.data);
+    let data = write_data(region, at + size_of::<RecvWqe>(), &wr.data, limits)?;
+    let mut slot = region.slot::<{ size_of::<RecvWqe>() }>(at);
+    slot.put(0, RecvWqe { wr_id: wr.wr_id, dma: data.dma(), ..RecvWqe::default() });
     Ok(())
 }
 
-fn dma(data: &Data<'_>, length: u32) -> DmaInfo {
-    DmaInfo { length, resid: length, num_sge: data.sges().len() as u32, ..DmaInfo::default() }
+/// What was written of a request's data.
+struct Written {
+    length: u32,
+    num_sge: u32,
+    flag: u32,
+}
+
+impl Written {
+    #[inline]
+    fn dma(&self) -> DmaInfo {
+        DmaInfo { length: self.length, resid: self.length, num_sge: self.num_sge, ..DmaInfo::default() }
+    }
+
+    fn not_inline(&self) -> Result<(), Refusal> {
+        if self.flag == SEND_INLINE { Err(Refusal::InlineNotAllowed) } else { Ok(()) }
+    }
+}
+
+/// Writes the elements or the inline bytes to `at`, behind a request's head, where they fit.
+#[inline]
+fn write_data(region: &mut Region, at: usize, data: &Data<'_>, limits: Limits) -> Result<Written, Refusal> {
+    let sges = match data {
+        Data::One(sge) => {
+            if limits.max_sge == 0 {
+                return Err(Refusal::TooManySges { max: 0 });
+            }
+            if u64::from(sge.length) > MAX_MESSAGE {
+                return Err(Refusal::MessageTooLong);
+            }
+            region.slot::<{ size_of::<Sge>() }>(at).put(0, raw(sge));
+            return Ok(Written { length: sge.length, num_sge: 1, flag: 0 });
+        }
+        Data::Inline(bytes) => return write_inline(region, at, bytes, limits),
+        Data::None => return Ok(Written { length: 0, num_sge: 0, flag: 0 }),
+        Data::List(sges) => *sges,
+    };
+    if sges.len() > limits.max_sge as usize {
+        return Err(Refusal::TooManySges { max: limits.max_sge });
+    }
+    let mut length = 0;
+    for (n, sge) in sges.iter().enumerate() {
+        length += u64::from(sge.length);
+        region.slot::<{ size_of::<Sge>() }>(at + n * size_of::<Sge>()).put(0, raw(sge));
+    }
+    if length > MAX_MESSAGE {
+        return Err(Refusal::MessageTooLong);
+    }
+    Ok(Written { length: length as u32, num_sge: sges.len() as u32, flag: 0 })
+}
+
+fn write_inline(region: &mut Region, at: usize, bytes: &[u8], limits: Limits) -> Result<Written, Refusal> {
+    if bytes.len() > limits.max_inline as usize {
+        return Err(Refusal::InlineTooLong { max: limits.max_inline });
+    }
+    region.write_bytes(at, bytes);
+    Ok(Written { length: bytes.len() as u32, num_sge: 0, flag: SEND_INLINE })
 }
 
 #[inline]
-fn write_data(region: &mut Region, mut at: usize, data: &Data<'_>) {
-    if let Data::Inline(bytes) = data {
-        region.write_bytes(at, bytes);
-    }
-    for sge in data.sges() {
-        region.write(at, Sge { addr: sge.addr, length: sge.length, lkey: sge.lkey.0 });
-        at += size_of::<Sge>();
-    }
+fn raw(sge: &crate::types::Sge) -> Sge {
+    Sge { addr: sge.addr, length: sge.length, lkey: sge.lkey.0 }
 }
 
-/// The kernel's opcode, the word beside it, the union's arm, and the remote address.
-#[inline]
-fn translate(op: &SendOp, data: &Data<'_>, length: u32) -> Result<(u32, u32, WrUnion, u64), Refusal> {
-    let reads = op.is_atomic() || matches!(op, SendOp::Read(_));
-    if reads && matches!(data, Data::Inline(_)) {
-        return Err(Refusal::InlineNotAllowed);
+fn atomic(at: Remote, compare_add: u64, swap: u64, data: &Written) -> Result<WrUnion, Refusal> {
+    data.not_inline()?;
+    if data.length != 8 || !at.addr.is_multiple_of(8) {
+        return Err(Refusal::AtomicMisaligned);
     }
-    let rdma = |to: &crate::types::Remote| {
-        (WrUnion::rdma(WrRdma { remote_addr: to.addr, rkey: to.rkey.0, reserved: 0 }), to.addr)
-    };
-    let atomic = |at: &crate::types::Remote, compare_add, swap| {
-        if length != 8 || !at.addr.is_multiple_of(8) {
-            return Err(Refusal::AtomicMisaligned);
-        }
-        let arm = WrAtomic { remote_addr: at.addr, compare_add, swap, rkey: at.rkey.0, reserved: 0 };
-        Ok((WrUnion::atomic(arm), at.addr))
-    };
-    let (opcode, ex, (arm, iova)) = match op {
-        SendOp::Send => (abi::IB_UVERBS_WR_SEND, 0, (WrUnion::none(), 0)),
-        SendOp::SendWithImm(imm) => (abi::IB_UVERBS_WR_SEND_WITH_IMM, imm.to_be(), (WrUnion::none(), 0)),
-        SendOp::SendWithInv(rkey) => (abi::IB_UVERBS_WR_SEND_WITH_INV, rkey.0, (WrUnion::none(), 0)),
-        SendOp::Write(to) => (abi::IB_UVERBS_WR_RDMA_WRITE, 0, rdma(to)),
-        SendOp::WriteWithImm(to, imm) => (abi::IB_UVERBS_WR_RDMA_WRITE_WITH_IMM, imm.to_be(), rdma(to)),
-        SendOp::Read(from) => (abi::IB_UVERBS_WR_RDMA_READ, 0, rdma(from)),
-        SendOp::CompareSwap { remote, compare, swap } => {
-            (abi::IB_UVERBS_WR_ATOMIC_CMP_AND_SWP, 0, atomic(remote, *compare, *swap)?)
-        }
-        SendOp::FetchAdd { remote, add } => {
-            (abi::IB_UVERBS_WR_ATOMIC_FETCH_AND_ADD, 0, atomic(remote, *add, 0)?)
-        }
-        SendOp::BindMw(_) | SendOp::LocalInv(_) if !matches!(data, Data::None) => {
-            return Err(Refusal::DataNotAllowed);
-        }
-        SendOp::BindMw(bind) => (abi::IB_UVERBS_WR_BIND_MW, 0, (WrUnion::mw(window(bind)), 0)),
-        SendOp::LocalInv(rkey) => (abi::IB_UVERBS_WR_LOCAL_INV, rkey.0, (WrUnion::none(), 0)),
-    };
-    Ok((opcode, ex, arm, iova))
+    let arm = WrAtomic { remote_addr: at.addr, compare_add, swap, rkey: at.rkey.0, reserved: 0 };
+    Ok(WrUnion::atomic(arm))
 }
 
-fn window(bind: &MwBind) -> WrMw {
-    WrMw {
+fn window(bind: &MwBind) -> WrUnion {
+    WrUnion::mw(WrMw {
         addr: bind.part.addr,
         length: bind.part.length.into(),
         mr_lkey: bind.part.lkey.0,
         mw_rkey: bind.window.0,
         rkey: bind.rkey.0,
         access: bind.access.bits(),
-    }
+    })
 }
 
 #[cfg(test)]
