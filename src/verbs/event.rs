@@ -67,7 +67,7 @@ impl From<u32> for AsyncEventType {
 pub struct AsyncEvent {
     /// What happened.
     pub event_type: AsyncEventType,
-    /// The port's number for port events, [`super::Qp::cookie`] and the like for events of objects.
+    /// The port's number for port events; [`super::Qp::cookie`] or [`super::Cq::cookie`] for events of queues.
     pub element: u64,
 }
 
