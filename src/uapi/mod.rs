@@ -58,7 +58,9 @@ pub const LAYOUTS: &[(&str, &[Layout])] = &[
 /// Every constant declared in this module, by header.
 pub const NUMBERS: &[(&str, &[Number])] = &[
     ("rdma/ib_user_verbs.h", verbs::NUMBERS),
-    ("rdma/ib_user_ioctl_verbs.h", ioctl::NUMBERS),
+    ("rdma/rdma_user_ioctl_cmds.h", ioctl::NUMBERS),
+    ("rdma/ib_user_ioctl_cmds.h", ioctl::cmds::NUMBERS),
+    ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::NUMBERS),
     ("rdma/rdma_netlink.h", netlink::NUMBERS),
     ("linux/netlink.h", linux_netlink::NUMBERS),
 ];

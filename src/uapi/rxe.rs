@@ -90,8 +90,7 @@ uapi_structs! {
 
     /// Followed by the SGEs, or by the inline bytes.
     struct DmaInfo = "struct rxe_dma_info" {
-        length: u32, resid: u32, cur_sge: u32, num_sge: u32, sge_offset: u32, reserved: u32,
-    }
+        length: u32, resid: u32, cur_sge: u32, num_sge: u32, sge_offset: u32, reserved: u32, sge: [u64; 0] = _ }
 
     struct SendWqe = "struct rxe_send_wqe" {
         wr: SendWr,

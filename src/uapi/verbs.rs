@@ -64,7 +64,7 @@ uapi_structs! {
 
     struct GetContext = "struct ib_uverbs_get_context" { response: u64 }
 
-    struct GetContextResp = "struct ib_uverbs_get_context_resp" { async_fd: u32, num_comp_vectors: u32 }
+    struct GetContextResp = "struct ib_uverbs_get_context_resp" { async_fd: u32, num_comp_vectors: u32, driver_data: [u64; 0] = _ }
 
     struct QueryDevice = "struct ib_uverbs_query_device" { response: u64 }
 
@@ -201,7 +201,7 @@ uapi_structs! {
         response: u64, pd_handle: u32, mw_type: u8, reserved: [u8; 3],
     }
 
-    struct AllocMwResp = "struct ib_uverbs_alloc_mw_resp" { mw_handle: u32, rkey: u32 }
+    struct AllocMwResp = "struct ib_uverbs_alloc_mw_resp" { mw_handle: u32, rkey: u32, driver_data: [u64; 0] = _ }
 
     struct DeallocMw = "struct ib_uverbs_dealloc_mw" { mw_handle: u32 }
 
@@ -218,11 +218,11 @@ uapi_structs! {
         reserved: u32,
     }
 
-    struct CreateCqResp = "struct ib_uverbs_create_cq_resp" { cq_handle: u32, cqe: u32 }
+    struct CreateCqResp = "struct ib_uverbs_create_cq_resp" { cq_handle: u32, cqe: u32, driver_data: [u64; 0] = _ }
 
     struct ResizeCq = "struct ib_uverbs_resize_cq" { response: u64, cq_handle: u32, cqe: u32 }
 
-    struct ResizeCqResp = "struct ib_uverbs_resize_cq_resp" { cqe: u32, reserved: u32 }
+    struct ResizeCqResp = "struct ib_uverbs_resize_cq_resp" { cqe: u32, reserved: u32, driver_data: [u64; 0] = _ }
 
     /// A completion as rxe writes it into a user's CQ. Immediate data is big-endian.
     struct Wc = "struct ib_uverbs_wc" {
@@ -329,6 +329,7 @@ uapi_structs! {
         alt_timeout: u8,
         sq_sig_all: u8,
         reserved: [u8; 5],
+        driver_data: [u64; 0] = _,
     }
 
     struct ModifyQp = "struct ib_uverbs_modify_qp" {
@@ -358,6 +359,7 @@ uapi_structs! {
         alt_port_num: u8,
         alt_timeout: u8,
         reserved: [u8; 2],
+        driver_data: [u64; 0] = _,
     }
 
     struct DestroyQp = "struct ib_uverbs_destroy_qp" { response: u64, qp_handle: u32, reserved: u32 }

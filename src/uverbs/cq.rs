@@ -39,7 +39,7 @@ impl Uverbs {
         let answer = match self.attributes(request) {
             Some(done) => done
                 .and_then(|done| done.handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE))
-                .map(|cq_handle| CreateCqResp { cq_handle, cqe }),
+                .map(|cq_handle| CreateCqResp { cq_handle, cqe, ..CreateCqResp::default() }),
             None => {
                 let command = CreateCq {
                     response: 0,

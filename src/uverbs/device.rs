@@ -42,7 +42,7 @@ impl Uverbs {
                 &GetContext::default(),
                 driver,
                 // Not 0, which is a descriptor that somebody may own.
-                GetContextResp { async_fd: u32::MAX, num_comp_vectors: 0 },
+                GetContextResp { async_fd: u32::MAX, ..GetContextResp::default() },
             )
             .map_err(|e| self.error("get_context", e))?;
         let async_fd = Some(self.adopt(answer.async_fd, "get_context")?);

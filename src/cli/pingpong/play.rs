@@ -127,7 +127,9 @@ fn failure(wc: &Wc) -> String {
         }
         (WcStatus::LOC_LEN_ERR | WcStatus::REM_INV_REQ_ERR | WcStatus::REM_OP_ERR, _)
         | (WcStatus::LOC_QP_OP_ERR, RECV) => ": give both sides the same size (-s)",
-        (WcStatus::LOC_QP_OP_ERR, _) => ": the device could not send; is the port still up?",
+        (WcStatus::LOC_QP_OP_ERR | WcStatus::WR_FLUSH_ERR, _) => {
+            ": the queue pair failed; is the port still up?"
+        }
         (WcStatus::RNR_RETRY_EXC_ERR, _) => ": the peer has no receive posted",
         _ => "",
     };
