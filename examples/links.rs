@@ -5,6 +5,11 @@
 //! links add NAME KIND NETDEV such as: links add rxe0 rxe eth0
 //! links del NAME
 //! ```
+//!
+//! ```text
+//! cargo build --release --example links --target x86_64-unknown-linux-musl
+//! cargo xtask vm -- target/x86_64-unknown-linux-musl/release/examples/links
+//! ```
 
 use std::process::ExitCode;
 

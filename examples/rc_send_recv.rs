@@ -1,8 +1,11 @@
 //! Send and receive over a reliable connection, both ends in this process.
 //!
 //! ```text
-//! cargo run --example rc_send_recv -- [DEVICE [GID-INDEX]]
+//! cargo build --release --example rc_send_recv --target x86_64-unknown-linux-musl
+//! cargo xtask vm -- target/x86_64-unknown-linux-musl/release/examples/rc_send_recv
 //! ```
+//!
+//! On a machine that has a device: `rc_send_recv [DEVICE [GID-INDEX]]`; the first device and index 1 by default.
 
 use std::error::Error;
 

@@ -33,7 +33,7 @@ mod trace {
     use nix::unistd::Pid;
 
     /// `RDMA_VERBS_IOCTL`, and the bytes of its header and of an attribute.
-    const REQUEST: u64 = 0xc018_1b01;
+    const REQUEST: u32 = 0xc018_1b01;
     const HEADER: usize = 24;
     const ATTR: usize = 16;
 
@@ -84,7 +84,8 @@ mod trace {
         fn enter(child: Pid, registers: &nix::libc::user_regs_struct) -> Self {
             let (file, second, third) = (registers.rdi, registers.rsi, registers.rdx);
             match registers.orig_rax as i64 {
-                nix::libc::SYS_ioctl if second == REQUEST => {
+                // The kernel takes 32 bits; a C library whose request is an int leaves its sign above them.
+                nix::libc::SYS_ioctl if second as u32 == REQUEST => {
                     let header = read(child, third, HEADER).unwrap_or_default();
                     let length = header
                         .first()

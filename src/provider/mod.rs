@@ -1,6 +1,6 @@
 //! What a device's queues look like: one folder per driver, the same file names in each.
 //!
-//! Which provider a device has is settled once, when it is opened; after that every call is a jump on an enum.
+//! Which provider a queue has is settled when it is made; after that every call is a jump on an enum.
 
 pub(crate) mod rxe;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 
 /// Opens a character device for commands; the descriptor is closed on exec.
@@ -70,7 +71,13 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> Result<
     nix::poll::poll(&mut fds, timeout).map(|n| n > 0)
 }
 
-/// Switches a descriptor between blocking and not.
+/// How many bytes this process may lock in memory (the soft limit); nothing where there is no limit.
+pub(crate) fn memlock_limit() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    (soft != libc::RLIM_INFINITY).then_some(soft)
+}
+
+/// Makes a descriptor's reads answer `EAGAIN` where they would block.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = OFlag::from_bits_retain(nix::fcntl::fcntl(fd, nix::fcntl::F_GETFL)?);
     nix::fcntl::fcntl(fd, nix::fcntl::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)

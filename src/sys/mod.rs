@@ -1,4 +1,6 @@
-//! The edge to Linux: the only files that make system calls and the only home of memory shared with the kernel.
+//! The edge to Linux: system calls, and the only home of memory shared with the kernel.
+//!
+//! The rest of the library makes none of its own; it reads folders under /sys with the standard library.
 
 #![allow(unsafe_code)]
 

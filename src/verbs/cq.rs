@@ -153,8 +153,9 @@ impl Cq {
         Arc::try_unwrap(self.core).map_err(|core| core.object.in_use("queue pairs"))?.object.destroy()
     }
 
-    /// What events of this queue carry.
-    pub(super) fn cookie(&self) -> u64 {
+    /// What async events of this queue carry.
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
         self.core.cookie
     }
 }

@@ -10,27 +10,46 @@ use crate::uverbs::event::read_event;
 /// What happened (`enum ibv_event_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[allow(missing_docs)]
 pub enum AsyncEventType {
+    /// A completion queue failed: it overflowed.
     CqErr,
+    /// A queue pair failed while it wrote or read its queues.
     QpFatal,
+    /// A peer's request made no sense to a queue pair, which failed.
     QpReqErr,
+    /// A peer's request had no right to the memory, and the queue pair failed.
     QpAccessErr,
+    /// A message came for a queue pair that was not ready to send yet.
     CommEst,
+    /// A send queue is drained, as was asked for.
     SqDrained,
+    /// A connection changed over to its alternate path.
     PathMig,
+    /// A connection could not.
     PathMigErr,
+    /// The device failed, and nothing of it works any more.
     DeviceFatal,
+    /// A port became active.
     PortActive,
+    /// A port is not active any more.
     PortErr,
+    /// A port's LID changed.
     LidChange,
+    /// A port's partition key table changed.
     PkeyChange,
+    /// A port has another subnet manager.
     SmChange,
+    /// A shared receive queue failed.
     SrqErr,
+    /// A shared receive queue has fewer requests than its limit.
     SrqLimitReached,
+    /// A failed queue pair takes nothing more from its shared receive queue.
     QpLastWqeReached,
+    /// The subnet manager asks for registrations anew.
     ClientReregister,
+    /// A port's GID table changed.
     GidChange,
+    /// One that this crate does not know.
     Other(u32),
 }
 
@@ -67,7 +86,7 @@ impl From<u32> for AsyncEventType {
 pub struct AsyncEvent {
     /// What happened.
     pub event_type: AsyncEventType,
-    /// The port's number for port events, [`super::Qp::cookie`] and the like for events of objects.
+    /// The port's number for port events; [`super::Qp::cookie`] or [`super::Cq::cookie`] for events of queues.
     pub element: u64,
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::object::{Kind, Object};
 use crate::error::{Error, Result};
+use crate::sys::linux;
 use crate::sys::region::Region;
 use crate::types::{Access, Lkey, Remote, Rkey, Sge};
 use crate::uverbs::Uverbs;
@@ -190,16 +191,13 @@ fn explain(error: Error, length: usize, access: Access) -> Error {
     use nix::errno::Errno;
     let remote = Access::REMOTE_WRITE | Access::REMOTE_ATOMIC;
     match error.errno() {
-        Some(Errno::ENOMEM) => {
-            let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK);
-            match limit {
-                Ok((soft, _)) if soft != nix::libc::RLIM_INFINITY && soft < length as u64 => error.hint(format!(
-                    "the memlock limit is {soft} bytes and {length} are to be pinned: raise it with ulimit -l \
+        Some(Errno::ENOMEM) => match linux::memlock_limit() {
+            Some(limit) if limit < length as u64 => error.hint(format!(
+                "the memlock limit is {limit} bytes and {length} are to be pinned: raise it with ulimit -l \
                      or in limits.conf"
-                )),
-                _ => error.hint(format!("{length} bytes are to be pinned")),
-            }
-        }
+            )),
+            _ => error.hint(format!("{length} bytes are to be pinned")),
+        },
         Some(Errno::EINVAL) if access.intersects(remote) && !access.contains(Access::LOCAL_WRITE) => {
             error.hint("remote write and remote atomic need local write too")
         }
