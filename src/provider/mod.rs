@@ -88,7 +88,7 @@ pub(crate) enum Sq {
 
 impl Sq {
     /// Posts requests and rings the doorbell once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post(
         &mut self,
         uverbs: &Uverbs,
@@ -108,7 +108,7 @@ pub(crate) enum Rq {
 
 impl Rq {
     /// Posts requests.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         match self {
             Self::Rxe(rq) => rq.post(wrs),

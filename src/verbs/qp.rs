@@ -211,7 +211,7 @@ impl Qp {
     ///
     /// # Errors
     /// The queue is full, the request is over its sizes, or the device is gone.
-    #[inline]
+    #[inline(always)]
     pub fn post_send(&mut self, wr: SendWr<'_>) -> Result<(), PostError> {
         self.send.post(std::slice::from_ref(&wr))
     }
@@ -220,7 +220,7 @@ impl Qp {
     ///
     /// # Errors
     /// As [`Qp::post_send`]; requests before the refused one are carried out.
-    #[inline]
+    #[inline(always)]
     pub fn post_sends(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
         self.send.post(wrs)
     }
@@ -229,7 +229,7 @@ impl Qp {
     ///
     /// # Errors
     /// The queue is full, or the request is over its sizes.
-    #[inline]
+    #[inline(always)]
     pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
         self.recv.post(std::slice::from_ref(&wr))
     }
@@ -238,7 +238,7 @@ impl Qp {
     ///
     /// # Errors
     /// As [`Qp::post_recv`]; requests before the refused one are posted.
-    #[inline]
+    #[inline(always)]
     pub fn post_recvs(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         self.recv.post(wrs)
     }
@@ -311,7 +311,7 @@ impl SendQueue {
     ///
     /// # Errors
     /// As [`Qp::post_send`]; requests before the refused one are carried out.
-    #[inline]
+    #[inline(always)]
     pub fn post(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
         let object = &self.core.object;
         self.ring.post(&object.ctx.uverbs, object.handle, wrs)
@@ -323,7 +323,7 @@ impl RecvQueue {
     ///
     /// # Errors
     /// As [`Qp::post_recv`]; requests before the refused one are posted.
-    #[inline]
+    #[inline(always)]
     pub fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         self.ring.post(wrs)
     }

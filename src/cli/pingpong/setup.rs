@@ -1,8 +1,8 @@
 //! What a run needs: an open device, a region, a completion queue, a queue pair.
 
 use bareverbs::{
-    Access, Context, Cq, CqInit, Device, DeviceAttr, Endpoint, LinkLayer, Mr, Mtu, Pd, PortAttr, Qp, QpInit,
-    RecvWr, SendWr, Sge, Wait,
+    Access, Context, Cq, CqInit, Device, DeviceAttr, Endpoint, LinkLayer, Mr, Mtu, Pd, PortAttr, PostError,
+    Qp, QpInit, RecvWr, SendWr, Sge, Wait,
 };
 
 use super::args::Plan;
@@ -105,15 +105,16 @@ impl Setup {
     pub(super) fn post_send(&mut self, signaled: bool) -> Result<(), String> {
         let wr = SendWr::send(SEND);
         let wr = if signaled { wr.signaled() } else { wr };
-        let posted = if self.inline {
-            let mut bytes = [0; MAX_INLINE];
-            let bytes = &mut bytes[..self.message.length as usize];
-            self.mr.read(0, bytes);
-            self.qp.post_send(wr.inline(bytes))
-        } else {
-            self.qp.post_send(wr.sge(self.message))
-        };
+        let posted = if self.inline { self.post_inline(wr) } else { self.qp.post_send(wr.sge(self.message)) };
         posted.map_err(|e| format!("couldn't post send: {e}"))
+    }
+
+    #[inline(never)]
+    fn post_inline(&mut self, wr: SendWr<'_>) -> Result<(), PostError> {
+        let mut bytes = [0; MAX_INLINE];
+        let bytes = &mut bytes[..self.message.length as usize];
+        self.mr.read(0, bytes);
+        self.qp.post_send(wr.inline(bytes))
     }
 
     /// Marks the pages of the message that the client sends, where it is to be checked.

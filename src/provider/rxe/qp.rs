@@ -54,7 +54,7 @@ impl Sq {
     }
 
     /// Posts requests and rings the doorbell once for all of them.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post(
         &mut self,
         wrs: &[SendWr<'_>],
@@ -79,7 +79,7 @@ impl Sq {
         refused.map_or(Ok(()), |refusal| Err(PostError { posted, refusal }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
         let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
         wqe::write_send(self.ring.region(), at, wr, self.limits, self.ssn)?;
@@ -95,7 +95,7 @@ impl Rq {
     }
 
     /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         let mut refused = None;
         let mut posted = 0;
@@ -112,7 +112,7 @@ impl Rq {
         refused.map_or(Ok(()), Err)
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
         let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
         wqe::write_recv(self.ring.region(), at, wr, self.limits)?;

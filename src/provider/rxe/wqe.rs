@@ -34,7 +34,7 @@ impl Limits {
 }
 
 /// Writes a send request into the slot at `at`; `ssn` is its place in the order of sends.
-#[inline]
+#[inline(always)] // a caller knows the operation and the kind of data: most of this is decided when it is compiled
 pub(super) fn write_send(
     region: &mut Region,
     at: usize,
@@ -95,7 +95,7 @@ pub(super) fn write_send(
 }
 
 /// Writes a receive request into the slot at `at`.
-#[inline]
+#[inline(always)]
 pub(super) fn write_recv(
     region: &mut Region,
     at: usize,
@@ -127,23 +127,27 @@ impl Written {
 }
 
 /// Writes the elements or the inline bytes to `at`, behind a request's head, where they fit.
-#[inline]
+#[inline(always)]
 fn write_data(region: &mut Region, at: usize, data: &Data<'_>, limits: Limits) -> Result<Written, Refusal> {
-    let sges = match data {
-        Data::One(sge) => {
-            if limits.max_sge == 0 {
-                return Err(Refusal::TooManySges { max: 0 });
-            }
-            if u64::from(sge.length) > MAX_MESSAGE {
-                return Err(Refusal::MessageTooLong);
-            }
+    match data {
+        Data::One(sge) if limits.max_sge > 0 && u64::from(sge.length) <= MAX_MESSAGE => {
             region.slot::<{ size_of::<Sge>() }>(at).put(0, raw(sge));
-            return Ok(Written { length: sge.length, num_sge: 1, flag: 0 });
+            Ok(Written { length: sge.length, num_sge: 1, flag: 0 })
         }
-        Data::Inline(bytes) => return write_inline(region, at, bytes, limits),
-        Data::None => return Ok(Written { length: 0, num_sge: 0, flag: 0 }),
-        Data::List(sges) => *sges,
-    };
+        Data::One(sge) => write_list(region, at, std::slice::from_ref(sge), limits),
+        Data::List(sges) => write_list(region, at, sges, limits),
+        Data::Inline(bytes) => write_inline(region, at, bytes, limits),
+        Data::None => Ok(Written { length: 0, num_sge: 0, flag: 0 }),
+    }
+}
+
+#[inline(never)]
+fn write_list(
+    region: &mut Region,
+    at: usize,
+    sges: &[crate::types::Sge],
+    limits: Limits,
+) -> Result<Written, Refusal> {
     if sges.len() > limits.max_sge as usize {
         return Err(Refusal::TooManySges { max: limits.max_sge });
     }
@@ -158,6 +162,7 @@ fn write_data(region: &mut Region, at: usize, data: &Data<'_>, limits: Limits) -
     Ok(Written { length: length as u32, num_sge: sges.len() as u32, flag: 0 })
 }
 
+#[inline(never)]
 fn write_inline(region: &mut Region, at: usize, bytes: &[u8], limits: Limits) -> Result<Written, Refusal> {
     if bytes.len() > limits.max_inline as usize {
         return Err(Refusal::InlineTooLong { max: limits.max_inline });
