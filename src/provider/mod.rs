@@ -89,11 +89,11 @@ pub(crate) enum Sq {
 impl Sq {
     /// Posts requests and rings the doorbell once.
     #[inline(always)]
-    pub(crate) fn post(
+    pub(crate) fn post<'a>(
         &mut self,
         uverbs: &Uverbs,
         qp_handle: u32,
-        wrs: &[SendWr<'_>],
+        wrs: impl IntoIterator<Item = SendWr<'a>>,
     ) -> Result<(), PostError> {
         match self {
             Self::Rxe(sq) => sq.post(wrs, || uverbs.ring_send_queue(qp_handle)),
@@ -109,7 +109,7 @@ pub(crate) enum Rq {
 impl Rq {
     /// Posts requests.
     #[inline(always)]
-    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
         match self {
             Self::Rxe(rq) => rq.post(wrs),
         }

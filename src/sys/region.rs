@@ -93,15 +93,13 @@ impl Region {
     #[inline]
     fn at(&self, offset: usize, size: usize, align: usize) -> *mut u8 {
         let inside = offset.checked_add(size).is_some_and(|end| end <= self.len);
-        assert!(inside, "{size} bytes at {offset} are not in the region");
-        // SAFETY: `offset` is within the region, checked above.
-        let at = unsafe { self.base.as_ptr().add(offset) };
         // The address counts and not the offset: memory that somebody else allocated may begin anywhere.
-        assert!(
-            at.addr().is_multiple_of(align),
-            "{size} bytes at {offset} are not in the region aligned to {align}"
-        );
-        at
+        let aligned = self.base.addr().get().wrapping_add(offset).is_multiple_of(align);
+        if !inside || !aligned {
+            outside(offset, size, align, self.len);
+        }
+        // SAFETY: `offset` is within the region, checked above.
+        unsafe { self.base.as_ptr().add(offset) }
     }
 
     fn atomic(&self, offset: usize) -> &AtomicU32 {
@@ -159,6 +157,13 @@ impl Region {
         // SAFETY: as in `write_bytes`, the other way round.
         unsafe { volatile_copy(at, bytes.as_mut_ptr(), bytes.len()) };
     }
+}
+
+#[cold]
+#[inline(never)]
+#[allow(clippy::panic)] // offsets are this crate's own
+fn outside(offset: usize, size: usize, align: usize, len: usize) -> ! {
+    panic!("{size} bytes at {offset} are not in the region of {len} bytes, aligned to {align}")
 }
 
 /// The first `N` bytes of a slot: where they are was checked once, so each store costs only itself.

@@ -213,7 +213,7 @@ impl Qp {
     /// The queue is full, the request is over its sizes, or the device is gone.
     #[inline(always)]
     pub fn post_send(&mut self, wr: SendWr<'_>) -> Result<(), PostError> {
-        self.send.post(std::slice::from_ref(&wr))
+        self.send.push(std::iter::once(wr))
     }
 
     /// Posts several sends and rings the doorbell once.
@@ -231,7 +231,7 @@ impl Qp {
     /// The queue is full, or the request is over its sizes.
     #[inline(always)]
     pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        self.recv.post(std::slice::from_ref(&wr))
+        self.recv.push(std::iter::once(wr))
     }
 
     /// Posts several receives.
@@ -313,6 +313,11 @@ impl SendQueue {
     /// As [`Qp::post_send`]; requests before the refused one are carried out.
     #[inline(always)]
     pub fn post(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
+        self.push(wrs.iter().copied())
+    }
+
+    #[inline(always)]
+    fn push<'a>(&mut self, wrs: impl IntoIterator<Item = SendWr<'a>>) -> Result<(), PostError> {
         let object = &self.core.object;
         self.ring.post(&object.ctx.uverbs, object.handle, wrs)
     }
@@ -325,6 +330,11 @@ impl RecvQueue {
     /// As [`Qp::post_recv`]; requests before the refused one are posted.
     #[inline(always)]
     pub fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+        self.push(wrs.iter().copied())
+    }
+
+    #[inline(always)]
+    fn push<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
         self.ring.post(wrs)
     }
 }

@@ -89,13 +89,9 @@ impl Setup {
     /// Posts `count` receives into the region.
     #[inline]
     pub(super) fn post_receives(&mut self, count: u32) -> Result<(), String> {
-        const BATCH: usize = 16;
-        let wrs = [RecvWr::new(RECV).sge(self.message); BATCH];
-        let mut left = count as usize;
-        while left > 0 {
-            let batch = left.min(BATCH);
-            self.qp.post_recvs(&wrs[..batch]).map_err(|e| format!("couldn't post receive: {e}"))?;
-            left -= batch;
+        let wr = RecvWr::new(RECV).sge(self.message);
+        for _ in 0..count {
+            self.qp.post_recv(wr).map_err(|e| format!("couldn't post receive: {e}"))?;
         }
         Ok(())
     }
