@@ -9,6 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 
+use super::syscall;
+
 /// Opens a character device for commands; the descriptor is closed on exec.
 pub(crate) fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
     nix::fcntl::open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
@@ -19,17 +21,18 @@ pub(crate) fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
 /// # Safety
 /// `command` is a whole uverbs command; every address in it points to memory that the kernel may read or write
 /// for the length that the command states, until this call returns.
+#[inline]
 pub(crate) unsafe fn write_command(fd: BorrowedFd<'_>, command: &[u8]) -> Result<(), Errno> {
     #[cfg(test)]
     if let Some(answer) = testing::write(command) {
         return answer;
     }
     // SAFETY: the slice is readable for its length; the caller vouches for the addresses inside it.
-    let written = unsafe { libc::write(fd.as_raw_fd(), command.as_ptr().cast(), command.len()) };
-    match Errno::result(written)? {
-        n if n as usize == command.len() => Ok(()),
+    match unsafe { syscall::write(fd, command) } {
+        Ok(n) if n == command.len() => Ok(()),
         // The kernel takes a command whole or not at all.
-        _ => Err(Errno::EIO),
+        Ok(_) => Err(Errno::EIO),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -58,8 +61,9 @@ const RDMA_VERBS_IOCTL: libc::Ioctl =
 ///
 /// # Errors
 /// `EINTR` when a signal was caught, so that the caller may look at what the signal was for.
+#[inline]
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    nix::unistd::read(fd, buffer)
+    syscall::read(fd, buffer)
 }
 
 /// Waits until `fd` can be read; `None` waits for ever. False when the time ran out.

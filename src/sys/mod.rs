@@ -8,3 +8,4 @@ pub(crate) mod file;
 pub(crate) mod linux;
 pub(crate) mod netlink;
 pub(crate) mod region;
+mod syscall;

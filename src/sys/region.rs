@@ -172,7 +172,14 @@ pub(crate) struct Slot<'r, const N: usize> {
     _region: PhantomData<&'r mut Region>,
 }
 
-impl<const N: usize> Slot<'_, N> {
+impl<'r, const N: usize> Slot<'r, N> {
+    /// The first `M` bytes of it.
+    #[inline]
+    pub(crate) fn head<const M: usize>(self) -> Slot<'r, M> {
+        const { assert!(M <= N) };
+        Slot { base: self.base, _region: PhantomData }
+    }
+
     /// Copies a structure in, `offset` bytes from the slot's beginning.
     #[inline]
     pub(crate) fn put<T: IntoBytes + Immutable>(&mut self, offset: usize, value: T) {

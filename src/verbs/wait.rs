@@ -123,6 +123,7 @@ impl Cq {
 }
 
 /// Rounded up, so that no time is left when it is over.
+#[inline(never)] // seldom needed, and costly where it is not
 fn poll_timeout(timeout: Duration) -> PollTimeout {
     PollTimeout::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }

@@ -99,10 +99,18 @@ impl Setup {
     /// Posts one send of the region.
     #[inline]
     pub(super) fn post_send(&mut self, signaled: bool) -> Result<(), String> {
-        let wr = SendWr::send(SEND);
-        let wr = if signaled { wr.signaled() } else { wr };
-        let posted = if self.inline { self.post_inline(wr) } else { self.qp.post_send(wr.sge(self.message)) };
+        let posted = match (self.inline, signaled) {
+            (false, false) => self.qp.post_send(SendWr::send(SEND).sge(self.message)),
+            (false, true) => self.post_signaled(),
+            (true, false) => self.post_inline(SendWr::send(SEND)),
+            (true, true) => self.post_inline(SendWr::send(SEND).signaled()),
+        };
         posted.map_err(|e| format!("couldn't post send: {e}"))
+    }
+
+    #[inline(never)]
+    fn post_signaled(&mut self) -> Result<(), PostError> {
+        self.qp.post_send(SendWr::send(SEND).sge(self.message).signaled())
     }
 
     #[inline(never)]

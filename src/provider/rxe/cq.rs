@@ -41,12 +41,10 @@ impl Cq {
     /// Takes completions out; gives how many.
     #[inline]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        let mut taken = 0;
-        for wc in out {
-            let Some(at) = self.ring.filled_slot() else { break };
-            *wc = translate(&self.ring.region().read::<Cqe>(at));
+        let taken = self.ring.filled(out.len()).min(out.len());
+        for wc in &mut out[..taken] {
+            *wc = translate(&self.ring.region().read::<Cqe>(self.ring.oldest()));
             self.ring.take();
-            taken += 1;
         }
         if taken > 0 {
             self.ring.publish();

@@ -154,7 +154,8 @@ fn requests_go_round_through_a_driver_on_its_own_thread() {
         while received < total || sent < total {
             let wrs: Vec<_> =
                 (recvs..total.min(recvs + 3)).map(|n| RecvWr::new(n.into()).sge(sge(8))).collect();
-            recvs += rq.post(wrs.iter().copied()).map_or_else(|refused| refused.posted, |()| wrs.len()) as u32;
+            recvs +=
+                rq.post(wrs.iter().copied()).map_or_else(|refused| refused.posted, |()| wrs.len()) as u32;
             let wrs: Vec<_> = (sends..recvs).map(|n| SendWr::send(n.into()).sge(sge(n))).collect();
             let done = sq.post(wrs.iter().copied(), || bell.send(()).map_err(|_| Errno::EIO));
             sends += done.map_or_else(|refused| refused.posted, |()| wrs.len()) as u32;

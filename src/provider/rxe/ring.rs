@@ -128,17 +128,32 @@ impl Consumer {
         Ok(Self { slots, tail, head: tail })
     }
 
-    /// The oldest filled slot, as an offset for [`Self::region`]; `None` while the ring is empty.
+    /// How many filled slots there are to read. The kernel's index is looked at only when fewer than `wanted` are known of.
     #[inline]
-    pub(super) fn filled_slot(&mut self) -> Option<usize> {
-        if self.tail == self.head {
-            // Acquire: pairs with the kernel's release of the producer index, so that we see the slot it filled.
-            self.head = self.slots.region.load_acquire(PRODUCER) & self.slots.mask;
-            if self.tail == self.head {
-                return None;
-            }
+    pub(super) fn filled(&mut self, wanted: usize) -> usize {
+        let known = self.known();
+        if known >= wanted {
+            return known;
         }
-        Some(self.slots.offset(self.tail))
+        // Acquire: pairs with the kernel's release of the producer index, so that we see the slots it filled.
+        self.head = self.slots.region.load_acquire(PRODUCER) & self.slots.mask;
+        self.known()
+    }
+
+    fn known(&self) -> usize {
+        (self.head.wrapping_sub(self.tail) & self.slots.mask) as usize
+    }
+
+    /// The oldest filled slot, where there is one.
+    #[cfg(test)]
+    pub(super) fn filled_slot(&mut self) -> Option<usize> {
+        (self.filled(1) > 0).then(|| self.oldest())
+    }
+
+    /// The oldest filled slot, as an offset for [`Self::region`].
+    #[inline]
+    pub(super) fn oldest(&self) -> usize {
+        self.slots.offset(self.tail)
     }
 
     /// The memory that offsets count in.
@@ -147,7 +162,7 @@ impl Consumer {
         &self.slots.region
     }
 
-    /// The slot that [`Self::filled_slot`] gave has been read.
+    /// The slot that [`Self::oldest`] gave has been read.
     #[inline]
     pub(super) fn take(&mut self) {
         self.tail = self.slots.next(self.tail);

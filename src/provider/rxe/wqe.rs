@@ -2,7 +2,7 @@
 
 use std::mem::offset_of;
 
-use crate::sys::region::Region;
+use crate::sys::region::{Region, Slot};
 use crate::types::{Data, MwBind, RecvWr, Refusal, Remote, SendOp, SendWr};
 use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUnion};
 use crate::uapi::verbs as abi;
@@ -12,6 +12,12 @@ const SEND_INLINE: u32 = 1 << 3;
 
 /// The longest message of InfiniBand.
 const MAX_MESSAGE: u64 = 1 << 31;
+
+/// Bytes of a request's head, and of a head and one element.
+const SEND_HEAD: usize = size_of::<SendWqe>();
+const SEND_ONE: usize = SEND_HEAD + size_of::<Sge>();
+const RECV_HEAD: usize = size_of::<RecvWqe>();
+const RECV_ONE: usize = RECV_HEAD + size_of::<Sge>();
 
 /// What a queue was made for.
 #[derive(Debug, Clone, Copy)]
@@ -24,12 +30,12 @@ impl Limits {
     /// Bytes that a slot of the send queue needs.
     pub(super) fn send_slot(self) -> usize {
         let tail = (self.max_sge as usize).saturating_mul(size_of::<Sge>()).max(self.max_inline as usize);
-        size_of::<SendWqe>().saturating_add(tail)
+        SEND_HEAD.saturating_add(tail)
     }
 
     /// Bytes that a slot of the receive queue needs.
     pub(super) fn recv_slot(self) -> usize {
-        size_of::<RecvWqe>().saturating_add((self.max_sge as usize).saturating_mul(size_of::<Sge>()))
+        RECV_HEAD.saturating_add((self.max_sge as usize).saturating_mul(size_of::<Sge>()))
     }
 }
 
@@ -42,13 +48,10 @@ pub(super) fn write_send(
     limits: Limits,
     ssn: u32,
 ) -> Result<(), Refusal> {
-    let data = write_data(region, at + size_of::<SendWqe>(), &wr.data, limits)?;
-    let mut slot = region.slot::<{ size_of::<SendWqe>() }>(at);
-    slot.put(0, SendWqe::default());
+    let (data, mut slot) = write_data::<SEND_HEAD, SEND_ONE>(region, at, &wr.data, limits)?;
+    slot.put(0, SendWqe { ssn, dma: data.dma(), ..SendWqe::default() });
     slot.put(offset_of!(SendWqe, wr.wr_id), wr.wr_id);
     slot.put(offset_of!(SendWqe, wr.send_flags), wr.flags.bits() | data.flag);
-    slot.put(offset_of!(SendWqe, ssn), ssn);
-    slot.put(offset_of!(SendWqe, dma), data.dma());
 
     let mut arm = |remote: Option<Remote>, arm: WrUnion| {
         slot.put(offset_of!(SendWqe, wr.wr), arm);
@@ -102,8 +105,7 @@ pub(super) fn write_recv(
     wr: &RecvWr<'_>,
     limits: Limits,
 ) -> Result<(), Refusal> {
-    let data = write_data(region, at + size_of::<RecvWqe>(), &wr.data, limits)?;
-    let mut slot = region.slot::<{ size_of::<RecvWqe>() }>(at);
+    let (data, mut slot) = write_data::<RECV_HEAD, RECV_ONE>(region, at, &wr.data, limits)?;
     slot.put(0, RecvWqe { wr_id: wr.wr_id, dma: data.dma(), ..RecvWqe::default() });
     Ok(())
 }
@@ -126,19 +128,27 @@ impl Written {
     }
 }
 
-/// Writes the elements or the inline bytes to `at`, behind a request's head, where they fit.
+/// Writes the elements or the inline bytes behind the head (of `HEAD` bytes) of the request at `at`, where they fit; gives
+/// the slot for the head. `ONE` is the size of a head and one element.
 #[inline(always)]
-fn write_data(region: &mut Region, at: usize, data: &Data<'_>, limits: Limits) -> Result<Written, Refusal> {
-    match data {
+fn write_data<'r, const HEAD: usize, const ONE: usize>(
+    region: &'r mut Region,
+    at: usize,
+    data: &Data<'_>,
+    limits: Limits,
+) -> Result<(Written, Slot<'r, HEAD>), Refusal> {
+    let written = match data {
         Data::One(sge) if limits.max_sge > 0 && u64::from(sge.length) <= MAX_MESSAGE => {
-            region.slot::<{ size_of::<Sge>() }>(at).put(0, raw(sge));
-            Ok(Written { length: sge.length, num_sge: 1, flag: 0 })
+            let mut slot = region.slot::<ONE>(at);
+            slot.put(HEAD, raw(sge));
+            return Ok((Written { length: sge.length, num_sge: 1, flag: 0 }, slot.head()));
         }
-        Data::One(sge) => write_list(region, at, std::slice::from_ref(sge), limits),
-        Data::List(sges) => write_list(region, at, sges, limits),
-        Data::Inline(bytes) => write_inline(region, at, bytes, limits),
-        Data::None => Ok(Written { length: 0, num_sge: 0, flag: 0 }),
-    }
+        Data::One(sge) => write_list(region, at + HEAD, std::slice::from_ref(sge), limits)?,
+        Data::List(sges) => write_list(region, at + HEAD, sges, limits)?,
+        Data::Inline(bytes) => write_inline(region, at + HEAD, bytes, limits)?,
+        Data::None => Written { length: 0, num_sge: 0, flag: 0 },
+    };
+    Ok((written, region.slot(at)))
 }
 
 #[inline(never)]
