@@ -17,6 +17,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub(crate) struct Region {
     base: NonNull<u8>,
     len: usize,
+    /// The length for accesses that need alignment: 0 where the base is not aligned to 8.
+    aligned_len: usize,
     _backing: Backing,
 }
 
@@ -54,12 +56,17 @@ impl Region {
     /// `base` is valid for reads and writes of `len` bytes for as long as the region lives, and no Rust reference to
     /// it is used meanwhile.
     pub(crate) unsafe fn foreign(base: NonNull<u8>, len: usize) -> Self {
-        Self { base, len, _backing: Backing::Foreign }
+        Self::new(base, len, Backing::Foreign)
+    }
+
+    fn new(base: NonNull<u8>, len: usize, backing: Backing) -> Self {
+        let aligned_len = if base.addr().get().is_multiple_of(8) { len } else { 0 };
+        Self { base, len, aligned_len, _backing: backing }
     }
 
     fn of_map(map: MmapRaw, len: usize) -> Result<Self, Errno> {
         let base = NonNull::new(map.as_mut_ptr()).ok_or(Errno::ENOMEM)?;
-        Ok(Self { base, len, _backing: Backing::Map(map) })
+        Ok(Self::new(base, len, Backing::Map(map)))
     }
 
     /// Zeroed heap memory, for tests in which another thread plays the kernel.
@@ -69,14 +76,14 @@ impl Region {
         let words: std::sync::Arc<[std::sync::atomic::AtomicU64]> =
             (0..len.div_ceil(8)).map(|_| Default::default()).collect();
         let base = NonNull::from(&*words).cast();
-        Self { base, len, _backing: Backing::Heap(words) }
+        Self::new(base, len, Backing::Heap(words))
     }
 
     /// A second view of the same heap memory, for the peer in a test. Each view keeps it.
     #[cfg(test)]
     pub(crate) fn alias(&self) -> Self {
         let Backing::Heap(words) = &self._backing else { panic!("only heap memory has a second view") };
-        Self { base: self.base, len: self.len, _backing: Backing::Heap(words.clone()) }
+        Self::new(self.base, self.len, Backing::Heap(words.clone()))
     }
 
     /// Bytes.
@@ -92,11 +99,10 @@ impl Region {
     /// The address of `size` bytes at `offset`, aligned to `align`.
     #[inline]
     fn at(&self, offset: usize, size: usize, align: usize) -> *mut u8 {
-        let inside = offset.checked_add(size).is_some_and(|end| end <= self.len);
-        // The address counts and not the offset: memory that somebody else allocated may begin anywhere.
-        let aligned = self.base.addr().get().wrapping_add(offset).is_multiple_of(align);
-        if !inside || !aligned {
-            outside(offset, size, align, self.len);
+        let len = if align == 1 { self.len } else { self.aligned_len };
+        let inside = offset.checked_add(size).is_some_and(|end| end <= len);
+        if !inside || !offset.is_multiple_of(align) {
+            outside(offset, size, align, len);
         }
         // SAFETY: `offset` is within the region, checked above.
         unsafe { self.base.as_ptr().add(offset) }

@@ -41,7 +41,7 @@ impl Cq {
     /// Takes completions out; gives how many.
     #[inline]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        let taken = self.ring.filled(out.len()).min(out.len());
+        let taken = self.ring.filled().min(out.len());
         for wc in &mut out[..taken] {
             *wc = translate(&self.ring.region().read::<Cqe>(self.ring.oldest()));
             self.ring.take();

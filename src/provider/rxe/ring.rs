@@ -116,8 +116,6 @@ pub(super) struct Consumer {
     slots: Slots,
     /// The next slot to read.
     tail: u32,
-    /// The kernel's index when last looked at: every slot before it is filled.
-    head: u32,
 }
 
 impl Consumer {
@@ -125,29 +123,21 @@ impl Consumer {
     pub(super) fn new(region: Region, what: &'static str, slot: usize) -> Result<Self> {
         let slots = Slots::new(region, what, slot)?;
         let tail = slots.region.load_relaxed(CONSUMER) & slots.mask;
-        Ok(Self { slots, tail, head: tail })
+        Ok(Self { slots, tail })
     }
 
-    /// How many filled slots there are to read. The kernel's index is looked at only when fewer than `wanted` are known of.
+    /// How many filled slots there are to read.
     #[inline]
-    pub(super) fn filled(&mut self, wanted: usize) -> usize {
-        let known = self.known();
-        if known >= wanted {
-            return known;
-        }
+    pub(super) fn filled(&self) -> usize {
         // Acquire: pairs with the kernel's release of the producer index, so that we see the slots it filled.
-        self.head = self.slots.region.load_acquire(PRODUCER) & self.slots.mask;
-        self.known()
-    }
-
-    fn known(&self) -> usize {
-        (self.head.wrapping_sub(self.tail) & self.slots.mask) as usize
+        let head = self.slots.region.load_acquire(PRODUCER);
+        (head.wrapping_sub(self.tail) & self.slots.mask) as usize
     }
 
     /// The oldest filled slot, where there is one.
     #[cfg(test)]
     pub(super) fn filled_slot(&mut self) -> Option<usize> {
-        (self.filled(1) > 0).then(|| self.oldest())
+        (self.filled() > 0).then(|| self.oldest())
     }
 
     /// The oldest filled slot, as an offset for [`Self::region`].
