@@ -277,6 +277,26 @@ fn either_encoding_can_be_forced() {
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
+fn the_data_path_allocates_nothing() {
+    let mut both = Loop::new();
+    let region = both.region(4096);
+    for how in [Wait::Poll, Wait::Events, Wait::default()] {
+        let before = crate::support::allocations();
+        for n in 0..200 {
+            both.right.post_recv(RecvWr::new(n).sge(region.slice(2048..))).unwrap();
+            both.left.post_send(SendWr::send(n).sge(region.slice(..2048)).signaled()).unwrap();
+            for cq in [&mut both.right_cq, &mut both.left_cq] {
+                let mut wcs = [Wc::default()];
+                let got = cq.wait(&mut wcs, how, Some(Duration::from_secs(20))).unwrap();
+                assert!(got.len() == 1 && got[0].is_success());
+            }
+        }
+        assert_eq!(crate::support::allocations() - before, 0, "{how:?}");
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
 fn a_completion_queue_that_overflows_says_so() {
     let mut both = Loop::new();
     let region = both.region(64);

@@ -82,6 +82,11 @@ pub(crate) fn release_binary() -> Result<PathBuf> {
     only(build(&["build", "--release", "--package", "bareverbs", "--bin", "bareverbs"])?, "bareverbs")
 }
 
+/// An example of bareverbs, static.
+pub(crate) fn release_example(name: &str) -> Result<PathBuf> {
+    only(build(&["build", "--release", "--package", "bareverbs", "--example", name])?, name)
+}
+
 /// The named one of the executables that a build gave.
 pub(crate) fn only(built: Vec<(String, PathBuf)>, name: &str) -> Result<PathBuf> {
     let found = built.into_iter().find(|(built, _)| built == name).map(|(_, path)| path);

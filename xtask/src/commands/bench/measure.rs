@@ -40,6 +40,13 @@ pub(super) fn calls_per_iteration(guests: &Guests, side: Side, options: &str) ->
     slope(|iterations| traced_calls(&pingpong(guests, side, options, iterations, "strace -f -c ")?))
 }
 
+/// Heap allocations per iteration of our library's loop, as its example counts them, in whichever way of waiting has most.
+pub(super) fn allocations_per_iteration(guests: &Guests) -> Result<f64> {
+    let text = guests.node(1).run(words("allocations"))?.ok()?.text();
+    let line = text.lines().find_map(|line| line.strip_suffix(" allocations per iteration at the most"));
+    line.and_then(|count| count.parse().ok()).ok_or_else(|| format!("allocations: no count in {text:?}"))
+}
+
 /// User-space instructions per iteration of a client: the slope between two runs.
 pub(super) fn instructions_per_iteration(guests: &Guests, side: Side, options: &str) -> Result<f64> {
     const CALLGRIND: &str = "valgrind --tool=callgrind --callgrind-out-file=/dev/null ";

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 
-use self::measure::{Side, calls_per_iteration, instructions_per_iteration, latency, system_calls};
+use self::measure::{
+    Side, allocations_per_iteration, calls_per_iteration, instructions_per_iteration, latency, system_calls,
+};
 use self::table::{Bound, Row, best, head};
 use crate::image::tools;
 use crate::progress::human;
@@ -80,6 +82,7 @@ impl Results {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     let binary = cargo::release_binary()?;
+    let counting = cargo::release_example("allocations")?;
     let kernels = if arguments.kernel.is_empty() { Kernel::lines() } else { arguments.kernel.clone() };
     let mut results = Results::default();
     warn_of_load();
@@ -89,7 +92,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let vm = |kernel: &Kernel, cpus| {
         let lifetime = Duration::from_secs(3600);
-        Vm::new(kernel.clone()).cpus(cpus).c_tools(true).file(&binary, "/bin/bareverbs").lifetime(lifetime)
+        Vm::new(kernel.clone())
+            .cpus(cpus)
+            .c_tools(true)
+            .file(&binary, "/bin/bareverbs")
+            .file(&counting, "/bin/allocations")
+            .lifetime(lifetime)
     };
     for (at, kernel) in kernels.iter().enumerate() {
         for cpus in [2, 1] {
@@ -168,6 +176,10 @@ fn calls(guests: &Guests, place: &str, results: &mut Results) {
         Ok(Row::new(what, place, c, ours, Some(Bound::AtMost(1.01))))
     });
     results.take(what, both);
+    let what = "heap allocations per iteration, the most";
+    // A counting allocator cannot be put under C's tool: there is no number of its own beside ours.
+    let ours = allocations_per_iteration(guests);
+    results.take(what, ours.map(|ours| Row::new(what, place, f64::NAN, ours, Some(Bound::AtMost(0.0)))));
 }
 
 fn instructions(guests: &Guests, place: &str, results: &mut Results) {

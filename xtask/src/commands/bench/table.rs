@@ -76,16 +76,20 @@ impl std::fmt::Display for Row {
             (_, true) => "ok",
             (_, false) => "OVER",
         };
-        let ratio = self.ours / self.c;
+        let ratio = match self.ours / self.c {
+            ratio if ratio.is_nan() => "-".to_owned(),
+            ratio => format!("{ratio:.2}"),
+        };
         let (what, place) = (&self.what, &self.place);
         let (c, ours) = (short(self.c), short(self.ours));
-        write!(f, "{what:<44} {place:<14} {c:>10} {ours:>10} {ratio:>7.2}  {bound:<14} {verdict}")
+        write!(f, "{what:<44} {place:<14} {c:>10} {ours:>10} {ratio:>7}  {bound:<14} {verdict}")
     }
 }
 
 /// A number with no more digits than it deserves.
 fn short(number: f64) -> String {
     match number {
+        n if n.is_nan() => "-".to_owned(),
         n if n >= 1000.0 => format!("{n:.0}"),
         n if n.fract() == 0.0 => format!("{n:.0}"),
         n => format!("{n:.2}"),
