@@ -12,6 +12,7 @@ pub use access::Access;
 pub use address::{Gid, GidEntry, GidType, Lid, ServiceLevel};
 pub use guid::Guid;
 pub use number::{Lkey, OutOfRange, PortNum, Psn, Qkey, Qpn, Rkey};
+pub(crate) use state::open_enum;
 pub use state::{LinkLayer, Mtu, PhysState, PortState, QpState, QpType};
 pub use wc::{Wc, WcExtra, WcOpcode, WcStatus};
 pub(crate) use wr::Data;

@@ -1,5 +1,6 @@
 //! States and kinds that the kernel reports: open enums, since a newer kernel may report more.
 
+/// An enum of the kernel's numbers, and a place for those that have no name yet.
 macro_rules! open_enum {
     ($(#[$meta:meta])* $name:ident: $repr:ty { $( $(#[$vmeta:meta])* $variant:ident = $value:literal ),* $(,)? }) => {
         $(#[$meta])*
@@ -29,6 +30,8 @@ macro_rules! open_enum {
         }
     };
 }
+
+pub(crate) use open_enum;
 
 open_enum! {
     /// The state of a queue pair (`enum ibv_qp_state`).

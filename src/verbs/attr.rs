@@ -1,42 +1,18 @@
 //! What a device and its ports say of themselves (`struct ibv_device_attr_ex`, `struct ibv_port_attr`).
 
-use crate::types::{Guid, Lid, LinkLayer, Mtu, PhysState, PortState};
+use crate::types::{Guid, Lid, LinkLayer, Mtu, PhysState, PortState, open_enum};
 use crate::uapi::ioctl::verbs::QueryPortRespEx;
 use crate::uapi::verbs::ExQueryDeviceResp;
 
-/// Which atomic operations exclude each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AtomicCap {
-    /// None are offered.
-    None,
-    /// Those of this device.
-    Hca,
-    /// Those of this device and the CPU's.
-    Global,
-    /// One that this crate does not know.
-    Other(u32),
-}
-
-impl From<u32> for AtomicCap {
-    fn from(value: u32) -> Self {
-        match value {
-            0 => Self::None,
-            1 => Self::Hca,
-            2 => Self::Global,
-            other => Self::Other(other),
-        }
-    }
-}
-
-impl From<AtomicCap> for u32 {
-    fn from(value: AtomicCap) -> Self {
-        match value {
-            AtomicCap::None => 0,
-            AtomicCap::Hca => 1,
-            AtomicCap::Global => 2,
-            AtomicCap::Other(other) => other,
-        }
+open_enum! {
+    /// Which atomic operations exclude each other (`enum ibv_atomic_cap`).
+    AtomicCap: u32 {
+        /// None are offered.
+        None = 0,
+        /// Those of this device.
+        Hca = 1,
+        /// Those of this device and the CPU's.
+        Global = 2,
     }
 }
 

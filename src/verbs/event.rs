@@ -4,80 +4,51 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::Context;
 use crate::error::Result;
+use crate::types::open_enum;
 use crate::uapi::verbs::AsyncEventDesc;
 use crate::uverbs::event::read_event;
 
-/// What happened (`enum ibv_event_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum AsyncEventType {
-    /// A completion queue failed: it overflowed.
-    CqErr,
-    /// A queue pair failed while it wrote or read its queues.
-    QpFatal,
-    /// A peer's request made no sense to a queue pair, which failed.
-    QpReqErr,
-    /// A peer's request had no right to the memory, and the queue pair failed.
-    QpAccessErr,
-    /// A message came for a queue pair that was not ready to send yet.
-    CommEst,
-    /// A send queue is drained, as was asked for.
-    SqDrained,
-    /// A connection changed over to its alternate path.
-    PathMig,
-    /// A connection could not.
-    PathMigErr,
-    /// The device failed, and nothing of it works any more.
-    DeviceFatal,
-    /// A port became active.
-    PortActive,
-    /// A port is not active any more.
-    PortErr,
-    /// A port's LID changed.
-    LidChange,
-    /// A port's partition key table changed.
-    PkeyChange,
-    /// A port has another subnet manager.
-    SmChange,
-    /// A shared receive queue failed.
-    SrqErr,
-    /// A shared receive queue has fewer requests than its limit.
-    SrqLimitReached,
-    /// A failed queue pair takes nothing more from its shared receive queue.
-    QpLastWqeReached,
-    /// The subnet manager asks for registrations anew.
-    ClientReregister,
-    /// A port's GID table changed.
-    GidChange,
-    /// One that this crate does not know.
-    Other(u32),
-}
-
-impl From<u32> for AsyncEventType {
-    fn from(value: u32) -> Self {
-        use AsyncEventType::*;
-        const TYPES: [AsyncEventType; 19] = [
-            CqErr,
-            QpFatal,
-            QpReqErr,
-            QpAccessErr,
-            CommEst,
-            SqDrained,
-            PathMig,
-            PathMigErr,
-            DeviceFatal,
-            PortActive,
-            PortErr,
-            LidChange,
-            PkeyChange,
-            SmChange,
-            SrqErr,
-            SrqLimitReached,
-            QpLastWqeReached,
-            ClientReregister,
-            GidChange,
-        ];
-        TYPES.get(value as usize).copied().unwrap_or(Other(value))
+open_enum! {
+    /// What happened (`enum ibv_event_type`).
+    AsyncEventType: u32 {
+        /// A completion queue failed: it overflowed.
+        CqErr = 0,
+        /// A queue pair failed while it wrote or read its queues.
+        QpFatal = 1,
+        /// A peer's request made no sense to a queue pair, which failed.
+        QpReqErr = 2,
+        /// A peer's request had no right to the memory, and the queue pair failed.
+        QpAccessErr = 3,
+        /// A message came for a queue pair that was not ready to send yet.
+        CommEst = 4,
+        /// A send queue is drained, as was asked for.
+        SqDrained = 5,
+        /// A connection changed over to its alternate path.
+        PathMig = 6,
+        /// A connection could not.
+        PathMigErr = 7,
+        /// The device failed, and nothing of it works any more.
+        DeviceFatal = 8,
+        /// A port became active.
+        PortActive = 9,
+        /// A port is not active any more.
+        PortErr = 10,
+        /// A port's LID changed.
+        LidChange = 11,
+        /// A port's partition key table changed.
+        PkeyChange = 12,
+        /// A port has another subnet manager.
+        SmChange = 13,
+        /// A shared receive queue failed.
+        SrqErr = 14,
+        /// A shared receive queue has fewer requests than its limit.
+        SrqLimitReached = 15,
+        /// A failed queue pair takes nothing more from its shared receive queue.
+        QpLastWqeReached = 16,
+        /// The subnet manager asks for registrations anew.
+        ClientReregister = 17,
+        /// A port's GID table changed.
+        GidChange = 18,
     }
 }
 

@@ -8,7 +8,7 @@ const OURS: &str = "ours pingpong rc -p PORT -g 1";
 const C: &str = "ibv_rc_pingpong -p PORT -g 1";
 
 /// Options that change the wire or the queues.
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "-n 100",
     "-n 100 -s 1",
     "-n 100 -s 16",
@@ -19,6 +19,8 @@ const OPTIONS: [&str; 10] = [
     "-n 100 -r 1",
     "-n 100 -r 2 -e",
     "-n 100 -e",
+    // Of two, the last counts.
+    "-n 20 -g 0",
 ];
 
 fn good(output: &Output, line: &str, options: &str) -> String {
@@ -33,7 +35,7 @@ fn shape(out: &str) -> String {
     let word = |word: &str| match word.trim_end_matches(',') {
         number if number.parse::<f64>().is_ok() => "N".to_owned(),
         hex if hex.starts_with("0x") => format!("{}x", hex.len()),
-        gid if gid.starts_with("::ffff:") => "GID".to_owned(),
+        gid if gid.starts_with("::ffff:") || gid.starts_with("fe80::") => "GID".to_owned(),
         other => other.to_owned(),
     };
     let line = |line: &str| {

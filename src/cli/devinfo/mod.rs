@@ -33,7 +33,7 @@ Examples:
 
 /// What `bareverbs devinfo` takes.
 #[derive(Debug, Args)]
-#[command(infer_long_args = true, after_help = EXAMPLES)]
+#[command(infer_long_args = true, args_override_self = true, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Only this device
     #[arg(short = 'd', long, value_name = "DEVICE")]

@@ -22,7 +22,7 @@ Both sides want the same -s and -n. devinfo -v shows what -g chooses from.";
 
 /// What a pingpong subcommand takes.
 #[derive(Debug, Args)]
-#[command(infer_long_args = true, after_help = EXAMPLES)]
+#[command(infer_long_args = true, args_override_self = true, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The server to connect to; without one, wait for a client
     #[arg(value_name = "HOST")]
