@@ -69,7 +69,7 @@ impl Game {
             }
             match setup.cq.wait(&mut wcs, how, timeout) {
                 Ok([]) => {
-                    if let Some(time) = silent.too_long(self.sent + self.received) {
+                    if let Some(time) = silent.too_long((self.sent, self.received)) {
                         return End::Failed(format!(
                             "nothing has come from the peer for {} s: it was killed, or has fewer iterations (-n)",
                             time.as_secs()
@@ -103,7 +103,7 @@ impl Game {
                         wc.byte_len, plan.size
                     ));
                 }
-                self.posted -= 1;
+                self.posted = self.posted.saturating_sub(1);
                 if self.posted <= 1 {
                     setup.post_receives(plan.rx_depth - self.posted)?;
                     self.posted = plan.rx_depth;
@@ -155,16 +155,17 @@ fn failure(wc: &Wc) -> String {
 struct Silence {
     limit: Option<Duration>,
     since: Instant,
-    seen: u32,
+    /// Sends and receives, when last looked at.
+    seen: (u32, u32),
 }
 
 impl Silence {
     fn new(limit: Option<Duration>) -> Self {
-        Self { limit, since: Instant::now(), seen: 0 }
+        Self { limit, since: Instant::now(), seen: (0, 0) }
     }
 
     /// The limit, when there has been no progress for so long.
-    fn too_long(&mut self, progress: u32) -> Option<Duration> {
+    fn too_long(&mut self, progress: (u32, u32)) -> Option<Duration> {
         if progress != self.seen {
             (self.seen, self.since) = (progress, Instant::now());
         }
