@@ -1,0 +1,52 @@
+//! What every part of an HCA stands on.
+
+use crate::{event::Event, icm::Icm, memory::GuestMemory, trace::Trace, violation::Violations};
+
+/// The tables' places in ICM, as INIT_HCA gave them (drivers/net/ethernet/mellanox/mlx4/fw.c, `INIT_HCA_*_OFFSET`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Memory protection table: regions and windows.
+    pub dmpt_base: u64,
+    /// Base-2 logarithm of its entries.
+    pub log_mpts: u8,
+    /// Memory translation table.
+    pub mtt_base: u64,
+    /// Multicast table.
+    pub mc_base: u64,
+    /// Base-2 logarithm of the bytes of its entries.
+    pub log_mc_entry: u8,
+    /// Base-2 logarithm of its entries that are found by hash.
+    pub log_mc_hash: u8,
+    /// Base-2 logarithm of all its entries.
+    pub log_mc_table: u8,
+    /// Base-2 logarithm of the queue pairs.
+    pub log_qps: u8,
+    /// Base-2 logarithm of the completion queues.
+    pub log_cqs: u8,
+    /// Base-2 logarithm of the shared receive queues.
+    pub log_srqs: u8,
+    /// Whether completion queue entries have 64 bytes, not 32.
+    pub cqe64: bool,
+    /// Whether event queue entries have 64 bytes, not 32.
+    pub eqe64: bool,
+    /// Whether memory windows are enabled.
+    pub windows: bool,
+}
+
+/// One HCA without its queues: what firmware commands and the data path share.
+pub struct Card {
+    /// Its name in lines that it prints.
+    pub name: String,
+    /// The guest's memory.
+    pub memory: GuestMemory,
+    /// The card's tables in it.
+    pub icm: Icm,
+    /// Where INIT_HCA put them.
+    pub tables: Tables,
+    /// What the driver did wrong.
+    pub violations: Violations,
+    /// What is to be told through the event queues; whoever runs the card empties it after each step.
+    pub events: Vec<Event>,
+    /// Whether and where the card explains what it does.
+    pub trace: Trace,
+}

@@ -1,0 +1,14 @@
+//! A ConnectX-3 in user space.
+//!
+//! A [`card::Card`] is what every part of an HCA stands on: guest memory, the tables in ICM, the event queues, the
+//! port, the ledger of violations. Firmware commands change it, the data path reads it.
+
+pub mod be;
+pub mod card;
+pub mod event;
+pub mod icm;
+pub mod memory;
+pub mod mtt;
+pub mod status;
+pub mod trace;
+pub mod violation;

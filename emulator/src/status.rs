@@ -1,0 +1,41 @@
+//! How a firmware command ends.
+
+/// The status byte of a firmware command (drivers/net/ethernet/mellanox/mlx4/cmd.c, `CMD_STAT_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Internal error of the card.
+    InternalErr = 0x01,
+    /// The opcode or the opcode modifier is not known.
+    BadOp = 0x02,
+    /// A parameter is wrong or not supported.
+    BadParam = 0x03,
+    /// The system is not initialised for that.
+    BadSysState = 0x04,
+    /// The resource's number is wrong: reserved or over the limit.
+    BadResource = 0x05,
+    /// The resource is in use.
+    ResourceBusy = 0x06,
+    /// A limit is exceeded.
+    ExceedLim = 0x08,
+    /// The resource is in the wrong state.
+    BadResState = 0x09,
+    /// An index is out of range.
+    BadIndex = 0x0a,
+    /// The firmware image is bad.
+    BadNvmem = 0x0b,
+    /// ICM error: memory for the table is not mapped.
+    IcmError = 0x0c,
+    /// The queue pair is not in the state that the command needs.
+    BadQpState = 0x10,
+    /// The segment's parameters are wrong.
+    BadSegParam = 0x20,
+    /// Memory windows are still bound to the region.
+    RegBound = 0x21,
+    /// The local address of a packet is not there.
+    LamNotPre = 0x22,
+    /// A management datagram of the wrong size.
+    BadPkt = 0x30,
+    /// More completions than room.
+    BadSize = 0x40,
+}

@@ -1,0 +1,65 @@
+//! What a driver did that a real card would refuse or misread.
+//!
+//! Every violation is counted and printed at once, as a line on standard error, with the queue, the index and the
+//! bytes. A run under `--strict` ends with an error if there was one.
+
+use std::fmt;
+
+/// One thing that no correct driver does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Where: `QP 0x41 SQ`, `CQ 0x80`, `HCR`, `UAR 3`.
+    pub queue: String,
+    /// Which entry of it, if it has entries.
+    pub index: Option<u64>,
+    /// What is wrong, in the field's terms.
+    pub what: String,
+    /// The bytes in question.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.queue)?;
+        if let Some(index) = self.index {
+            write!(f, " [{index}]")?;
+        }
+        write!(f, ": {}", self.what)?;
+        for (at, byte) in self.bytes.iter().enumerate() {
+            f.write_str(if at == 0 {
+                "; bytes "
+            } else if at % 4 == 0 {
+                " "
+            } else {
+                ""
+            })?;
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The violations of one card.
+#[derive(Default)]
+pub struct Violations {
+    card: String,
+    count: u64,
+}
+
+impl Violations {
+    /// None yet, of the card with this name.
+    pub fn of(card: &str) -> Self {
+        Self { card: card.to_owned(), count: 0 }
+    }
+
+    /// Counts one and prints it.
+    pub fn report(&mut self, violation: &Violation) {
+        self.count += 1;
+        eprintln!("{}: violation: {violation}", self.card);
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
