@@ -1,6 +1,6 @@
 //! What every part of an HCA stands on.
 
-use crate::{event::Event, icm::Icm, memory::GuestMemory, trace::Trace, violation::Violations};
+use crate::{event::Event, icm::Icm, memory::GuestMemory, port::Port, trace::Trace, violation::Violations};
 
 /// The tables' places in ICM, as INIT_HCA gave them (drivers/net/ethernet/mellanox/mlx4/fw.c, `INIT_HCA_*_OFFSET`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,10 +43,36 @@ pub struct Card {
     pub icm: Icm,
     /// Where INIT_HCA put them.
     pub tables: Tables,
+    /// The port.
+    pub port: Port,
     /// What the driver did wrong.
     pub violations: Violations,
     /// What is to be told through the event queues; whoever runs the card empties it after each step.
     pub events: Vec<Event>,
     /// Whether and where the card explains what it does.
     pub trace: Trace,
+}
+
+impl Card {
+    /// A card of this name that no driver has touched.
+    pub fn new(name: &str, port: Port, trace: Trace) -> Self {
+        Self {
+            name: name.to_owned(),
+            memory: GuestMemory::default(),
+            icm: Icm::default(),
+            tables: Tables::default(),
+            port,
+            violations: Violations::of(name),
+            events: Vec::new(),
+            trace,
+        }
+    }
+
+    /// Forgets what a driver gave it. Memory stays, as does the count of violations.
+    pub fn reset(&mut self) {
+        self.icm.clear();
+        self.tables = Tables::default();
+        self.port.reset();
+        self.events.clear();
+    }
 }

@@ -9,6 +9,7 @@ pub mod event;
 pub mod icm;
 pub mod memory;
 pub mod mtt;
+pub mod port;
 pub mod status;
 pub mod trace;
 pub mod violation;
