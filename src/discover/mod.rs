@@ -14,10 +14,12 @@
 //! | `netlink` | devices from RDMA netlink |
 //! | `sysfs` | devices from sysfs |
 //! | `node` | the device node: found, checked, opened |
+//! | `rdma_cm` | the node of RDMA-CM |
 
 mod device;
 mod netlink;
 mod node;
+mod rdma_cm;
 mod sysfs;
 #[cfg(test)]
 mod testing;
@@ -25,10 +27,12 @@ mod testing;
 use std::path::Path;
 
 pub use device::{DeviceInfo, Source, Uverbs};
+pub(crate) use rdma_cm::open_rdma_cm;
 
 pub use crate::netlink::{DeviceNumber, DriverId, NodeType, Transport};
 
 use crate::error::{Cause, Error, Result};
+use crate::types::Guid;
 
 /// Where sysfs is mounted.
 const SYS: &str = "/sys";
@@ -70,6 +74,20 @@ pub fn device(name: &str) -> Result<DeviceInfo> {
             [] => error.hint("there is no RDMA device at all; try: rdma link add rxe0 type rxe netdev eth0"),
             some => error.hint(format!("there are: {}", some.join(", "))),
         }
+    })
+}
+
+/// The device that RDMA-CM names by the kernel's number for it and by its node GUID.
+///
+/// # Errors
+///
+/// `NotFound` where it has gone; else as [`devices`].
+pub(crate) fn device_by_number(index: u32, node_guid: Guid) -> Result<DeviceInfo> {
+    // Where only sysfs tells of devices, they have no numbers.
+    let is_it = |info: &DeviceInfo| info.node_guid == node_guid && info.index.is_none_or(|n| n == index);
+    devices()?.into_iter().find(is_it).ok_or_else(|| {
+        let why = "no RDMA device has that node GUID";
+        Error::new("find device", node_guid.to_string(), Cause::NotFound(why.into()))
     })
 }
 

@@ -125,11 +125,16 @@ fn device_folder(sys: &Path, device: &str) -> Option<PathBuf> {
 fn uverbs(sys: &Path, entry: &OsString) -> Option<(String, Uverbs)> {
     let folder = verbs_folder(sys).join(entry);
     let device = text(&folder.join("ibdev"))?;
-    let number = text(&folder.join("dev"))?;
-    let (major, minor) = number.split_once(':')?;
-    let number = DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? };
+    let number = device_number(&folder)?;
     let abi = text(&folder.join("abi_version")).and_then(|abi| abi.parse().ok()).unwrap_or(0);
     Some((device, Uverbs { name: entry.to_str()?.to_owned(), number, abi }))
+}
+
+/// What the node of the character device with this folder must be made with.
+pub(super) fn device_number(folder: &Path) -> Option<DeviceNumber> {
+    let number = text(&folder.join("dev"))?;
+    let (major, minor) = number.split_once(':')?;
+    Some(DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? })
 }
 
 /// All that sysfs tells of a device.
@@ -179,7 +184,7 @@ fn parse_guid(text: &str) -> Option<Guid> {
 }
 
 /// A file's text, blanks at its end taken off; bytes that are not UTF-8 are replaced.
-fn text(path: &Path) -> Option<String> {
+pub(super) fn text(path: &Path) -> Option<String> {
     let bytes = read_attribute(path).ok()?;
     Some(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }

@@ -64,14 +64,34 @@ impl Nldev {
     ///
     /// Linux 5.1, `RDMA_NLDEV_CMD_GET_CHARDEV`.
     pub fn char_device(&mut self, index: u32, kind: &str) -> Result<CharDevice> {
+        self.find_char_device(Some(index), kind)
+    }
+
+    /// Finds the one character device of kind `kind` that serves all devices: `rdma_cm`.
+    ///
+    /// The kernel loads the module of that kind (`rdma_ucm`) where it can.
+    ///
+    /// # Errors
+    ///
+    /// From the kernel: `ENOENT` or `EOPNOTSUPP` where there is none of that kind, `EINVAL` where it is older than 5.1.
+    /// `BadAnswer` where the answer cannot be read.
+    ///
+    /// Linux 5.1, `RDMA_NLDEV_CMD_GET_CHARDEV`.
+    pub fn global_char_device(&mut self, kind: &str) -> Result<CharDevice> {
+        self.find_char_device(None, kind)
+    }
+
+    fn find_char_device(&mut self, index: Option<u32>, kind: &str) -> Result<CharDevice> {
         let what = What { operation: "find character device", object: kind };
         self.exchange.get(
             what,
             nl::RDMA_NLDEV_CMD_GET_CHARDEV,
             |request| {
-                request
-                    .u32(nl::RDMA_NLDEV_ATTR_DEV_INDEX, index)
-                    .string(nl::RDMA_NLDEV_ATTR_CHARDEV_TYPE, kind)
+                let request = match index {
+                    Some(index) => request.u32(nl::RDMA_NLDEV_ATTR_DEV_INDEX, index),
+                    None => request,
+                };
+                request.string(nl::RDMA_NLDEV_ATTR_CHARDEV_TYPE, kind)
             },
             read,
         )

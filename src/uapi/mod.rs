@@ -10,6 +10,7 @@ pub mod ioctl;
 pub mod linux_netlink;
 pub mod netlink;
 pub mod rxe;
+pub mod ucm;
 pub mod verbs;
 
 /// Where a field lies in a structure.
@@ -52,6 +53,7 @@ pub const LAYOUTS: &[(&str, &[Layout])] = &[
     ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::LAYOUTS),
     ("rdma/rdma_user_rxe.h", rxe::LAYOUTS),
     ("rdma/rdma_netlink.h", netlink::LAYOUTS),
+    ("rdma/rdma_user_cm.h", ucm::LAYOUTS),
     ("linux/netlink.h", linux_netlink::LAYOUTS),
 ];
 
@@ -62,6 +64,7 @@ pub const NUMBERS: &[(&str, &[Number])] = &[
     ("rdma/ib_user_ioctl_cmds.h", ioctl::cmds::NUMBERS),
     ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::NUMBERS),
     ("rdma/rdma_netlink.h", netlink::NUMBERS),
+    ("rdma/rdma_user_cm.h", ucm::NUMBERS),
     ("linux/netlink.h", linux_netlink::NUMBERS),
 ];
 
