@@ -35,6 +35,8 @@ pub enum Cause {
     Invalid(Cow<'static, str>),
     /// The kernel, the device or a peer answered something that makes no sense.
     BadAnswer(Cow<'static, str>),
+    /// The peer, or the machine where none was found, does not want it.
+    Refused(Cow<'static, str>),
 }
 
 impl Error {
@@ -116,9 +118,11 @@ impl fmt::Display for Error {
         }
         match cause {
             Cause::Os(errno) => write!(f, ": {} ({errno:?})", errno.desc())?,
-            Cause::NotFound(why) | Cause::Unsupported(why) | Cause::Invalid(why) | Cause::BadAnswer(why) => {
-                write!(f, ": {why}")?
-            }
+            Cause::NotFound(why)
+            | Cause::Unsupported(why)
+            | Cause::Invalid(why)
+            | Cause::BadAnswer(why)
+            | Cause::Refused(why) => write!(f, ": {why}")?,
         }
         match hint {
             Some(hint) => write!(f, "; {hint}"),
@@ -143,6 +147,7 @@ impl From<Error> for std::io::Error {
             Cause::Unsupported(_) => std::io::ErrorKind::Unsupported,
             Cause::Invalid(_) => std::io::ErrorKind::InvalidInput,
             Cause::BadAnswer(_) => std::io::ErrorKind::InvalidData,
+            Cause::Refused(_) => std::io::ErrorKind::ConnectionRefused,
         };
         Self::new(kind, error)
     }

@@ -78,6 +78,7 @@
 //! | [`error`] | the one error type |
 //! | [`uapi`] | the kernel's structures, checked against its headers by `cargo xtask abi` |
 
+pub mod cm;
 pub mod discover;
 pub mod error;
 pub mod netlink;
@@ -88,6 +89,7 @@ pub mod uapi;
 mod uverbs;
 pub mod verbs;
 
+pub use cm::{CmEvent, CmEventType, CmId, ConnParam, DatagramPeer, EventChannel, PortSpace};
 pub use error::{Cause, Error, Result};
 pub use types::*;
 pub use uverbs::Encoding;

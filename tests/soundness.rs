@@ -3,8 +3,9 @@
 //! Programs that must not compile are doc tests in `src/verbs/soundness.rs`.
 
 use bareverbs::{
-    AsyncEvents, CompChannel, CompEvent, Context, Cq, CqInit, Device, Endpoint, Error, Mr, Pd, PostError, Qp,
-    QpAttr, QpInit, RecvQueue, RecvWr, Remote, SendQueue, SendWr, Sge, Wc,
+    AsyncEvents, CmEvent, CmId, CompChannel, CompEvent, ConnParam, Context, Cq, CqInit, Device, Endpoint,
+    Error, EventChannel, Mr, Pd, PostError, Qp, QpAttr, QpInit, RecvQueue, RecvWr, Remote, SendQueue, SendWr,
+    Sge, Wc,
 };
 
 const fn send_and_sync<T: Send + Sync>() {}
@@ -27,12 +28,14 @@ const _: () = {
     send_and_sync::<SendWr<'_>>();
     send_and_sync::<RecvWr<'_>>();
     send_and_sync::<(Wc, Sge, Remote, CompEvent, QpAttr, Endpoint)>();
+    send_and_sync::<(EventChannel, CmId, CmEvent, ConnParam<'_>)>();
     send_and_sync::<(Error, PostError)>();
 };
 
 /// Objects hold what they need: none borrows its parent.
 const _: () = {
     owned::<(Context, Pd, Mr, CompChannel, Cq, Qp)>();
+    owned::<(EventChannel, CmId, CmEvent)>();
 };
 
 /// An error that is not there costs no more than a pointer, so `Result<()>` comes back in a register.
@@ -56,7 +59,13 @@ impl<T: Clone> Probe<T> {
 /// What has one owner cannot get a second.
 #[test]
 fn owners_are_not_doubled() {
-    let doubled = [Probe::<Cq>::CLONE, Probe::<Qp>::CLONE, Probe::<Mr>::CLONE, Probe::<SendQueue>::CLONE];
-    assert_eq!(doubled, [false; 4]);
+    let doubled = [
+        Probe::<Cq>::CLONE,
+        Probe::<Qp>::CLONE,
+        Probe::<Mr>::CLONE,
+        Probe::<SendQueue>::CLONE,
+        Probe::<CmId>::CLONE,
+    ];
+    assert_eq!(doubled, [false; 5]);
     assert_eq!([Probe::<Context>::CLONE, Probe::<Pd>::CLONE], [true; 2], "handles on what is shared");
 }

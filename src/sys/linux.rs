@@ -1,7 +1,8 @@
-//! The system calls that reach a uverbs device.
+//! The system calls that reach uverbs devices and the connection manager.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -19,7 +20,7 @@ pub(crate) fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
 /// Sends one command by `write()`.
 ///
 /// # Safety
-/// `command` is a whole uverbs command; every address in it points to memory that the kernel may read or write
+/// `command` is a whole command of that device; every address in it points to memory that the kernel may read or write
 /// for the length that the command states, until this call returns.
 #[inline]
 pub(crate) unsafe fn write_command(fd: BorrowedFd<'_>, command: &[u8]) -> Result<(), Errno> {
@@ -73,6 +74,12 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno
 pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> Result<bool, Errno> {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     nix::poll::poll(&mut fds, timeout).map(|n| n > 0)
+}
+
+/// A timeout in whole milliseconds: rounded up, so that no time is left when it is over.
+#[inline(never)] // seldom needed, and costly where it is not
+pub(crate) fn poll_timeout(timeout: Duration) -> PollTimeout {
+    PollTimeout::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }
 
 /// How many bytes this process may lock in memory (the soft limit); nothing where there is no limit.

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::event::AsyncEvents;
 use super::{CompChannel, Cq, CqInit, Device, DeviceAttr, Pd, PortAttr};
@@ -60,6 +60,17 @@ impl OpenOptions {
 /// Cloning gives another handle on the same context. See `ibv_open_device(3)`.
 #[derive(Debug, Clone)]
 pub struct Context(pub(super) Arc<ContextInner>);
+
+/// A context that may have been closed.
+#[derive(Debug)]
+pub(crate) struct WeakContext(Weak<ContextInner>);
+
+impl WeakContext {
+    /// The context, if somebody still holds it.
+    pub(crate) fn upgrade(&self) -> Option<Context> {
+        self.0.upgrade().map(Context)
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct ContextInner {
@@ -223,6 +234,11 @@ impl Context {
 
     pub(super) fn check_port(&self, port: PortNum, verb: &'static str) -> Result<()> {
         self.0.check_port(port, verb)
+    }
+
+    /// A handle that does not keep it open.
+    pub(crate) fn downgrade(&self) -> WeakContext {
+        WeakContext(Arc::downgrade(&self.0))
     }
 }
 

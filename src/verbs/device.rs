@@ -3,6 +3,7 @@
 use super::{Context, OpenOptions};
 use crate::discover::{self, DeviceInfo};
 use crate::error::{Cause, Error, Result};
+use crate::types::Guid;
 
 /// An RDMA device of this machine.
 #[derive(Debug, Clone)]
@@ -23,6 +24,11 @@ impl Device {
     /// There is none (the error names those there are), or the kernel shows no trace of RDMA.
     pub fn by_name(name: &str) -> Result<Self> {
         discover::device(name).map(Self)
+    }
+
+    /// The device that RDMA-CM means.
+    pub(crate) fn by_number(index: u32, node_guid: Guid) -> Result<Self> {
+        discover::device_by_number(index, node_guid).map(Self)
     }
 
     /// The first device of the list.

@@ -24,6 +24,7 @@ mod wait;
 pub use attr::{AtomicCap, DeviceAttr, OdpCaps, PortAttr, RssCaps, TmCaps};
 pub use channel::{CompChannel, CompEvent};
 pub use connect::{Endpoint, RcAttr};
+pub(crate) use context::WeakContext;
 pub use context::{Context, OpenOptions};
 pub use cq::{Cq, CqInit};
 pub use device::Device;

@@ -81,6 +81,24 @@ impl AddressVector {
         }
     }
 
+    /// What RDMA-CM tells of a peer; `None` where it names a port that cannot be.
+    pub(crate) fn from_cm(raw: &crate::uapi::ucm::AhAttr) -> Option<Self> {
+        Self::from_raw(&QpDest {
+            dgid: raw.grh.dgid,
+            flow_label: raw.grh.flow_label,
+            dlid: raw.dlid,
+            sgid_index: raw.grh.sgid_index,
+            hop_limit: raw.grh.hop_limit,
+            traffic_class: raw.grh.traffic_class,
+            sl: raw.sl,
+            src_path_bits: raw.src_path_bits,
+            static_rate: raw.static_rate,
+            is_global: raw.is_global,
+            port_num: raw.port_num,
+            ..QpDest::default()
+        })
+    }
+
     fn from_raw(raw: &QpDest) -> Option<Self> {
         Some(Self {
             port: PortNum::new(raw.port_num.into()).ok()?,
@@ -192,6 +210,35 @@ impl QpAttr {
             retry_cnt: self.retry_cnt.unwrap_or_default(),
             rnr_retry: self.rnr_retry.unwrap_or_default(),
             ..ModifyQp::default()
+        }
+    }
+
+    /// What RDMA-CM tells of a transition: those attributes that its mask names.
+    pub(crate) fn from_cm(raw: &crate::uapi::ucm::QpAttr) -> Self {
+        // A few bits say how RoCE's addresses were found; programs do not give them.
+        let mask = Mask::from_bits_truncate(raw.qp_attr_mask);
+        fn when<T>(mask: Mask, bit: Mask, value: T) -> Option<T> {
+            mask.contains(bit).then_some(value)
+        }
+        let byte = |value: u32| value as u8;
+        Self {
+            state: when(mask, Mask::STATE, byte(raw.qp_state).into()),
+            cur_state: when(mask, Mask::CUR_STATE, byte(raw.cur_qp_state).into()),
+            access: when(mask, Mask::ACCESS_FLAGS, Access::from_bits_retain(raw.qp_access_flags)),
+            pkey_index: when(mask, Mask::PKEY_INDEX, raw.pkey_index),
+            port: when(mask, Mask::PORT, raw.port_num).and_then(|port| PortNum::new(port.into()).ok()),
+            qkey: when(mask, Mask::QKEY, Qkey(raw.qkey)),
+            av: when(mask, Mask::AV, &raw.ah_attr).and_then(AddressVector::from_cm),
+            path_mtu: when(mask, Mask::PATH_MTU, byte(raw.path_mtu).into()),
+            timeout: when(mask, Mask::TIMEOUT, raw.timeout),
+            retry_cnt: when(mask, Mask::RETRY_CNT, raw.retry_cnt),
+            rnr_retry: when(mask, Mask::RNR_RETRY, raw.rnr_retry),
+            rq_psn: when(mask, Mask::RQ_PSN, Psn::truncate(raw.rq_psn)),
+            max_rd_atomic: when(mask, Mask::MAX_QP_RD_ATOMIC, raw.max_rd_atomic),
+            min_rnr_timer: when(mask, Mask::MIN_RNR_TIMER, raw.min_rnr_timer),
+            sq_psn: when(mask, Mask::SQ_PSN, Psn::truncate(raw.sq_psn)),
+            max_dest_rd_atomic: when(mask, Mask::MAX_DEST_RD_ATOMIC, raw.max_dest_rd_atomic),
+            dest_qp_num: when(mask, Mask::DEST_QPN, Qpn::truncate(raw.dest_qp_num)),
         }
     }
 

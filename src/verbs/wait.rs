@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::PollTimeout;
 
 use super::Cq;
 use super::cq::CqCore;
@@ -103,7 +102,7 @@ impl Cq {
                 return Ok(taken);
             }
             if let Some(timeout) = timeout {
-                match linux::wait_readable(channel.as_fd(), poll_timeout(timeout)) {
+                match linux::wait_readable(channel.as_fd(), linux::poll_timeout(timeout)) {
                     Ok(true) => {}
                     Ok(false) | Err(Errno::EINTR) => return Ok(0),
                     Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
@@ -120,10 +119,4 @@ impl Cq {
             }
         }
     }
-}
-
-/// Rounded up, so that no time is left when it is over.
-#[inline(never)] // seldom needed, and costly where it is not
-fn poll_timeout(timeout: Duration) -> PollTimeout {
-    PollTimeout::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }

@@ -1,0 +1,135 @@
+//! Event channels.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::PollTimeout;
+
+use super::event::DATAGRAM;
+use super::ucma::Ucma;
+use super::{CmEvent, CmEventType, CmId, PortSpace};
+use crate::error::{Error, Result};
+use crate::sys::linux;
+use crate::types::Guid;
+use crate::verbs::{Context, Device, WeakContext};
+
+/// An open file of the connection manager: ids are made from it, and it delivers their events.
+///
+/// Readable when there is an event; never blocks by itself. Cloning gives another handle on the same channel. See
+/// `rdma_create_event_channel(3)`.
+#[derive(Debug, Clone)]
+pub struct EventChannel(pub(super) Arc<ChannelInner>);
+
+#[derive(Debug)]
+pub(super) struct ChannelInner {
+    pub(super) ucma: Ucma,
+    cookies: AtomicU64,
+    contexts: Mutex<Vec<(u32, Guid, WeakContext)>>,
+}
+
+impl EventChannel {
+    /// Opens the connection manager.
+    ///
+    /// # Errors
+    /// The module `rdma_ucm` is not loaded, or its node is missing or not permitted.
+    pub fn open() -> Result<Self> {
+        Ok(Self(Arc::new(ChannelInner {
+            ucma: Ucma::open()?,
+            cookies: AtomicU64::new(1),
+            contexts: Mutex::default(),
+        })))
+    }
+
+    /// Makes an id. See `rdma_create_id(3)`.
+    ///
+    /// # Errors
+    /// The kernel has no room for more.
+    pub fn create_id(&self, space: PortSpace) -> Result<CmId> {
+        CmId::create(&self.0, space)
+    }
+
+    /// The next event, or `None` where there is none. See `rdma_get_cm_event(3)`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn next_event(&self) -> Result<Option<CmEvent>> {
+        loop {
+            let raw = match self.0.ucma.get_event() {
+                Ok(raw) => raw,
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(errno) => return Err(Error::os("get_cm_event", "rdma_cm", errno)),
+            };
+            if let Some(event) = CmEvent::from_kernel(&self.0, &raw) {
+                if event.event_type == CmEventType::DeviceRemoval {
+                    self.0.forget_contexts();
+                }
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// The next event, waiting for it; `None` where `timeout` ran out or a signal was caught.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<CmEvent>> {
+        let start = Instant::now();
+        loop {
+            if let Some(event) = self.next_event()? {
+                return Ok(Some(event));
+            }
+            let left = match timeout {
+                None => PollTimeout::NONE,
+                Some(timeout) => linux::poll_timeout(timeout.saturating_sub(start.elapsed())),
+            };
+            match linux::wait_readable(self.as_fd(), left) {
+                Ok(true) => {}
+                Ok(false) | Err(Errno::EINTR) => return Ok(None),
+                Err(errno) => return Err(Error::os("get_cm_event", "rdma_cm", errno)),
+            }
+        }
+    }
+}
+
+impl AsFd for EventChannel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.ucma.as_fd()
+    }
+}
+
+impl ChannelInner {
+    /// A cookie that no other id of the channel has had.
+    pub(super) fn next_cookie(&self, datagram: bool) -> u64 {
+        let n = self.cookies.fetch_add(1, Ordering::Relaxed);
+        n << 1 | if datagram { DATAGRAM } else { 0 }
+    }
+
+    /// The context of a device: the one that ids of this channel have already, or a new one.
+    pub(super) fn context(&self, index: u32, node_guid: Guid) -> Result<Context> {
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = None;
+        contexts.retain(|(n, guid, weak)| match weak.upgrade() {
+            Some(context) => {
+                if (*n, *guid) == (index, node_guid) {
+                    found = Some(context);
+                }
+                true
+            }
+            None => false,
+        });
+        if let Some(context) = found {
+            return Ok(context);
+        }
+        let context = Device::by_number(index, node_guid)?.open()?;
+        contexts.push((index, node_guid, context.downgrade()));
+        Ok(context)
+    }
+
+    /// A device that comes back may have its old number, but needs another context.
+    fn forget_contexts(&self) {
+        self.contexts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}

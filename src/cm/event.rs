@@ -1,0 +1,250 @@
+//! What the connection manager tells.
+
+use std::fmt;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::CmId;
+use super::channel::ChannelInner;
+use crate::error::{Cause, Error};
+use crate::types::{Qkey, Qpn, open_enum};
+use crate::uapi::ucm::{ConnParam, EventResp, UdParam};
+use crate::verbs::AddressVector;
+
+open_enum! {
+    /// What happened (`enum rdma_cm_event_type`).
+    CmEventType: u32 {
+        /// The peer's address is found, and the device to reach it by.
+        AddrResolved = 0,
+        /// It is not.
+        AddrError = 1,
+        /// The way to the peer is found.
+        RouteResolved = 2,
+        /// It is not.
+        RouteError = 3,
+        /// A client wants to connect; the event has a new id for it.
+        ConnectRequest = 4,
+        /// The peer accepts; [`CmId::establish`] is due.
+        ConnectResponse = 5,
+        /// The connection could not be made.
+        ConnectError = 6,
+        /// The peer does not answer.
+        Unreachable = 7,
+        /// The peer does not want it, or nobody listens there.
+        Rejected = 8,
+        /// The connection is there; or, for datagrams, the peer is found.
+        Established = 9,
+        /// The peer has left, or has confirmed that this side has.
+        Disconnected = 10,
+        /// The device is going; the id can only be destroyed.
+        DeviceRemoval = 11,
+        /// A multicast group was joined.
+        MulticastJoin = 12,
+        /// It was not, or was left.
+        MulticastError = 13,
+        /// The network device has another hardware address.
+        AddrChange = 14,
+        /// The queue pair of a connection that is over can be used anew.
+        TimewaitExit = 15,
+    }
+}
+
+impl CmEventType {
+    /// Its name in C, as `rdma_event_str(3)` has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AddrResolved => "RDMA_CM_EVENT_ADDR_RESOLVED",
+            Self::AddrError => "RDMA_CM_EVENT_ADDR_ERROR",
+            Self::RouteResolved => "RDMA_CM_EVENT_ROUTE_RESOLVED",
+            Self::RouteError => "RDMA_CM_EVENT_ROUTE_ERROR",
+            Self::ConnectRequest => "RDMA_CM_EVENT_CONNECT_REQUEST",
+            Self::ConnectResponse => "RDMA_CM_EVENT_CONNECT_RESPONSE",
+            Self::ConnectError => "RDMA_CM_EVENT_CONNECT_ERROR",
+            Self::Unreachable => "RDMA_CM_EVENT_UNREACHABLE",
+            Self::Rejected => "RDMA_CM_EVENT_REJECTED",
+            Self::Established => "RDMA_CM_EVENT_ESTABLISHED",
+            Self::Disconnected => "RDMA_CM_EVENT_DISCONNECTED",
+            Self::DeviceRemoval => "RDMA_CM_EVENT_DEVICE_REMOVAL",
+            Self::MulticastJoin => "RDMA_CM_EVENT_MULTICAST_JOIN",
+            Self::MulticastError => "RDMA_CM_EVENT_MULTICAST_ERROR",
+            Self::AddrChange => "RDMA_CM_EVENT_ADDR_CHANGE",
+            Self::TimewaitExit => "RDMA_CM_EVENT_TIMEWAIT_EXIT",
+            Self::Other(_) => "UNKNOWN EVENT",
+        }
+    }
+}
+
+/// An event of a channel (`struct rdma_cm_event`).
+///
+/// One that is dropped with its `request` rejects the client.
+pub struct CmEvent {
+    /// What happened.
+    pub event_type: CmEventType,
+    /// 0, a negated errno, or for `Rejected` over InfiniBand and RoCE the reason (`enum ib_cm_rej_reason`).
+    pub status: i32,
+    /// The id that a `ConnectRequest` is about.
+    pub request: Option<CmId>,
+    /// [`CmId::cookie`] of the id that it is about; of the listener, for a `ConnectRequest`.
+    pub cookie: u64,
+    param: Param,
+}
+
+/// What a peer said of itself.
+enum Param {
+    Connection(ConnParam),
+    Datagram(UdParam),
+}
+
+/// Where datagrams to a peer go: what an address handle and a request are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatagramPeer {
+    /// The peer's queue pair.
+    pub qp_num: Qpn,
+    /// The key that it takes.
+    pub qkey: Qkey,
+    /// Where it is.
+    pub av: AddressVector,
+}
+
+/// Marks the cookies of ids for datagrams, since the kernel's events do not say which kind they are about.
+pub(super) const DATAGRAM: u64 = 1;
+
+impl CmEvent {
+    /// An event as the kernel tells it; `None` for one that is about nobody.
+    pub(super) fn from_kernel(channel: &Arc<ChannelInner>, raw: &EventResp) -> Option<Self> {
+        let event_type = CmEventType::from(raw.event);
+        let datagram = raw.uid & DATAGRAM != 0;
+        let bytes = raw.param.as_bytes();
+        let param = match datagram {
+            true => Param::Datagram(UdParam::read_from_prefix(bytes).ok()?.0),
+            false => Param::Connection(ConnParam::read_from_prefix(bytes).ok()?.0),
+        };
+        let mut event = Self { event_type, status: raw.status as i32, request: None, cookie: raw.uid, param };
+        if event_type == CmEventType::ConnectRequest {
+            let asked = (event.responder_resources(), event.initiator_depth());
+            event.request = Some(CmId::of_request(channel, raw.id, datagram, asked));
+        }
+        // Nobody has told the kernel a cookie of 0.
+        (raw.uid != 0).then_some(event)
+    }
+
+    /// Bytes from the peer's program. A connection manager may have filled them up with zeros.
+    #[must_use]
+    pub fn private_data(&self) -> &[u8] {
+        let (bytes, len) = match &self.param {
+            Param::Connection(param) => (&param.private_data, param.private_data_len),
+            Param::Datagram(param) => (&param.private_data, param.private_data_len),
+        };
+        bytes.get(..len.into()).unwrap_or_default()
+    }
+
+    /// The peer's queue pair.
+    #[must_use]
+    pub fn qp_num(&self) -> Qpn {
+        Qpn::truncate(match &self.param {
+            Param::Connection(param) => param.qp_num,
+            Param::Datagram(param) => param.qp_num,
+        })
+    }
+
+    /// How many reads and atomics of the peer's this side is to take at a time; 0 for datagrams.
+    #[must_use]
+    pub fn responder_resources(&self) -> u8 {
+        match &self.param {
+            Param::Connection(param) => param.responder_resources,
+            Param::Datagram(_) => 0,
+        }
+    }
+
+    /// How many reads and atomics of this side's the peer takes at a time; 0 for datagrams.
+    #[must_use]
+    pub fn initiator_depth(&self) -> u8 {
+        match &self.param {
+            Param::Connection(param) => param.initiator_depth,
+            Param::Datagram(_) => 0,
+        }
+    }
+
+    /// Where to send datagrams, once `Established`.
+    #[must_use]
+    pub fn datagram_peer(&self) -> Option<DatagramPeer> {
+        match &self.param {
+            Param::Datagram(param) if self.event_type == CmEventType::Established => Some(DatagramPeer {
+                qp_num: Qpn::truncate(param.qp_num),
+                qkey: Qkey(param.qkey),
+                av: AddressVector::from_cm(&param.ah_attr)?,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The error of something that was tried on `object` and ended in this event; `None` if it is no failure.
+    pub(super) fn failure(&self, object: String) -> Option<Error> {
+        let operation = match self.event_type {
+            CmEventType::AddrError => "resolve_addr",
+            CmEventType::RouteError => "resolve_route",
+            CmEventType::ConnectError | CmEventType::Unreachable | CmEventType::Rejected => "connect",
+            CmEventType::Disconnected => {
+                return Some(Error::new("wait", object, Cause::Refused("the peer has disconnected".into())));
+            }
+            CmEventType::DeviceRemoval => {
+                return Some(Error::new(
+                    "wait",
+                    object,
+                    Cause::NotFound("the device is being removed".into()),
+                ));
+            }
+            _ if self.status < 0 => "wait",
+            _ => return None,
+        };
+        if self.status >= 0 {
+            let (why, hint) = reason(self.status);
+            let error = Error::new(operation, object, Cause::Refused(why));
+            return Some(match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            });
+        }
+        let errno = Errno::from_raw(self.status.saturating_neg());
+        let error = Error::os(operation, object, errno);
+        Some(match (errno, self.event_type) {
+            (Errno::ETIMEDOUT, CmEventType::AddrError) => error.hint("no machine answers to that address"),
+            (Errno::ETIMEDOUT, _) => error.hint(
+                "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 open?",
+            ),
+            (Errno::ENODEV | Errno::EADDRNOTAVAIL, _) => {
+                error.hint("no RDMA device is on the way to that address")
+            }
+            _ => error,
+        })
+    }
+}
+
+impl fmt::Debug for CmEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CmEvent")
+            .field("event_type", &self.event_type)
+            .field("status", &self.status)
+            .field("cookie", &self.cookie)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a connection was rejected: InfiniBand specification, section 12.6.7.2.
+fn reason(status: i32) -> (std::borrow::Cow<'static, str>, Option<&'static str>) {
+    let (text, hint) = match status {
+        1 => ("the peer has no queue pair for it", None),
+        3 => ("the peer has no resources for it", None),
+        4 => ("the peer gave up waiting", None),
+        5 => ("the peer cannot do what was asked for", None),
+        8 => ("nobody listens there", Some("is the server running, on that address and port?")),
+        10 => ("the peer still has an old connection of this queue pair", None),
+        28 => ("the peer's program rejected it", None),
+        _ => return (format!("rejected for reason {status}").into(), None),
+    };
+    (format!("{text} (reason {status})").into(), hint)
+}
