@@ -50,6 +50,8 @@ fn help_has_examples_and_goes_to_standard_output() {
         ("devices --help", "bareverbs devices --json"),
         ("devinfo --help", "--ib-port <PORT>"),
         ("devinfo -h", "bareverbs devinfo -l"),
+        ("link --help", "bareverbs link add rxe0 type rxe netdev eth0"),
+        ("link add --help", "link add <NAME> type <TYPE> netdev <NETDEV>"),
     ] {
         let output = run("bareverbs", words(line));
         assert!(output.status.success() && output.stderr.is_empty(), "{line}");
@@ -82,6 +84,10 @@ fn bad_arguments_are_one_line_and_code_2() {
         ("devinfo -i 1x", "bareverbs devinfo", "not a number"),
         ("devinfo -d", "bareverbs devinfo", "--ib-dev <DEVICE>"),
         ("devices extra", "bareverbs devices", "extra"),
+        ("link frob", "bareverbs link", "frob"),
+        ("link add rxe0", "bareverbs link", "<NETDEV>"),
+        ("link add rxe0 kind rxe netdev eth0", "bareverbs link", "kind"),
+        ("link delete", "bareverbs link", "<NAME>"),
     ] {
         let output = run("bareverbs", words(line));
         let stderr = one_line(&output, name);

@@ -80,10 +80,19 @@ impl Nldev {
 /// What a refusal of `NEWLINK` most likely means.
 fn add_hint(errno: Option<Errno>, kind: &str, netdev: &str) -> Option<String> {
     Some(match errno? {
-        Errno::EPERM => "it needs CAP_NET_ADMIN: run it as root".to_owned(),
+        Errno::EPERM => {
+            format!(
+                "it needs CAP_NET_ADMIN: run it as root (root is told this where {netdev} is a VLAN device)"
+            )
+        }
         Errno::ENODEV => format!("is there a network device {netdev} in this network namespace?"),
-        Errno::EINVAL => {
+        Errno::EINVAL if matches!(kind, "rxe" | "siw") => {
             format!("is the module loaded that makes {kind} links? try: modprobe {}", module(kind))
+        }
+        Errno::EINVAL => {
+            format!(
+                "no module makes links of type {kind}: there are rxe (module rdma_rxe) and siw (module siw)"
+            )
         }
         Errno::EEXIST => format!("{netdev} carries a device of kind {kind} already"),
         Errno::ENFILE => "an RDMA device has that name already".to_owned(),
