@@ -11,10 +11,11 @@
 //! | `getopt` | the C library's option parser |
 //! | `number` | numbers as the C tools read them |
 //! | `json` | values for programs |
-//! | `devices`, `devinfo`, `link`, `pingpong` | one tool each |
+//! | `devices`, `devinfo`, `doctor`, `link`, `pingpong` | one tool each |
 
 mod devices;
 mod devinfo;
+mod doctor;
 mod getopt;
 mod json;
 mod link;
@@ -59,6 +60,8 @@ enum Command {
     Devices(devices::Arguments),
     /// Show what devices and their ports say of themselves
     Devinfo(devinfo::Arguments),
+    /// Find what stands between this machine and RDMA, and what mends it
+    Doctor(doctor::Arguments),
     /// Make, remove and show links: software devices over network devices, and the state of ports
     Link(link::Arguments),
     /// Send messages to a peer and back, and measure
@@ -96,6 +99,7 @@ fn ours(arguments: &[OsString]) -> ExitCode {
     let (name, outcome) = match Cli::try_parse_from(arguments).map(|cli| cli.command) {
         Ok(Command::Devices(arguments)) => run("bareverbs devices", |tool| devices::run(tool, &arguments)),
         Ok(Command::Devinfo(arguments)) => run("bareverbs devinfo", |tool| devinfo::run(tool, &arguments)),
+        Ok(Command::Doctor(arguments)) => run("bareverbs doctor", |tool| doctor::run(tool, &arguments)),
         Ok(Command::Link(arguments)) => run("bareverbs link", |tool| link::run(tool, &arguments)),
         Ok(Command::Pingpong(service)) => run(service.name(), |tool| pingpong::run(tool, &service)),
         Err(error) => run(&named(arguments), |tool| unparsed(tool, &error)),

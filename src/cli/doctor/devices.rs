@@ -1,0 +1,156 @@
+//! Are there devices, and can their nodes be opened?
+
+use bareverbs::netlink::NetNamespaceMode;
+
+use super::finding::{Finding, Level};
+use super::snapshot::{ModuleState, Node, NodeState, Snapshot};
+
+const DEVICE: &str = "device";
+const NODE: &str = "node";
+
+pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
+    let devices = match &snapshot.devices {
+        Ok(devices) => devices,
+        Err(trouble) => {
+            let mend = none(snapshot).mend.filter(|_| trouble.absent);
+            return vec![Finding { mend, ..Finding::fail(DEVICE, "", trouble.reason.clone()) }];
+        }
+    };
+    if devices.is_empty() {
+        return vec![none(snapshot)];
+    }
+    let mut findings = Vec::new();
+    for device in devices {
+        findings.push(Finding::ok(DEVICE, device.name.clone(), format!("driver {}", device.driver)));
+        findings.push(match &device.node {
+            Some(node) => opens(node),
+            None => Finding::fail(NODE, device.name.clone(), "the kernel made no uverbs device for it")
+                .mend("modprobe ib_uverbs"),
+        });
+    }
+    if let Some(node) = &snapshot.rdma_cm {
+        // Needed by those alone who use RDMA-CM.
+        let finding = opens(node);
+        findings.push(Finding { level: finding.level.min(Level::Warning), ..finding });
+    }
+    findings
+}
+
+fn none(snapshot: &Snapshot) -> Finding {
+    let reason = match snapshot.namespaces {
+        Some(NetNamespaceMode::Exclusive) => {
+            "there is none in this network namespace (those of others are hidden: rdma system is exclusive)"
+        }
+        _ => "there is none",
+    };
+    let finding = Finding::fail(DEVICE, "", reason);
+    let driver = snapshot.adapters.iter().find(|adapter| !snapshot.modules.works(adapter.module));
+    if let Some(adapter) = driver.filter(|adapter| adapter.always) {
+        return finding.mend(format!("modprobe {}", adapter.module));
+    }
+    let netdev = snapshot.netdevs.first().map_or("NETDEV", String::as_str);
+    let add = format!("bareverbs link add rxe0 type rxe netdev {netdev}");
+    match snapshot.modules.state("rdma_rxe") {
+        ModuleState::Loaded | ModuleState::BuiltIn => finding.mend(add),
+        ModuleState::Available | ModuleState::Unknown => finding.mend(format!("modprobe rdma_rxe && {add}")),
+        ModuleState::Absent | ModuleState::Impossible => {
+            finding.mend("boot a kernel that has rdma_rxe, or that has the driver of an adapter")
+        }
+    }
+}
+
+fn opens(node: &Node) -> Finding {
+    let Node { path, major, minor, state } = node;
+    let mknod = format!("mknod -m 666 {path} c {major} {minor}");
+    let fail = |reason: String| Finding::fail(NODE, path.clone(), reason);
+    match state {
+        NodeState::Opens => Finding::ok(
+            NODE,
+            path.clone(),
+            format!("character device {major}:{minor}, can be read and written"),
+        ),
+        NodeState::Missing => {
+            let folder = path.rsplit_once('/').map_or("/dev", |(folder, _)| folder);
+            fail(format!("missing; the kernel has the device as {major}:{minor}"))
+                .mend(format!("mkdir -p {folder} && {mknod}"))
+        }
+        NodeState::Denied => fail("this user may not read and write it (EACCES)".into())
+            .mend(format!("as root: chmod 666 {path}")),
+        NodeState::Forbidden => fail(
+            "a device policy (container, cgroup) or the mount forbids it (EPERM)".into(),
+        )
+        .mend(format!("start the container with --device {path}, or the service with DeviceAllow={path} rw")),
+        NodeState::Wrong(why) => fail(why.clone()).mend(format!("rm {path} && {mknod}")),
+        NodeState::Gone => fail(format!("no device is behind {major}:{minor}")).mend("modprobe ib_uverbs"),
+        NodeState::Failed(why) => fail(why.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::super::snapshot::Trouble;
+    use super::*;
+
+    fn node_in(state: NodeState) -> Finding {
+        let mut snapshot = sample::healthy();
+        let devices = snapshot.devices.as_mut().unwrap();
+        devices[0].node.as_mut().unwrap().state = state;
+        check(&snapshot).into_iter().find(|finding| finding.object == "/dev/infiniband/uverbs0").unwrap()
+    }
+
+    #[test]
+    fn a_device_whose_node_opens_is_well() {
+        assert!(check(&sample::healthy()).iter().all(|finding| finding.level == Level::Ok));
+    }
+
+    #[test]
+    fn without_a_device_one_is_offered() {
+        let mut snapshot = sample::healthy();
+        snapshot.devices = Ok(Vec::new());
+        let findings = check(&snapshot);
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].level, Level::Fail);
+        assert_eq!(findings[0].mend.as_deref(), Some("bareverbs link add rxe0 type rxe netdev eth0"));
+        snapshot.modules.loaded.as_mut().unwrap().remove("rdma_rxe");
+        snapshot.netdevs.clear();
+        assert!(check(&snapshot)[0].mend.as_deref().unwrap().contains("a kernel that has rdma_rxe"));
+        snapshot.modules.available.as_mut().unwrap().insert("rdma_rxe".into());
+        let mend = check(&snapshot).remove(0).mend.unwrap();
+        assert_eq!(mend, "modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV");
+        snapshot.namespaces = Some(NetNamespaceMode::Exclusive);
+        assert!(check(&snapshot)[0].reason.contains("exclusive"));
+        snapshot.devices = Err(Trouble { reason: "no RDMA".into(), absent: true });
+        assert!(check(&snapshot)[0].mend.is_some());
+        snapshot.devices = Err(Trouble { reason: "refused (EPERM)".into(), absent: false });
+        let finding = check(&snapshot).remove(0);
+        assert_eq!((finding.reason.as_str(), finding.mend), ("refused (EPERM)", None));
+    }
+
+    #[test]
+    fn each_way_of_not_opening_has_its_own_mend() {
+        for (state, reason, mend) in [
+            (
+                NodeState::Missing,
+                "missing",
+                "mkdir -p /dev/infiniband && mknod -m 666 /dev/infiniband/uverbs0 c 231 192",
+            ),
+            (NodeState::Denied, "EACCES", "as root: chmod 666 /dev/infiniband/uverbs0"),
+            (NodeState::Forbidden, "EPERM", "--device /dev/infiniband/uverbs0"),
+            (NodeState::Wrong("is 1:3".into()), "is 1:3", "rm /dev/infiniband/uverbs0 && mknod -m 666"),
+            (NodeState::Gone, "231:192", "modprobe ib_uverbs"),
+        ] {
+            let finding = node_in(state);
+            assert_eq!(finding.level, Level::Fail);
+            assert!(finding.reason.contains(reason), "{}", finding.reason);
+            assert!(finding.mend.as_deref().unwrap().contains(mend), "{finding:?}");
+        }
+        let mut snapshot = sample::healthy();
+        snapshot.rdma_cm.as_mut().unwrap().state = NodeState::Missing;
+        let finding = check(&snapshot).pop().unwrap();
+        assert_eq!((finding.level, finding.object.as_str()), (Level::Warning, "/dev/infiniband/rdma_cm"));
+        snapshot.devices.as_mut().unwrap()[0].node = None;
+        let findings = check(&snapshot);
+        assert!(findings.iter().any(|finding| finding.mend.as_deref() == Some("modprobe ib_uverbs")));
+    }
+}

@@ -1,0 +1,113 @@
+//! A hint at packet filters, which are not read to the end here: RoCE v2 is UDP to port 4791.
+//!
+//! Packets of adapters pass by the host's filters. Those of rxe are the kernel's own and go through them.
+
+use bareverbs::discover::DriverId;
+
+use super::finding::Finding;
+use super::snapshot::{Chain, NfTables, Snapshot};
+
+const CHECK: &str = "firewall";
+
+pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
+    let roce = |port: &super::snapshot::Port| port.netdev.is_some();
+    let devices = snapshot.devices.as_deref().unwrap_or_default();
+    let devices: Vec<_> =
+        devices.iter().filter(|device| !device.iwarp && device.ports.iter().any(roce)).collect();
+    if devices.is_empty() {
+        return Vec::new();
+    }
+    if !devices.iter().any(|device| device.driver == DriverId::RXE) {
+        let reason = "adapters pass by this host's packet filters; switches must let UDP port 4791 through";
+        return vec![Finding::ok(CHECK, "", reason)];
+    }
+    vec![filters(snapshot)]
+}
+
+fn filters(snapshot: &Snapshot) -> Finding {
+    let mut hints = Vec::new();
+    match &snapshot.filter.nf_tables {
+        NfTables::NotThere => {}
+        NfTables::Silent(why) => {
+            hints.push(format!("nf_tables' rules are not known here ({why}): nft list ruleset"))
+        }
+        NfTables::Chains(chains) => {
+            if let Some(chain) = chains.iter().find(|chain| chain.drops) {
+                return dropping(chain);
+            }
+            for chain in chains.iter().filter(|chain| chain.rules > 0) {
+                let Chain { family, table, name, rules, .. } = chain;
+                let plural = if *rules == 1 { "" } else { "s" };
+                hints.push(format!(
+                    "{rules} rule{plural} not looked into: nft list chain {family} {table} {name}"
+                ));
+            }
+        }
+    }
+    match snapshot.filter.legacy {
+        Some(false) => {}
+        Some(true) => hints.push("iptables' rules are not looked into: iptables -S".to_owned()),
+        None => hints.push("iptables' rules are not known here (only root is told): iptables -S".to_owned()),
+    }
+    if hints.is_empty() {
+        return Finding::ok(CHECK, "", "no packet filter is in the way of UDP port 4791 on this host");
+    }
+    let reason = format!("nothing seen that drops UDP port 4791 on this host; {}", hints.join("; "));
+    Finding::ok(CHECK, "", reason)
+}
+
+fn dropping(chain: &Chain) -> Finding {
+    let Chain { family, table, name, hook, rules, .. } = chain;
+    let but = if *rules == 0 { "all packets" } else { "all packets that no rule accepts" };
+    let finding = Finding::warning(
+        CHECK,
+        "",
+        format!("chain {family} {table} {name} ({hook}) drops {but}; rxe needs UDP port 4791"),
+    );
+    finding.mend(format!("nft insert rule {family} {table} {name} udp dport 4791 accept"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+    use crate::cli::doctor::finding::Level;
+
+    fn chain(drops: bool, rules: u32) -> Chain {
+        let (family, hook) = ("inet", "input");
+        Chain { family, table: "filter".into(), name: "input".into(), hook, drops, rules }
+    }
+
+    fn with(nf_tables: NfTables, legacy: Option<bool>) -> Finding {
+        let mut snapshot = sample::healthy();
+        snapshot.filter.nf_tables = nf_tables;
+        snapshot.filter.legacy = legacy;
+        check(&snapshot).remove(0)
+    }
+
+    #[test]
+    fn only_what_is_known_is_said() {
+        assert_eq!(
+            with(NfTables::NotThere, Some(false)).reason,
+            "no packet filter is in the way of UDP port 4791 on this host"
+        );
+        let unknown = with(NfTables::Silent("only root is told".into()), None);
+        assert_eq!(unknown.level, Level::Ok);
+        assert!(unknown.reason.contains("nft list ruleset") && unknown.reason.contains("iptables -S"));
+        let rules = with(NfTables::Chains(vec![chain(false, 0), chain(false, 3)]), Some(false));
+        assert!(rules.level == Level::Ok && rules.reason.contains("3 rules"), "{rules:?}");
+        let drops = with(NfTables::Chains(vec![chain(false, 0), chain(true, 3)]), Some(false));
+        assert_eq!(drops.level, Level::Warning);
+        assert_eq!(drops.mend.as_deref(), Some("nft insert rule inet filter input udp dport 4791 accept"));
+    }
+
+    #[test]
+    fn adapters_are_another_matter() {
+        let mut snapshot = sample::healthy();
+        snapshot.filter.nf_tables = NfTables::Chains(vec![chain(true, 0)]);
+        snapshot.devices.as_mut().unwrap()[0].driver = DriverId::MLX5;
+        assert!(check(&snapshot)[0].level == Level::Ok && check(&snapshot)[0].reason.contains("adapters"));
+        snapshot.devices.as_mut().unwrap()[0].ports[0].netdev = None;
+        assert!(check(&snapshot).is_empty());
+    }
+}

@@ -1,0 +1,177 @@
+//! Are the ports up, do their packets fit, and which GID is to be used?
+
+use bareverbs::{Gid, GidEntry, GidType, LinkLayer, PhysState, PortState};
+
+use super::finding::Finding;
+use super::snapshot::{Detail, Device, Port, Snapshot};
+
+const PORT: &str = "port";
+const MTU: &str = "mtu";
+const GID: &str = "gid";
+
+/// What the shortest RoCE v2 packet has around its payload: IPv4, UDP, base transport header, checksum.
+const HEADERS: u32 = 20 + 8 + 12 + 4;
+
+/// The network device's MTU at which every RoCE device takes an MTU of 4096, with headers of any kind.
+const ROOMY: u32 = 4200;
+
+/// A connection's GID index has 8 bits in the kernel's command.
+const LAST_INDEX: u32 = 255;
+
+pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for device in snapshot.devices.as_deref().unwrap_or_default() {
+        for port in &device.ports {
+            let name = format!("{}/{}", device.name, port.number);
+            findings.push(state(device, port, &name));
+            if let Some(detail) = &port.detail {
+                findings.extend(mtu(port, detail, &name));
+                findings.extend((!device.iwarp).then(|| gid(port, detail, &name)));
+            }
+        }
+    }
+    findings
+}
+
+fn state(device: &Device, port: &Port, name: &str) -> Finding {
+    let layer = match port.detail.as_ref().map(|detail| detail.link_layer) {
+        Some(LinkLayer::InfiniBand) => ", InfiniBand",
+        Some(LinkLayer::Ethernet) if device.iwarp => ", iWARP",
+        Some(LinkLayer::Ethernet) => ", RoCE",
+        _ => "",
+    };
+    let over = port.netdev.as_ref().map(|netdev| format!(" over {}", netdev.name)).unwrap_or_default();
+    let infiniband = layer == ", InfiniBand";
+    let fail = |reason: &str| Finding::fail(PORT, name, format!("{reason}{layer}{over}"));
+    match port.state {
+        PortState::Active | PortState::ActiveDefer => Finding::ok(PORT, name, format!("ACTIVE{layer}{over}")),
+        PortState::Init => {
+            fail("INIT: no subnet manager has set it up").mend("start opensm on a node of this network")
+        }
+        PortState::Armed => {
+            fail("ARMED: the subnet manager has not set it up to the end").mend("see opensm's log")
+        }
+        _ => {
+            let netdev = port.netdev.as_ref();
+            match netdev.filter(|netdev| netdev.up == Some(false)) {
+                Some(netdev) => fail("DOWN: its network device is switched off")
+                    .mend(format!("ip link set dev {} up", netdev.name)),
+                None if port.phys_state == PhysState::Disabled => {
+                    let mend = if infiniband { "ibportstate enable it, or " } else { "" };
+                    fail("DOWN: the port is disabled").mend(format!("{mend}see the cable and the switch"))
+                }
+                None => fail("DOWN: there is no link").mend("see the cable, the other end, and the switch"),
+            }
+        }
+    }
+}
+
+/// Nothing where the port is not over a network device whose MTU is known.
+fn mtu(port: &Port, detail: &Detail, name: &str) -> Option<Finding> {
+    let Some(active) = detail.active_mtu.bytes() else {
+        let code = u8::from(detail.active_mtu);
+        return Some(Finding::warning(
+            MTU,
+            name,
+            format!("the port's active MTU has the unknown code {code}"),
+        ));
+    };
+    let Some((netdev, below)) = port.netdev.as_ref().and_then(|netdev| Some((&netdev.name, netdev.mtu?)))
+    else {
+        return Some(Finding::ok(MTU, name, format!("{active} bytes active")));
+    };
+    if active + HEADERS > below {
+        let reason = format!("packets of the active MTU, {active} bytes, do not fit into {netdev}'s {below}");
+        return Some(
+            Finding::warning(MTU, name, reason)
+                .mend(format!("ip link set dev {netdev} mtu {}", if active > 1024 { ROOMY } else { 1500 })),
+        );
+    }
+    let more = match detail.max_mtu.bytes() {
+        Some(max) if max > active && below < ROOMY => {
+            format!("; {max} takes an MTU of {ROOMY} on {netdev} and on all the way")
+        }
+        _ => String::new(),
+    };
+    Some(Finding::ok(MTU, name, format!("{active} bytes active, {netdev} has {below}{more}")))
+}
+
+/// The GID that a program should use, for `-g`.
+pub(super) fn choose(port: &Port) -> Option<&GidEntry> {
+    let gids = &port.detail.as_ref()?.gids;
+    let usable = || gids.iter().filter(|entry| entry.index <= LAST_INDEX);
+    let v2 = || usable().filter(|entry| entry.gid_type == GidType::RoceV2);
+    v2().find(|entry| entry.gid.ipv4().is_some())
+        .or_else(|| v2().find(|entry| !is_link_local(entry.gid)))
+        .or_else(|| v2().next())
+        .or_else(|| usable().next())
+}
+
+fn is_link_local(gid: Gid) -> bool {
+    std::net::Ipv6Addr::from(gid.0).is_unicast_link_local()
+}
+
+fn gid(port: &Port, detail: &Detail, name: &str) -> Finding {
+    let chosen = choose(port);
+    if detail.link_layer == LinkLayer::InfiniBand {
+        return match (chosen, detail.lid) {
+            (Some(entry), 1..) => {
+                let reason = format!(
+                    "LID {}; -g is needed across subnets only: {} is {}",
+                    detail.lid, entry.index, entry.gid
+                );
+                Finding::ok(GID, name, reason).gid_index(entry.index)
+            }
+            (Some(_), 0) => {
+                Finding::fail(GID, name, "the port has no LID").mend("start opensm on a node of this network")
+            }
+            (None, _) => {
+                Finding::fail(GID, name, "the port has no GID").mend("start opensm on a node of this network")
+            }
+        };
+    }
+    let netdev = port.netdev.as_ref().map_or("NETDEV", |netdev| netdev.name.as_str());
+    let give = |finding: Finding| finding.mend(format!("ip address add ADDRESS/24 dev {netdev}"));
+    let Some(entry) = chosen else {
+        return give(Finding::fail(GID, name, "the port has no GID: nothing can be connected"));
+    };
+    let what = format!("index {} is {}", entry.index, entry.gid);
+    if port.elsewhere {
+        let reason =
+            format!("{what}, of a network device in another network namespace; RDMA-CM cannot use it here");
+        return Finding::warning(GID, name, reason)
+            .mend("start the program in that namespace: ip netns exec NAMESPACE PROGRAM")
+            .gid_index(entry.index);
+    }
+    let finding = match entry.gid_type {
+        GidType::RoceV2 if entry.gid.ipv4().is_some() => {
+            Finding::ok(GID, name, format!("-g {}: {}, RoCE v2", entry.index, entry.gid))
+        }
+        GidType::RoceV2 if is_link_local(entry.gid) => give(Finding::warning(
+            GID,
+            name,
+            format!(
+                "no IPv4 address; {what}, RoCE v2, which reaches the same Ethernet only (-g {})",
+                entry.index
+            ),
+        )),
+        GidType::RoceV2 => give(Finding::warning(
+            GID,
+            name,
+            format!("no IPv4 address; {what}, RoCE v2 over IPv6 (-g {})", entry.index),
+        )),
+        _ => give(Finding::warning(
+            GID,
+            name,
+            format!(
+                "no RoCE v2 address; {what}, RoCE v1, which reaches the same Ethernet only (-g {})",
+                entry.index
+            ),
+        )),
+    };
+    finding.gid_index(entry.index)
+}
+
+#[cfg(test)]
+#[path = "ports_tests.rs"]
+mod tests;
