@@ -160,10 +160,10 @@ fn an_interrupt_prints_what_was_measured() {
 }
 
 /// Removes the link, and makes it again at the end.
-struct NoLink;
+pub struct NoLink;
 
 impl NoLink {
-    fn remove() {
+    pub fn remove() {
         Nldev::open().unwrap().link_del("rxe0").unwrap();
     }
 }
@@ -175,14 +175,14 @@ impl Drop for NoLink {
     }
 }
 
-fn netdev() -> String {
+pub fn netdev() -> String {
     match Path::new("/sys/class/net/dummy0").exists() {
         true => "dummy0".into(),
         false => "eth0".into(),
     }
 }
 
-fn await_gid() {
+pub fn await_gid() {
     let start = Instant::now();
     let gid = || std::fs::read_to_string("/sys/class/infiniband/rxe0/ports/1/gids/1").unwrap_or_default();
     while !gid().contains("ffff:") {
@@ -267,7 +267,7 @@ fn a_port_that_goes_down() {
 }
 
 /// Something is different as long as this lives.
-struct Put<F: FnMut()>(F);
+pub struct Put<F: FnMut()>(pub F);
 
 impl<F: FnMut()> Drop for Put<F> {
     fn drop(&mut self) {
@@ -295,7 +295,7 @@ fn device_nodes() {
     assert_refused(&output, RC, &[NODE, "EACCES"]);
 }
 
-fn as_nobody(line: &str) -> std::process::Command {
+pub fn as_nobody(line: &str) -> std::process::Command {
     let mut command = command(line);
     command.uid(65534).gid(65534);
     command

@@ -6,7 +6,9 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod devinfo;
+mod doctor;
 mod faults;
+mod link;
 mod opcodes;
 mod pingpong;
 mod queues;
