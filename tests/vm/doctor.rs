@@ -268,4 +268,10 @@ fn another_network_namespace() {
     let command = diagnosis.names("gid", "rxe0/1", "warning", "another network namespace");
     assert!(command.contains("ip netns exec"), "{command}");
     assert_eq!(diagnosis.finding("namespace", "")["level"], "ok");
+    assert_eq!(
+        diagnosis.finding("ping", "rxe0/1")["level"],
+        "ok",
+        "verbs may use the address: {:#}",
+        diagnosis.value
+    );
 }
