@@ -1,6 +1,13 @@
 //! What every part of an HCA stands on.
 
-use crate::{event::Event, icm::Icm, memory::GuestMemory, port::Port, trace::Trace, violation::Violations};
+use crate::{
+    event::Event,
+    icm::Icm,
+    memory::GuestMemory,
+    port::Port,
+    trace::Trace,
+    violation::{Violation, Violations},
+};
 
 /// The tables' places in ICM, as INIT_HCA gave them (drivers/net/ethernet/mellanox/mlx4/fw.c, `INIT_HCA_*_OFFSET`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +73,18 @@ impl Card {
             events: Vec::new(),
             trace,
         }
+    }
+
+    /// Counts and prints something that no correct driver does.
+    pub fn violation(
+        &mut self,
+        queue: impl Into<String>,
+        index: Option<u64>,
+        what: impl Into<String>,
+        bytes: &[u8],
+    ) {
+        let violation = Violation { queue: queue.into(), index, what: what.into(), bytes: bytes.to_vec() };
+        self.violations.report(&violation);
     }
 
     /// Forgets what a driver gave it. Memory stays, as does the count of violations.

@@ -31,6 +31,20 @@ pub enum Event {
         /// The shared receive queue.
         srqn: u32,
     },
+    /// The port came up or went down (type 0x09).
+    Port {
+        /// Whether it carries packets now.
+        active: bool,
+    },
+    /// A firmware command that was to end with an event has ended (type 0x0a).
+    Command {
+        /// The token that the driver gave it.
+        token: u16,
+        /// How it ended: 0, or a [`Status`](crate::status::Status).
+        status: u8,
+        /// Its immediate result.
+        out: u64,
+    },
 }
 
 /// Events of a queue pair, with the numbers of their types (include/linux/mlx4/device.h, `MLX4_EVENT_TYPE_*`).

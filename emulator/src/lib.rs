@@ -5,10 +5,16 @@
 
 pub mod be;
 pub mod card;
+pub mod eq;
 pub mod event;
+pub mod fw;
+pub mod hca;
 pub mod icm;
+pub mod identity;
 pub mod memory;
+pub mod msix;
 pub mod mtt;
+pub mod pci;
 pub mod port;
 pub mod status;
 pub mod trace;

@@ -1,0 +1,42 @@
+//! NOP, MOD_STAT_CFG, HW_HEALTH_CHECK, SET_NODE, DIAG_RPRT.
+
+use super::{Answer, Call};
+use crate::{hca::Hca, status::Status};
+
+/// The modifier is the time that it may take; it takes none.
+pub(super) fn nop(_: &mut Hca, _: &Call<'_>, _: &mut [u8]) -> Answer {
+    Ok(0)
+}
+
+/// Sets the page size that the driver wants, as a logarithm over 4 KiB, if the bit before it says so (mlx4/fw.c,
+/// `MOD_STAT_CFG_PG_SZ_OFFSET`). The card has pages of 4 KiB only.
+pub(super) fn mod_stat_cfg(_: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
+    match call.op_modifier() {
+        0 if call.input[0x02] & 1 == 0 || call.input[0x03] == 0 => Ok(0),
+        0 => Err(Status::BadParam),
+        // Other variants configure waking by network.
+        _ => Err(Status::BadOp),
+    }
+}
+
+pub(super) fn health_check(_: &mut Hca, _: &Call<'_>, _: &mut [u8]) -> Answer {
+    Ok(0)
+}
+
+/// The node's description, 64 bytes.
+pub(super) fn set_node(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
+    hca.firmware.node_description = call.array();
+    Ok(0)
+}
+
+/// Counters of errors of queues (drivers/infiniband/hw/mlx4/main.c, `diag_basic`).
+pub(super) fn diag_rprt(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
+    // Variant 2 reads; others would count from 0 again.
+    if call.op_modifier() != 2 {
+        return Err(Status::BadOp);
+    }
+    for (offset, value) in hca.diagnostics() {
+        crate::be::put32(out, offset, value);
+    }
+    Ok(0)
+}
