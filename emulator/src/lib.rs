@@ -5,6 +5,7 @@
 
 pub mod be;
 pub mod card;
+pub mod data;
 pub mod eq;
 pub mod event;
 pub mod fw;
@@ -14,6 +15,7 @@ pub mod identity;
 pub mod memory;
 pub mod msix;
 pub mod mtt;
+pub mod packet;
 pub mod pci;
 pub mod port;
 pub mod status;

@@ -1,0 +1,631 @@
+//! Work queue entries, decoded (include/linux/mlx4/qp.h; providers/mlx4 of rdma-core posts the same).
+
+use super::{
+    Queue,
+    mpt::{INVALID_LKEY, Rights},
+    qpc::{Global, Kind, Path},
+    violate,
+};
+use crate::{
+    be,
+    card::Card,
+    packet::{Bth, Deth, Grh, Lrh, Opcode, Operation, Psn, Service},
+};
+
+/// Bytes of a control segment.
+pub(crate) const CONTROL: usize = 16;
+/// Hardware may begin to read a request at any multiple of these bytes; unused ones are stamped.
+pub(crate) const CHUNK: usize = 64;
+/// The first word of a chunk that no request has used.
+pub(crate) const STAMP: u32 = 0xffff_ffff;
+
+const DATAGRAM: usize = 48;
+const REMOTE_ADDRESS: usize = 16;
+const ATOMIC: usize = 16;
+const MASKED_ATOMIC: usize = 32;
+const BIND: usize = 32;
+const FAST_REGISTER: usize = 48;
+const INVALIDATE: usize = 32;
+const ELEMENT: usize = 16;
+
+const OWNER: u32 = 1 << 31;
+const NO_ERROR_COMPLETION: u32 = 1 << 29;
+const LARGE_HEADER: u32 = 1 << 6;
+const COUNTER: u32 = 0xffff << 8;
+const OPCODE: u32 = 0x1f;
+const INLINE: u32 = 1 << 31;
+
+/// Opcodes (`MLX4_OPCODE_*`).
+pub(crate) mod opcode {
+    pub(crate) const NOP: u8 = 0x00;
+    pub(crate) const SEND_INVALIDATE: u8 = 0x01;
+    pub(crate) const WRITE: u8 = 0x08;
+    pub(crate) const WRITE_IMMEDIATE: u8 = 0x09;
+    pub(crate) const SEND: u8 = 0x0a;
+    pub(crate) const SEND_IMMEDIATE: u8 = 0x0b;
+    pub(crate) const READ: u8 = 0x10;
+    pub(crate) const COMPARE_SWAP: u8 = 0x11;
+    pub(crate) const FETCH_ADD: u8 = 0x12;
+    pub(crate) const MASKED_COMPARE_SWAP: u8 = 0x14;
+    pub(crate) const MASKED_FETCH_ADD: u8 = 0x15;
+    pub(crate) const BIND: u8 = 0x18;
+    pub(crate) const FAST_REGISTER: u8 = 0x19;
+    pub(crate) const INVALIDATE: u8 = 0x1b;
+}
+
+/// The control segment's first half: what has to be known to fetch a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    words: [u32; 2],
+}
+
+impl Head {
+    pub(crate) fn new(words: [u32; 2]) -> Self {
+        Self { words }
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
+        Self { words: [be::get32(bytes, 0), be::get32(bytes, 4)] }
+    }
+
+    /// The owner bit.
+    pub(crate) fn owner(self) -> bool {
+        self.words[0] & OWNER != 0
+    }
+
+    /// Bytes of the request.
+    pub(crate) fn bytes(self) -> usize {
+        (self.words[1] & 0x3f) as usize * 16
+    }
+
+    /// The counter of the request, that BlueFlame needs.
+    pub(crate) fn counter(self) -> u16 {
+        (self.words[0] >> 8) as u16
+    }
+
+    /// The queue pair, that BlueFlame needs.
+    pub(crate) fn qpn(self) -> u32 {
+        self.words[1] >> 8
+    }
+}
+
+/// A send request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Send {
+    /// Its counter in the queue.
+    pub(crate) index: u16,
+    pub(crate) opcode: u8,
+    pub(crate) signaled: bool,
+    pub(crate) solicited: bool,
+    pub(crate) fence: bool,
+    /// Everything before it must be complete.
+    pub(crate) strong_order: bool,
+    pub(crate) force_loopback: bool,
+    /// Of XRC: the shared receive queue at the other side.
+    pub(crate) srqn: u32,
+    pub(crate) work: Work,
+    pub(crate) data: Data,
+}
+
+/// What a send request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Nop,
+    Message { tail: Tail, datagram: Option<Box<Datagram>> },
+    Write { address: u64, rkey: u32, immediate: Option<u32> },
+    Read { address: u64, rkey: u32 },
+    Atomic { operation: Operation, address: u64, rkey: u32, swap_add: u64, compare: u64, masks: [u64; 2] },
+    Bind(Bind),
+    FastRegister(FastRegister),
+    Invalidate { key: u32 },
+}
+
+/// What the last packet of a message has besides data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    Nothing,
+    Immediate(u32),
+    Invalidate(u32),
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Datagram {
+    /// By an address vector.
+    Addressed { path: Path, pd: u32, qpn: u32, qkey: u32, force_loopback: bool },
+    /// With headers that the driver built, on a queue pair for management.
+    Built { lrh: Lrh, grh: Option<Grh>, bth: Bth, deth: Deth },
+}
+
+/// A request to bind a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bind {
+    pub(crate) rights: Rights,
+    pub(crate) type_2: bool,
+    pub(crate) zero_based: bool,
+    pub(crate) rkey: u32,
+    pub(crate) lkey: u32,
+    pub(crate) address: u64,
+    pub(crate) length: u64,
+}
+
+/// A request to register memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FastRegister {
+    pub(crate) rights: Rights,
+    pub(crate) key: u32,
+    /// DMA address of the list of pages.
+    pub(crate) pages: u64,
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+    pub(crate) page_shift: u8,
+}
+
+/// The data of a request: in it, or elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Data {
+    pub(crate) elements: Vec<Element>,
+    pub(crate) length: u64,
+}
+
+/// A piece of data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Element {
+    Inline(Vec<u8>),
+    Memory { lkey: u32, address: u64, length: u32 },
+}
+
+/// A receive request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Receive {
+    /// Its counter; of a shared receive queue its index.
+    pub(crate) index: u16,
+    pub(crate) elements: Vec<Element>,
+}
+
+impl Element {
+    pub(crate) fn length(&self) -> u64 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u64,
+            Self::Memory { length, .. } => u64::from(*length),
+        }
+    }
+}
+
+impl Receive {
+    pub(crate) fn length(&self) -> u64 {
+        self.elements.iter().map(Element::length).sum()
+    }
+}
+
+/// Decodes the elements of a receive request: to the end, or to the key that ends the list.
+pub(crate) fn receive(card: &mut Card, queue: Queue, index: u16, bytes: &[u8]) -> Receive {
+    let mut elements = Vec::new();
+    for element in bytes.chunks_exact(ELEMENT) {
+        let (length, lkey) = (be::get32(element, 0), be::get32(element, 4));
+        if lkey == INVALID_LKEY {
+            break;
+        }
+        if length & INLINE != 0 {
+            violate(
+                card,
+                queue,
+                Some(index.into()),
+                "a receive element with a length of 2 GiB or more",
+                element,
+            );
+            break;
+        }
+        if length != 0 {
+            elements.push(Element::Memory { lkey, address: be::get64(element, 8), length });
+        }
+    }
+    if card.trace.on() {
+        card.trace.line(format_args!("{queue} [{index}] {elements:x?}"));
+    }
+    Receive { index, elements }
+}
+
+/// What is wrong with a send request: a real card would refuse or misread it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) String);
+
+impl From<&str> for Malformed {
+    fn from(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
+
+/// Reads segments one after the other.
+struct Segments<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Segments<'a> {
+    fn next(&mut self, name: &str, length: usize) -> Result<&'a [u8], Malformed> {
+        let end = self.at + length;
+        let segment = self.bytes.get(self.at..end).ok_or_else(|| {
+            Malformed(format!("its size ends before the {name} segment does: {} bytes", self.bytes.len()))
+        })?;
+        self.at = end;
+        Ok(segment)
+    }
+
+    fn rest(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// The elements of the rest, each on a boundary of 16 bytes.
+    fn elements(&mut self) -> Result<Data, Malformed> {
+        let mut data = Data::default();
+        while self.rest() >= ELEMENT {
+            let element = self.element()?;
+            data.length += element.length();
+            if element.length() != 0 {
+                data.elements.push(element);
+            }
+        }
+        Ok(data)
+    }
+
+    fn element(&mut self) -> Result<Element, Malformed> {
+        let start = self.at;
+        let count = be::get32(self.bytes, start);
+        if count == STAMP {
+            return Err(
+                format!("the stamp of unused headroom at byte {start}: the request is not complete").into()
+            );
+        }
+        if count & INLINE == 0 {
+            let segment = self.next("data", ELEMENT)?;
+            if count == 0 {
+                return Err(format!("a length of 0 at byte {start}, which means 2 GiB").into());
+            }
+            let (lkey, address) = (be::get32(segment, 4), be::get64(segment, 8));
+            return Ok(Element::Memory { lkey, address, length: count });
+        }
+        let length = (count & !INLINE) as usize;
+        let first = start + 4;
+        if length >= CHUNK || first / CHUNK != (first + length.max(1) - 1) / CHUNK {
+            let what = format!("{length} inline bytes at byte {start} cross a boundary of {CHUNK}");
+            return Err(what.into());
+        }
+        let end = first + length;
+        let inline = self.bytes.get(first..end).ok_or("inline data after its end")?;
+        self.at = end.next_multiple_of(16).min(self.bytes.len());
+        Ok(Element::Inline(inline.to_vec()))
+    }
+}
+
+impl From<String> for Malformed {
+    fn from(what: String) -> Self {
+        Self(what)
+    }
+}
+
+/// Decodes the send request with counter `index` of queue pair `qpn`; `bytes` are as many as it says it has.
+///
+/// # Errors
+///
+/// What a card would refuse or misread.
+pub(crate) fn send(kind: Kind, qpn: u32, index: u16, bytes: &[u8]) -> Result<Send, Malformed> {
+    let mut segments = Segments { bytes, at: 0 };
+    let control = segments.next("control", CONTROL)?;
+    let (owner_opcode, flags, immediate) =
+        (be::get32(control, 0), be::get32(control, 8), be::get32(control, 12));
+    let head = Head::parse(control);
+    let opcode = (owner_opcode & OPCODE) as u8;
+    if owner_opcode & !(OWNER | NO_ERROR_COMPLETION | COUNTER | LARGE_HEADER | OPCODE | 0x1800_0000) != 0 {
+        return Err(format!("reserved bits in its first word: {owner_opcode:#010x}").into());
+    }
+    if head.counter() != 0 && head.counter() != index {
+        return Err(format!("its counter is {}, and {index} is next", head.counter()).into());
+    }
+    if kind != Kind::Mlx && head.qpn() != 0 && head.qpn() != qpn {
+        return Err(format!("it names QP {:#x}", head.qpn()).into());
+    }
+    if control[7] & 0x80 != 0 {
+        return Err(format!("reserved bits beside its size: {:#04x}", control[7]).into());
+    }
+    let completion = flags >> 2 & 3;
+    if completion != 0 && completion != 3 {
+        return Err(format!("an unknown request for completion: {completion}").into());
+    }
+    let srqn = if kind == Kind::Xrc { flags >> 8 } else { 0 };
+    let checksums = 0b11 << 4;
+    let reserved = match kind {
+        Kind::Xrc => 1 << 6 | checksums,
+        Kind::Ud => 0xffff_ff00 | 1 << 6,
+        Kind::Rc | Kind::Uc => 0xffff_ff00 | 1 << 6 | checksums,
+        Kind::Mlx => 0,
+    };
+    if flags & reserved != 0 {
+        return Err(format!("reserved flags: {flags:#010x}").into());
+    }
+    let work = match kind {
+        Kind::Ud => datagram(&mut segments, opcode, immediate)?,
+        Kind::Mlx => built(&mut segments, flags, opcode)?,
+        Kind::Rc | Kind::Uc | Kind::Xrc => connected(&mut segments, kind, opcode, immediate)?,
+    };
+    let mut data = segments.elements()?;
+    if kind == Kind::Mlx && opcode != opcode::NOP {
+        drop_icrc(&mut data)?;
+    }
+    let takes_data = matches!(
+        work,
+        Work::Message { .. } | Work::Write { .. } | Work::Read { .. } | Work::Atomic { .. } | Work::Nop
+    );
+    if !takes_data && !data.elements.is_empty() {
+        return Err("data elements in a request that has none".into());
+    }
+    if matches!(work, Work::Read { .. } | Work::Atomic { .. })
+        && data.elements.iter().any(|element| matches!(element, Element::Inline(_)))
+    {
+        return Err("inline data in a request that fetches".into());
+    }
+    if matches!(work, Work::Atomic { .. }) && data.length != 8 {
+        return Err(format!("an atomic operation on {} bytes", data.length).into());
+    }
+    Ok(Send {
+        index,
+        opcode,
+        signaled: completion != 0,
+        solicited: flags & 1 << 1 != 0 && kind != Kind::Mlx,
+        fence: control[7] & 1 << 6 != 0,
+        strong_order: flags & 1 << 7 != 0 && kind != Kind::Mlx,
+        force_loopback: flags & 1 != 0,
+        srqn,
+        work,
+        data,
+    })
+}
+
+fn message_tail(opcode: u8, immediate: u32) -> Option<Tail> {
+    match opcode {
+        opcode::SEND => Some(Tail::Nothing),
+        opcode::SEND_IMMEDIATE => Some(Tail::Immediate(immediate)),
+        opcode::SEND_INVALIDATE => Some(Tail::Invalidate(immediate)),
+        _ => None,
+    }
+}
+
+fn unknown(opcode: u8) -> Malformed {
+    Malformed(format!("opcode {opcode:#04x}, which its transport does not have"))
+}
+
+fn connected(segments: &mut Segments<'_>, kind: Kind, opcode: u8, immediate: u32) -> Result<Work, Malformed> {
+    if opcode == opcode::NOP {
+        return Ok(Work::Nop);
+    }
+    if let Some(tail) = message_tail(opcode, immediate) {
+        return Ok(Work::Message { tail, datagram: None });
+    }
+    let local = matches!(opcode, opcode::BIND | opcode::FAST_REGISTER | opcode::INVALIDATE);
+    let written = matches!(opcode, opcode::WRITE | opcode::WRITE_IMMEDIATE);
+    if kind == Kind::Uc && !local && !written {
+        return Err(unknown(opcode));
+    }
+    match opcode {
+        opcode::WRITE | opcode::WRITE_IMMEDIATE => {
+            let (address, rkey) = remote_address(segments)?;
+            let immediate = (opcode == opcode::WRITE_IMMEDIATE).then_some(immediate);
+            Ok(Work::Write { address, rkey, immediate })
+        }
+        opcode::READ => {
+            let (address, rkey) = remote_address(segments)?;
+            Ok(Work::Read { address, rkey })
+        }
+        opcode::COMPARE_SWAP | opcode::FETCH_ADD | opcode::MASKED_FETCH_ADD | opcode::MASKED_COMPARE_SWAP => {
+            atomic(segments, opcode)
+        }
+        opcode::BIND => bind(segments.next("bind", BIND)?),
+        opcode::FAST_REGISTER => fast_register(segments.next("fast register", FAST_REGISTER)?),
+        opcode::INVALIDATE => {
+            let segment = segments.next("local invalidate", INVALIDATE)?;
+            let key = be::get32(segment, 8);
+            reserved(&[&segment[0..8], &segment[12..32]], "local invalidate")?;
+            Ok(Work::Invalidate { key })
+        }
+        _ => Err(unknown(opcode)),
+    }
+}
+
+/// Refuses bytes that must be 0.
+fn reserved(fields: &[&[u8]], name: &str) -> Result<(), Malformed> {
+    let set = fields.iter().any(|field| field.iter().any(|byte| *byte != 0));
+    if set { Err(format!("reserved fields of the {name} segment are set").into()) } else { Ok(()) }
+}
+
+fn remote_address(segments: &mut Segments<'_>) -> Result<(u64, u32), Malformed> {
+    let segment = segments.next("remote address", REMOTE_ADDRESS)?;
+    reserved(&[&segment[12..16]], "remote address")?;
+    Ok((be::get64(segment, 0), be::get32(segment, 8)))
+}
+
+fn atomic(segments: &mut Segments<'_>, opcode: u8) -> Result<Work, Malformed> {
+    let (address, rkey) = remote_address(segments)?;
+    let masked = opcode == opcode::MASKED_COMPARE_SWAP;
+    let segment = segments.next("atomic", if masked { MASKED_ATOMIC } else { ATOMIC })?;
+    let (swap_add, compare) = (be::get64(segment, 0), be::get64(segment, 8));
+    let all = u64::MAX;
+    let (operation, compare, masks) = match opcode {
+        opcode::COMPARE_SWAP => (Operation::CompareSwap, compare, [all, all]),
+        opcode::FETCH_ADD => (Operation::FetchAdd, 0, [0, 0]),
+        opcode::MASKED_FETCH_ADD => (Operation::MaskedFetchAdd, 0, [compare, 0]),
+        _ => (Operation::MaskedCompareSwap, compare, [be::get64(segment, 16), be::get64(segment, 24)]),
+    };
+    if opcode == opcode::FETCH_ADD {
+        reserved(&[&segment[8..16]], "atomic")?;
+    }
+    Ok(Work::Atomic { operation, address, rkey, swap_add, compare, masks })
+}
+
+/// The rights of remote peers in bind and fast register segments (`MLX4_WQE_FMR_AND_BIND_PERM_*`).
+fn rights(flags: u32) -> Rights {
+    let pairs = [
+        (27, Rights::LOCAL_READ),
+        (28, Rights::LOCAL_WRITE),
+        (29, Rights::REMOTE_READ),
+        (30, Rights::REMOTE_WRITE),
+        (31, Rights::REMOTE_ATOMIC),
+    ];
+    Rights(
+        pairs.into_iter().filter(|(bit, _)| flags >> bit & 1 != 0).fold(0, |all, (_, right)| all | right.0),
+    )
+}
+
+fn bind(segment: &[u8]) -> Result<Work, Malformed> {
+    let (flags1, flags2) = (be::get32(segment, 0), be::get32(segment, 4));
+    if flags1 & 0x1fff_ffff != 0 || flags2 & 0x3fff_ffff != 0 {
+        return Err("reserved fields of the bind segment are set".into());
+    }
+    Ok(Work::Bind(Bind {
+        rights: rights(flags1),
+        type_2: flags2 & 1 << 31 != 0,
+        zero_based: flags2 & 1 << 30 != 0,
+        rkey: be::get32(segment, 8),
+        lkey: be::get32(segment, 12),
+        address: be::get64(segment, 16),
+        length: be::get64(segment, 24),
+    }))
+}
+
+fn fast_register(segment: &[u8]) -> Result<Work, Malformed> {
+    let flags = be::get32(segment, 0);
+    let page_shift = be::get32(segment, 36);
+    if flags & 0x07ff_ffff != 0 {
+        return Err("reserved fields of the fast register segment are set".into());
+    }
+    reserved(&[&segment[32..36], &segment[40..48]], "fast register")?;
+    if !(12..=31).contains(&page_shift) {
+        return Err(format!("pages of 2^{page_shift} bytes").into());
+    }
+    Ok(Work::FastRegister(FastRegister {
+        rights: rights(flags),
+        key: be::get32(segment, 4),
+        pages: be::get64(segment, 8),
+        start: be::get64(segment, 16),
+        length: be::get64(segment, 24),
+        page_shift: page_shift as u8,
+    }))
+}
+
+fn datagram(segments: &mut Segments<'_>, opcode: u8, immediate: u32) -> Result<Work, Malformed> {
+    if opcode == opcode::NOP {
+        return Ok(Work::Nop);
+    }
+    let tail = match message_tail(opcode, immediate) {
+        Some(tail @ (Tail::Nothing | Tail::Immediate(_))) => tail,
+        _ => return Err(unknown(opcode)),
+    };
+    let segment = segments.next("datagram", DATAGRAM)?;
+    reserved(&[&segment[4..5], &segment[8..9]], "address vector")?;
+    let port_pd = be::get32(segment, 0);
+    let sl_tclass_flow = be::get32(segment, 12);
+    let mut dgid = [0; 16];
+    dgid.copy_from_slice(&segment[16..32]);
+    let global = Global {
+        sgid_index: segment[9] & 0x7f,
+        hop_limit: segment[11],
+        tclass: (sl_tclass_flow >> 20) as u8,
+        flow_label: sl_tclass_flow & 0xf_ffff,
+        dgid,
+    };
+    let path = Path {
+        dlid: be::get16(segment, 6),
+        path_bits: segment[5] & 0x7f,
+        sl: (sl_tclass_flow >> 28) as u8,
+        pkey_index: 0,
+        grh: (segment[5] & 0x80 != 0).then_some(global),
+    };
+    if be::get32(segment, 32) > 0xff_ffff {
+        return Err(format!("the destination QP is {:#x}", be::get32(segment, 32)).into());
+    }
+    let datagram = Datagram::Addressed {
+        path,
+        pd: port_pd & 0xff_ffff,
+        qpn: be::get32(segment, 32),
+        qkey: be::get32(segment, 36),
+        force_loopback: port_pd & 1 << 31 != 0,
+    };
+    Ok(Work::Message { tail, datagram: Some(Box::new(datagram)) })
+}
+
+/// Decodes the headers that the driver built for a queue pair of management: LRH, GRH, BTH, DETH, immediate data, in
+/// one or two inline elements (`build_mlx_header`).
+fn built(segments: &mut Segments<'_>, flags: u32, opcode: u8) -> Result<Work, Malformed> {
+    if opcode == opcode::NOP {
+        return Ok(Work::Nop);
+    }
+    let mut header = Vec::new();
+    while header.len() < 8 || header.len() < built_length(&header) {
+        match segments.element()? {
+            Element::Inline(bytes) if !bytes.is_empty() => header.extend(bytes),
+            _ => return Err("its headers are not inline".into()),
+        }
+    }
+    if header.len() != built_length(&header) {
+        return Err(
+            format!("headers of {} bytes, where they say {}", header.len(), built_length(&header)).into()
+        );
+    }
+    let has_grh = header[1] & 3 == 3;
+    let grh = has_grh.then(|| {
+        let first = be::get32(&header, 8);
+        let (mut sgid, mut dgid) = ([0; 16], [0; 16]);
+        sgid.copy_from_slice(&header[16..32]);
+        dgid.copy_from_slice(&header[32..48]);
+        let tclass = (first >> 20) as u8;
+        Grh { tclass, flow_label: first & 0xf_ffff, hop_limit: header[15], sgid, dgid }
+    });
+    let bth_at = if has_grh { 48 } else { 8 };
+    let bth = &header[bth_at..];
+    let operation = match bth[0] {
+        0x64 => Operation::SendOnly,
+        0x65 => Operation::SendOnlyImmediate,
+        other => return Err(format!("headers with BTH opcode {other:#04x}").into()),
+    };
+    let lrh = Lrh {
+        sl: header[1] >> 4,
+        slid: be::get16(&header, 6),
+        dlid: be::get16(&header, 2),
+        force_loopback: flags & 1 != 0,
+    };
+    let bth = Bth {
+        opcode: Opcode { service: Service::Ud, operation },
+        solicited: bth[1] & 0x80 != 0,
+        pkey: be::get16(bth, 2),
+        dest_qpn: be::get24(bth, 4),
+        ack_request: false,
+        psn: Psn::new(be::get32(bth, 8)),
+    };
+    let deth = &header[bth_at + 12..];
+    let tail = match operation {
+        Operation::SendOnlyImmediate => Tail::Immediate(be::get32(deth, 8)),
+        _ => Tail::Nothing,
+    };
+    let deth = Deth { qkey: be::get32(deth, 0), src_qpn: be::get24(deth, 4) };
+    let datagram = Some(Box::new(Datagram::Built { lrh, grh, bth, deth }));
+    Ok(Work::Message { tail, datagram })
+}
+
+/// Bytes of built headers, by the beginning of them.
+fn built_length(header: &[u8]) -> usize {
+    let (lrh, grh, bth, deth) = (8, 40, 12, 8);
+    let Some(next) = header.get(1).map(|byte| byte & 3) else { return lrh };
+    let bth_at = if next == 3 { lrh + grh } else { lrh };
+    let immediate = if header.get(bth_at) == Some(&0x65) { 4 } else { 0 };
+    bth_at + bth + deth + immediate
+}
+
+/// The driver ends a request with built headers with 4 inline bytes, which the card replaces by the CRC.
+fn drop_icrc(data: &mut Data) -> Result<(), Malformed> {
+    match data.elements.pop() {
+        Some(Element::Inline(bytes)) if bytes.len() == 4 => {
+            data.length -= 4;
+            Ok(())
+        }
+        _ => Err("no room for the CRC at its end".into()),
+    }
+}
