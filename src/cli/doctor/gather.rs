@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use bareverbs::cm::EventChannel;
 use bareverbs::discover::{DeviceInfo, Transport};
 use bareverbs::netlink::Nldev;
 use bareverbs::{Cause, Context, Error, LinkLayer, PortNum};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::stat::{major, minor};
 
 use super::modules::ADAPTERS;
 use super::netfilter;
@@ -34,7 +33,7 @@ pub(super) fn gather() -> Snapshot {
         adapters: ADAPTERS.iter().filter(|adapter| drives_something(adapter.pci_driver)).collect(),
         devices,
         netdevs: netdevs(),
-        rdma_cm: misc_node("rdma_cm"),
+        rdma_cm: rdma_cm(),
         memlock: memlock(),
         namespaces: nldev.and_then(|mut nldev| nldev.net_namespace_mode().ok()),
         filter,
@@ -62,7 +61,7 @@ fn device(found: &bareverbs::Device, nldev: Option<&mut Nldev>) -> Device {
         path: uverbs.path().display().to_string(),
         major: uverbs.number.major,
         minor: uverbs.number.minor,
-        state: uverbs_state(info),
+        state: state(info.open_node()),
     });
     let ctx = match node.as_mut().filter(|node| node.state == NodeState::Opens) {
         Some(node) => found.open().map_err(|error| node.state = NodeState::Failed(reason(&error))).ok(),
@@ -77,23 +76,20 @@ fn device(found: &bareverbs::Device, nldev: Option<&mut Nldev>) -> Device {
     }
 }
 
-fn uverbs_state(info: &DeviceInfo) -> NodeState {
-    match info.open_node() {
-        Ok(_) => NodeState::Opens,
-        Err(error) => match error.errno() {
-            Some(errno) => refused(errno),
-            None => NodeState::Wrong(reason(&error)),
-        },
-    }
-}
-
-fn refused(errno: Errno) -> NodeState {
-    match errno {
-        Errno::ENOENT => NodeState::Missing,
-        Errno::EACCES => NodeState::Denied,
-        Errno::EPERM => NodeState::Forbidden,
-        Errno::ENXIO | Errno::ENODEV => NodeState::Gone,
-        errno => NodeState::Failed(format!("{} ({errno:?})", errno.desc())),
+/// What came of opening a node.
+fn state<T>(opened: Result<T, Error>) -> NodeState {
+    let error = match opened {
+        Ok(_) => return NodeState::Opens,
+        Err(error) => error,
+    };
+    match error.errno() {
+        None if matches!(error.cause(), Cause::BadAnswer(_)) => NodeState::Wrong(reason(&error)),
+        None => NodeState::Failed(reason(&error)),
+        Some(Errno::ENOENT) => NodeState::Missing,
+        Some(Errno::EACCES) => NodeState::Denied,
+        Some(Errno::EPERM) => NodeState::Forbidden,
+        Some(Errno::ENXIO | Errno::ENODEV) => NodeState::Gone,
+        Some(errno) => NodeState::Failed(format!("{} ({errno:?})", errno.desc())),
     }
 }
 
@@ -214,30 +210,13 @@ fn drives_something(driver: &str) -> bool {
     entries(&format!("/sys/bus/pci/drivers/{driver}")).iter().any(|name| name.contains(':'))
 }
 
-/// The node of a device of the misc class.
-fn misc_node(name: &str) -> Option<Node> {
-    let number = text(&format!("/sys/class/misc/{name}/dev"))?;
+/// The node of RDMA-CM.
+fn rdma_cm() -> Option<Node> {
+    let number = text("/sys/class/misc/rdma_cm/dev")?;
     let (major, minor) = number.split_once(':')?;
     let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
-    let path = format!("/dev/infiniband/{name}");
-    let state = node_state(&path, major, minor);
-    Some(Node { path, major, minor, state })
-}
-
-fn node_state(path: &str, wanted_major: u32, wanted_minor: u32) -> NodeState {
-    let opened = fs::OpenOptions::new().read(true).write(true).open(path).and_then(|file| file.metadata());
-    match opened {
-        Err(error) => refused(Errno::from_raw(error.raw_os_error().unwrap_or_default())),
-        Ok(data) if !data.file_type().is_char_device() => NodeState::Wrong("not a character device".into()),
-        Ok(data) => match (major(data.rdev()), minor(data.rdev())) {
-            (major, minor) if (major, minor) == (wanted_major.into(), wanted_minor.into()) => {
-                NodeState::Opens
-            }
-            (major, minor) => NodeState::Wrong(format!(
-                "the node is {major}:{minor}, the kernel's device is {wanted_major}:{wanted_minor}"
-            )),
-        },
-    }
+    let state = state(EventChannel::open());
+    Some(Node { path: "/dev/infiniband/rdma_cm".into(), major, minor, state })
 }
 
 fn memlock() -> Memlock {
@@ -292,14 +271,6 @@ mod tests {
              kernel/drivers/infiniband/sw/rxe/rdma_rxe.ko:\nkernel/lib/crc32-generic.ko\nnonsense\n",
         );
         assert_eq!(names.into_iter().collect::<Vec<_>>(), ["crc32_generic", "ib_uverbs", "rdma_rxe"]);
-    }
-
-    #[test]
-    fn nodes_are_told_apart() {
-        assert_eq!(node_state("/dev/null", 1, 3), NodeState::Opens);
-        assert!(matches!(node_state("/dev/null", 231, 192), NodeState::Wrong(why) if why.contains("1:3")));
-        assert_eq!(node_state("/dev/no-such-node", 1, 3), NodeState::Missing);
-        assert!(matches!(node_state("/dev", 1, 3), NodeState::Failed(why) if why.contains("EISDIR")));
     }
 
     #[test]
