@@ -97,7 +97,7 @@ fn add_hint(errno: Option<Errno>, kind: &str, netdev: &str) -> Option<String> {
         Errno::EEXIST => format!("{netdev} carries a device of kind {kind} already"),
         Errno::ENFILE => "an RDMA device has that name already".to_owned(),
         Errno::ENOENT => format!(
-            "the kernel finds no CRC32 implementation, which Linux 6.12 needs as a module before {kind} links: \
+            "the kernel finds no CRC32 implementation, which rxe of Linux 6.12 and older takes from a module: \
              try modprobe crc32_generic (or crc32-pclmul), and see that {} is loaded",
             module(kind)
         ),
