@@ -23,6 +23,8 @@ pub(crate) struct Boot {
     pub(crate) hostname: String,
     /// Module files to load, in order.
     pub(crate) modules: Vec<Module>,
+    /// Nothing is loaded and nothing but the loopback device is brought up; the helper `load` may load modules later.
+    pub(crate) bare: bool,
     /// The network device that carries RDMA.
     pub(crate) netdev: String,
     /// Its IPv4 address; the network is a /24.

@@ -73,6 +73,9 @@ pub(crate) struct Arguments {
     /// Boot without an RDMA link
     #[arg(long)]
     no_link: bool,
+    /// Boot without loading any module, so without RDMA; the command may run `/init load NAME`
+    #[arg(long, conflicts_with = "nodes")]
+    bare: bool,
     /// Kill the command after so many seconds
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
@@ -105,6 +108,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if arguments.no_link {
         vm = vm.no_link();
+    }
+    if arguments.bare {
+        vm = vm.bare();
     }
     for file in &arguments.file {
         let (host, guest) = file.split_once(':').unwrap_or((file, ""));
@@ -173,12 +179,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let jobs = match &client {
         Some(client) => {
             let server = start(1, Some("[server] "), &command)?;
-            if arguments.port == 0 {
+            let listens = if arguments.port == 0 {
                 sleep(Duration::from_secs(1));
+                true
             } else {
-                guests.node(1).await_port(arguments.port)?;
+                guests.node(1).await_port_of(&server, arguments.port)?
+            };
+            match listens {
+                true => vec![server, start(last, Some("[client] "), client)?],
+                // How it ended is all there is to tell.
+                false => vec![server],
             }
-            vec![server, start(last, Some("[client] "), client)?]
         }
         None if last > 1 => vec![start(1, Some("[1] "), &command)?, start(2, Some("[2] "), &command)?],
         None => vec![start(1, None, &command)?],

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const NAMES: &str =
-    "await-port PORT SECONDS, cat FILE..., link-add NAME KIND NETDEV, link-del NAME, sleep MS";
+const NAMES: &str = "await-port PORT SECONDS, cat FILE..., drop-input, link-add NAME KIND NETDEV, link-del NAME, \
+                     load MODULE, sleep MS, write FILE";
 
 /// Runs the helper that `arguments` names.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
@@ -13,8 +13,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     match words.as_slice() {
         ["await-port", port, seconds] => await_port(number(port)?, number(seconds)?),
         ["cat", files @ ..] => files.iter().try_for_each(|file| cat(file)),
+        ["drop-input"] => crate::netfilter::drop_input(),
         ["link-add", name, kind, netdev] => crate::setup::add_link(name, kind, netdev),
         ["link-del", name] => crate::setup::remove_link(name),
+        ["load", module] => crate::setup::load_up_to(module),
+        ["write", file] => write(file),
         ["sleep", milliseconds] => {
             sleep(Duration::from_millis(number(milliseconds)?));
             Ok(())
@@ -49,6 +52,16 @@ fn listens(table: &str, port: u16) -> bool {
         let mut columns = line.split_whitespace().skip(1);
         columns.next().is_some_and(|local| local.ends_with(&suffix)) && columns.nth(1) == Some(LISTEN)
     })
+}
+
+/// Makes a file of what is read, with the folders above it.
+fn write(file: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{file}: {error}");
+    if let Some(folder) = std::path::Path::new(file).parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut out = std::fs::File::create(file).map_err(failed)?;
+    std::io::copy(&mut std::io::stdin(), &mut out).map(drop).map_err(failed)
 }
 
 /// For files under `/proc` and `/sys`, in a guest without a shell.

@@ -8,6 +8,7 @@ mod agent;
 mod helpers;
 mod jobs;
 mod netdev;
+mod netfilter;
 mod setup;
 
 #[path = "../protocol.rs"]

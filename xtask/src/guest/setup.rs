@@ -57,6 +57,9 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
     nix::unistd::sethostname(&boot.hostname).map_err(|errno| format!("host name: {errno}"))?;
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
         .map_err(|errno| format!("memlock limit: {errno}"))?;
+    if boot.bare {
+        return netdev::up("lo", None);
+    }
     for module in &boot.modules {
         doing(format!("loading {}", module.path));
         load(module)?;
@@ -75,6 +78,16 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
         await_gid(&link.name, boot.address)?;
     }
     Ok(())
+}
+
+/// Loads a module of the boot file, and what stands before it there without being optional: what it needs, and more.
+pub(crate) fn load_up_to(name: &str) -> Result<(), String> {
+    let modules = boot_file()?.modules;
+    let file = format!("/{name}.ko");
+    let last = modules.iter().position(|module| module.path.ends_with(&file));
+    let last = last.ok_or_else(|| format!("no module {name} in this image"))?;
+    modules[..last].iter().filter(|module| !module.optional).try_for_each(load)?;
+    load(&Module { optional: false, ..modules[last].clone() })
 }
 
 fn load(module: &Module) -> Result<(), String> {

@@ -47,6 +47,7 @@ pub(crate) struct Vm {
     c_tools: bool,
     files: Vec<(PathBuf, String)>,
     links: Vec<Link>,
+    bare: bool,
     lifetime: Duration,
     devices: Vec<String>,
     more_modules: Vec<String>,
@@ -64,6 +65,7 @@ impl Vm {
             c_tools: false,
             files: Vec::new(),
             links: vec![Link { name: "rxe0".into(), kind: "rxe".into() }],
+            bare: false,
             lifetime: Duration::from_secs(600),
             devices: Vec::new(),
             more_modules: Vec::new(),
@@ -110,6 +112,12 @@ impl Vm {
     pub(crate) fn no_link(mut self) -> Self {
         self.links.clear();
         self
+    }
+
+    /// Boots without loading any module, so without RDMA; `/init load NAME` loads one later.
+    pub(crate) fn bare(mut self) -> Self {
+        self.bare = true;
+        self.no_link()
     }
 
     /// The time after which the guests are ended, whatever they do.
@@ -216,6 +224,7 @@ impl Vm {
             hostname: format!("node{number}"),
             modules: serde_json::from_slice(&image::read(&order)?)
                 .map_err(|error| format!("{}: {error}; remove it and the file beside it", order.display()))?,
+            bare: self.bare,
             netdev: if self.nodes > 1 { "eth0" } else { "dummy0" }.into(),
             address: [10, 0, 0, number as u8],
             // Room for the largest path MTU, 4096, and its headers.

@@ -137,6 +137,22 @@ impl Node {
         self.run(Run::new(["/init", "await-port", &port.to_string(), "20"]))?.ok().map(drop)
     }
 
+    /// Waits until a program in this guest listens on a TCP port, or until `server`, which should be that program, has
+    /// ended; false then.
+    pub(crate) fn await_port_of(&self, server: &Job<'_>, port: u16) -> Result<bool> {
+        let look = self.spawn(Run::new(["/init", "await-port", &port.to_string(), "20"]))?;
+        let what = format!("whether anything listens on port {port}");
+        let listens = self.wait_until(look.end, &what, |state| {
+            let ended = |job: &Job<'_>| state.jobs.get(&job.number).is_none_or(|job| job.end.is_some());
+            if ended(&look) { Some(Ok(true)) } else { ended(server).then_some(Ok(false)) }
+        })?;
+        if !listens {
+            look.signal(9)?;
+            return look.wait().map(|_| false);
+        }
+        look.wait()?.ok().map(|_| true)
+    }
+
     fn request(&self, request: &Request) -> Result<()> {
         let mut stream = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         send(&mut *stream, request).map_err(|error| self.gone(&error.to_string()))

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, from formatting to every kernel.
 
+mod bare;
 mod guest;
 mod host;
 mod libtest;
@@ -69,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Vm) {
         part(&mut tally, "vm", || guest::suite(arguments));
+        part(&mut tally, "vm bare", || bare::suite(arguments));
     }
     if wanted(Part::Nodes) {
         part(&mut tally, "nodes", || nodes::suite(arguments));

@@ -1,0 +1,181 @@
+//! A guest without RDMA, to which modules are added one after another: what the tools say at each step.
+
+use std::time::Instant;
+
+use super::Arguments;
+use crate::progress::human;
+use crate::tally::Tally;
+use crate::vm::{Guests, Kernel, Run, Vm};
+use crate::{Result, cargo};
+
+/// Runs it on every kernel.
+pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for kernel in arguments.kernels() {
+        let place = format!("vm {kernel} bare");
+        if arguments.filter.as_ref().is_some_and(|wanted| !place.contains(wanted.as_str())) {
+            continue;
+        }
+        super::part(&mut tally, &place, || one(&kernel, &place));
+    }
+    Ok(tally)
+}
+
+fn one(kernel: &Kernel, place: &str) -> Result<Tally> {
+    let vm =
+        Vm::new(kernel.clone()).module("nf_tables").file(cargo::release_binary()?, "/bin/bareverbs").bare();
+    let guests = vm.boot()?;
+    let started = Instant::now();
+    let guest = Guest(&guests);
+    let mut tally = Tally::default();
+    let steps: [(&str, Step); 4] = [
+        ("nothing is loaded", nothing),
+        ("ib_uverbs is loaded", uverbs_alone),
+        ("rdma_rxe is loaded", without_crc32),
+        ("a packet filter", packet_filter),
+    ];
+    for (name, step) in steps {
+        tally.check(&format!("{place}: {name}"), step(&guest));
+    }
+    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
+    println!("{place}: {tally} ({})", human(started.elapsed()));
+    Ok(tally)
+}
+
+type Step = fn(&Guest<'_>) -> Result<()>;
+
+struct Guest<'a>(&'a Guests);
+
+impl Guest<'_> {
+    /// Runs a command that must succeed.
+    fn done(&self, line: &str) -> Result<String> {
+        self.0.node(1).run(Run::new(line.split(' ')))?.ok().map(|output| output.text())
+    }
+
+    fn release(&self) -> Result<String> {
+        self.done("/init cat /proc/sys/kernel/osrelease").map(|release| release.trim().to_owned())
+    }
+
+    /// Whether the kernel looks CRC32 up by name, so that its modules have to be loaded by hand where there is no modprobe.
+    fn takes_checksums_from_modules(&self) -> Result<bool> {
+        let release = self.release()?;
+        Ok(["6.1.", "6.12."].iter().any(|line| release.starts_with(line)))
+    }
+
+    /// Runs a command that must exit with `code` and say all of `parts`, on either output.
+    fn says(&self, run: Run, code: u8, parts: &[&str]) -> Result<()> {
+        let output = self.0.node(1).run(run)?;
+        let said = format!("{}{}", output.text(), String::from_utf8_lossy(&output.stderr));
+        if output.code() != code {
+            return Err(format!("{}: {} where {code} was due: {said}", output.command, output.ending()));
+        }
+        match parts.iter().find(|part| !said.contains(**part)) {
+            Some(part) => Err(format!("{} does not say {part:?} but {said}", output.command)),
+            None => Ok(()),
+        }
+    }
+
+    fn doctor(&self, code: u8, parts: &[&str]) -> Result<()> {
+        self.says(Run::new(["bareverbs", "doctor", "--ping"]), code, parts)
+    }
+
+    fn refuses(&self, line: &str, parts: &[&str]) -> Result<()> {
+        self.says(Run::new(line.split(' ')), 1, parts)
+    }
+}
+
+/// Every tool says that there is no RDMA and what to load; doctor tells what can be.
+fn nothing(guest: &Guest<'_>) -> Result<()> {
+    let tools = ["devices", "devinfo", "devinfo -d rxe0", "pingpong rc -g 1", "pingpong rc -g 1 10.0.0.1"];
+    for tool in tools {
+        guest.refuses(&format!("bareverbs {tool}"), &["RDMA", "modprobe -a ib_uverbs rdma_rxe"])?;
+    }
+    for action in ["show", "add rxe0 type rxe netdev lo", "delete rxe0"] {
+        guest.refuses(&format!("bareverbs link {action}"), &["EPROTONOSUPPORT", "modprobe ib_uverbs"])?;
+    }
+    let release = guest.release()?;
+    let folder = format!("/lib/modules/{}", release);
+    guest.doctor(
+        2,
+        &[
+            &format!("fail     module ib_uverbs: not loaded, and {folder} does not tell whether it can be"),
+            "mend: modprobe ib_uverbs",
+            "fail     module rdma_rxe: ",
+            "warning  module rdma_ucm: ",
+            "fail     device: this kernel has no RDMA subsystem loaded",
+        ],
+    )?;
+    let list = "kernel/drivers/infiniband/core/ib_uverbs.ko.xz: kernel/drivers/infiniband/core/ib_core.ko.xz\n\
+                kernel/drivers/infiniband/sw/rxe/rdma_rxe.ko.xz: \n";
+    let write = Run::new(["/init", "write", &format!("{folder}/modules.dep")]).stdin(list);
+    guest.0.node(1).run(write)?.ok()?;
+    guest.doctor(
+        2,
+        &[
+            "fail     module ib_uverbs: not loaded; ",
+            "mend: modprobe ib_uverbs\n",
+            "mend: modprobe rdma_rxe\n",
+            &format!("warning  module rdma_ucm: there is none for this kernel ({})", release),
+            "mend: modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV",
+        ],
+    )?;
+    // The same for those who are not root.
+    guest.says(Run::new(["bareverbs", "doctor"]).uid(1000), 2, &["mend: modprobe ib_uverbs\n"])
+}
+
+/// The core is there, a driver is not.
+fn uverbs_alone(guest: &Guest<'_>) -> Result<()> {
+    guest.done("/init load ib_uverbs")?;
+    guest.doctor(
+        2,
+        &[
+            "ok       module ib_uverbs: loaded",
+            "fail     module rdma_rxe: not loaded",
+            "fail     device: there is none\n",
+            "mend: modprobe rdma_rxe && ",
+        ],
+    )?;
+    guest.refuses("bareverbs devinfo", &["there is no RDMA device"])?;
+    guest.done("bareverbs link")?;
+    guest.refuses("bareverbs link add rxe0 type rxe netdev lo", &["EINVAL", "modprobe rdma_rxe"])
+}
+
+/// rxe of Linux 6.1 and 6.12 asks for a CRC32 module by name when a link is made.
+fn without_crc32(guest: &Guest<'_>) -> Result<()> {
+    guest.done("/init load dummy")?;
+    let add = "bareverbs link add rxe0 type rxe netdev dummy0";
+    guest.doctor(2, &["ok       module rdma_rxe: loaded", &format!("mend: {add}\n")])?;
+    if guest.takes_checksums_from_modules()? {
+        guest.refuses(add, &["ENOENT", "modprobe crc32_generic"])?;
+        guest.done("/init load crc32_generic")?;
+    }
+    guest.done(add)?;
+    guest.doctor(
+        2,
+        &[
+            "fail     port rxe0/1: DOWN: its network device is switched off",
+            "mend: ip link set dev dummy0 up",
+        ],
+    )
+}
+
+/// A filter that drops packets is named, to root; to others it is said that only root is told.
+fn packet_filter(guest: &Guest<'_>) -> Result<()> {
+    let none = "ok       firewall: no packet filter is in the way";
+    guest.doctor(2, &[none])?;
+    if guest.takes_checksums_from_modules()? {
+        guest.done("/init load crc32c_generic")?;
+    }
+    guest.done("/init load nf_tables")?;
+    guest.doctor(2, &[none])?;
+    guest.done("/init drop-input")?;
+    guest.doctor(
+        2,
+        &[
+            "warning  firewall: chain inet filter input (input) drops all packets",
+            "mend: nft insert rule inet filter input udp dport 4791 accept",
+        ],
+    )?;
+    let user = Run::new(["bareverbs", "doctor"]).uid(1000);
+    guest.says(user, 2, &["ok       firewall: nothing seen that drops", "only root is told"])
+}
