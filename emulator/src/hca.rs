@@ -3,13 +3,15 @@
 //! BAR 0 has the firmware's registers: the HCR for commands, the reset, the buffer that tells of a catastrophic error.
 //! BAR 2 has doorbells: UAR pages in its first half, BlueFlame pages in its second.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     be::{get16, get32, get64, put32, put64},
     card::Card,
+    data::{Data, Next},
     fw::{self, Command, Firmware, Stage},
     identity::Identity,
+    packet::Packet,
     pci::{BAR0_SIZE, BAR2_SIZE, Config},
     port::Port,
     trace::Trace,
@@ -23,6 +25,8 @@ const HCR_STATUS: usize = 0x18;
 const GO: u32 = 1 << 23;
 const EVENT: u32 = 1 << 22;
 const TOGGLE: u32 = 1 << 21;
+/// The semaphore of the driver that owns the card (mlx4/main.c, `MLX4_OWNER_BASE`).
+const OWNER: u64 = 0x8069c;
 /// Reset, and the semaphore that keeps two from doing it (mlx4/reset.c).
 const RESET: u64 = 0xf0010;
 const SEMAPHORE: u64 = 0xf03fc;
@@ -43,9 +47,11 @@ pub struct Hca {
     pub card: Card,
     /// The firmware.
     pub firmware: Firmware,
+    /// The queues.
+    pub data: Data,
     config: Config,
     hcr: [u8; HCR_SIZE],
-    semaphore: bool,
+    semaphores: BTreeSet<u64>,
     catastrophe: bool,
 }
 
@@ -57,9 +63,10 @@ impl Hca {
         let mut hca = Self {
             card: Card::new(name, port, trace),
             firmware: Firmware::new(identity),
+            data: Data::default(),
             config,
             hcr: [0; HCR_SIZE],
-            semaphore: false,
+            semaphores: BTreeSet::new(),
             catastrophe: false,
         };
         fw::mad::reset(&mut hca);
@@ -71,8 +78,9 @@ impl Hca {
         self.card.trace.line(format_args!("reset"));
         self.card.reset();
         self.firmware.reset();
+        self.data.reset();
         self.hcr = [0; HCR_SIZE];
-        self.semaphore = false;
+        self.semaphores.clear();
         self.catastrophe = false;
         fw::mad::reset(self);
     }
@@ -87,6 +95,7 @@ impl Hca {
 
     /// CLOSE_HCA: no queues and tables any more.
     pub(crate) fn close(&mut self) {
+        self.data.reset();
         self.card.events.clear();
         self.firmware.stage = Stage::Running;
         self.firmware.eqs = crate::eq::EventQueues::default();
@@ -120,10 +129,9 @@ impl Hca {
             // Doorbells read as zeros.
             return;
         }
-        if offset == SEMAPHORE && bytes.len() == 4 {
+        if matches!(offset, SEMAPHORE | OWNER) && bytes.len() == 4 {
             // Whoever reads 0 has it.
-            put32(bytes, 0, u32::from(self.semaphore));
-            self.semaphore = true;
+            put32(bytes, 0, u32::from(!self.semaphores.insert(offset)));
         }
         let catastrophe: &[u8] = if self.catastrophe { &[0, 0, 0, 1] } else { &[] };
         for (base, register) in [(HCR, self.hcr.as_slice()), (CATASTROPHE, catastrophe)] {
@@ -148,6 +156,25 @@ impl Hca {
         self.settle();
     }
 
+    /// Moves data for a bounded while: sends into `out`, and says when it wants to be called again.
+    pub fn run(&mut self, now: Duration, out: &mut Vec<Packet>) -> Next {
+        if self.catastrophe || self.firmware.stage != Stage::Initialised {
+            return Next::Idle;
+        }
+        let next = self.data.run(&mut self.card, now, out);
+        self.settle();
+        next
+    }
+
+    /// Takes a packet from the fabric.
+    pub fn receive(&mut self, now: Duration, packet: Packet, out: &mut Vec<Packet>) {
+        if self.catastrophe || self.firmware.stage != Stage::Initialised {
+            return;
+        }
+        self.data.receive(&mut self.card, now, packet, out);
+        self.settle();
+    }
+
     /// Tells what has happened through the event queues.
     pub fn settle(&mut self) {
         if self.catastrophe {
@@ -160,6 +187,11 @@ impl Hca {
     pub fn break_down(&mut self) {
         self.card.trace.line(format_args!("catastrophic error, as ordered"));
         self.catastrophe = true;
+    }
+
+    /// Leaves the next firmware command without an answer: any, or the one with this opcode.
+    pub fn stall(&mut self, opcode: Option<u16>) {
+        self.firmware.stall = Some(opcode);
     }
 
     /// Whether it has broken down.
@@ -186,8 +218,9 @@ impl Hca {
                 self.card.violation("HCR", None, "a write that is not one aligned word", bytes);
             }
             (None, RESET, 4) if get32(bytes, 0) == 1 => self.reset(),
-            // Interrupts come by message; there is nothing to clear. The semaphore is given back by any write.
-            (None, SEMAPHORE, _) => self.semaphore = false,
+            // A semaphore is given back by any write.
+            (None, SEMAPHORE | OWNER, _) => drop(self.semaphores.remove(&offset)),
+            // Interrupts come by message; there is nothing to clear.
             (None, CLEAR_INTERRUPT.., 4) if offset < CLEAR_INTERRUPT + 8 => {}
             _ => self.card.violation("BAR 0", Some(offset), "a write where there is no register", bytes),
         }
@@ -238,9 +271,13 @@ impl Hca {
         put32(&mut self.hcr, HCR_STATUS, word & !GO & 0xff_ffff | status << 24);
     }
 
-    fn write_doorbell(&mut self, _now: Duration, offset: u64, bytes: &[u8]) {
+    fn write_doorbell(&mut self, now: Duration, offset: u64, bytes: &[u8]) {
         if offset < UARS && EQ_DOORBELLS.contains(&(offset % UAR_PAGE)) {
             self.write_eq_doorbell(offset, bytes);
+        } else if self.firmware.stage == Stage::Initialised {
+            self.data.uar_write(&mut self.card, now, offset, bytes);
+        } else {
+            self.card.violation("UAR", Some(offset), "a doorbell before INIT_HCA", bytes);
         }
     }
 

@@ -5,9 +5,11 @@
 
 pub mod be;
 pub mod card;
+pub mod control;
 pub mod data;
 pub mod eq;
 pub mod event;
+pub mod fabric;
 pub mod fw;
 pub mod hca;
 pub mod icm;
@@ -18,6 +20,7 @@ pub mod mtt;
 pub mod packet;
 pub mod pci;
 pub mod port;
+pub mod server;
 pub mod status;
 pub mod trace;
 pub mod violation;

@@ -38,7 +38,7 @@ enum Task {
     Bench(commands::bench::Arguments),
     Demo(commands::demo::Arguments),
     Test(commands::test::Arguments),
-    Vm(commands::vm::Arguments),
+    Vm(Box<commands::vm::Arguments>),
     /// Compare the declared structures and numbers with the kernel's headers
     Abi,
 }

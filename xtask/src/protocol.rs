@@ -33,6 +33,8 @@ pub(crate) struct Boot {
     pub(crate) mtu: u32,
     /// The soft-RDMA links to make: kind and name.
     pub(crate) links: Vec<Link>,
+    /// RDMA devices whose port 1 has to become active.
+    pub(crate) ports: Vec<String>,
     /// The guest powers itself off after this time even if the host says nothing.
     pub(crate) lifetime: Duration,
 }

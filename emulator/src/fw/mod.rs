@@ -13,6 +13,7 @@ pub mod mcg;
 mod misc;
 mod mpt;
 mod port;
+mod queues;
 mod table;
 #[cfg(test)]
 mod tests;

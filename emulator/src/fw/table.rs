@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answer, Call, Command, Stage, adapter, eq, icm, init, mad, mcg, misc, mpt, port};
+use super::{Answer, Call, Command, Stage, adapter, eq, icm, init, mad, mcg, misc, mpt, port, queues};
 use crate::{hca::Hca, status::Status};
 
 /// The largest mailbox (include/linux/mlx4/cmd.h, `MLX4_MAILBOX_SIZE`).
@@ -63,14 +63,35 @@ const RULES: &[Rule] = &[
     rule(0x013, "SW2HW_EQ", Initialised, 64, Nothing, eq::sw2hw),
     rule(0x014, "HW2SW_EQ", Initialised, 0, UnlessOne(64), eq::hw2sw),
     rule(0x015, "QUERY_EQ", Initialised, 0, Bytes(64), eq::query),
+    rule(0x016, "SW2HW_CQ", Initialised, 64, Nothing, queues::sw2hw_cq),
+    rule(0x017, "HW2SW_CQ", Initialised, 0, UnlessOne(64), queues::hw2sw_cq),
+    rule(0x018, "QUERY_CQ", Initialised, 0, Bytes(64), queues::query_cq),
+    rule(0x019, "RST2INIT_QP", Initialised, 0x100, Nothing, queues::modify_qp),
+    rule(0x01a, "INIT2RTR_QP", Initialised, 0x100, Nothing, queues::modify_qp),
+    rule(0x01b, "RTR2RTS_QP", Initialised, 0x100, Nothing, queues::modify_qp),
+    rule(0x01c, "RTS2RTS_QP", Initialised, 0x100, Nothing, queues::modify_qp),
+    rule(0x01d, "SQERR2RTS_QP", Initialised, 0x100, Nothing, queues::modify_qp),
+    rule(0x01e, "2ERR_QP", Initialised, 0, Nothing, queues::modify_qp),
+    rule(0x01f, "RTS2SQD_QP", Initialised, 0, Nothing, queues::modify_qp),
+    rule(0x020, "SQD2RTS_QP", Initialised, 0x100, Nothing, queues::modify_qp),
+    rule(0x021, "2RST_QP", Initialised, 0, Nothing, queues::modify_qp),
+    rule(0x022, "QUERY_QP", Initialised, 0, Bytes(0x100), queues::query_qp),
+    rule(0x023, "CONF_SPECIAL_QP", Initialised, 0, Nothing, queues::conf_special_qp),
     rule(0x024, "MAD_IFC", Running, 0x200, Bytes(0x100), mad::mad_ifc),
     rule(0x025, "READ_MCG", Initialised, 0, Bytes(MAILBOX), mcg::read),
     rule(0x026, "WRITE_MCG", Initialised, MAILBOX, Nothing, mcg::write),
     rule(0x027, "MGID_HASH", Initialised, 16, Nothing, mcg::mgid_hash),
+    rule(0x02c, "MODIFY_CQ", Initialised, 64, Nothing, queues::modify_cq),
+    rule(0x02d, "INIT2INIT_QP", Initialised, 0x100, Nothing, queues::modify_qp),
     rule(0x02f, "SYNC_TPT", Initialised, 0, Nothing, mpt::sync_tpt),
     rule(0x030, "DIAG_RPRT", Initialised, 0, Bytes(MAILBOX), misc::diag_rprt),
     rule(0x031, "NOP", Running, 0, Nothing, misc::nop),
-    rule(0x034, "MOD_STAT_CFG", Running, 0x100, Nothing, misc::mod_stat_cfg),
+    rule(0x034, "MOD_STAT_CFG", Running, 0, Nothing, misc::mod_stat_cfg),
+    rule(0x035, "SW2HW_SRQ", Initialised, 64, Nothing, queues::sw2hw_srq),
+    rule(0x036, "HW2SW_SRQ", Initialised, 0, UnlessOne(64), queues::hw2sw_srq),
+    rule(0x037, "QUERY_SRQ", Initialised, 0, Bytes(64), queues::query_srq),
+    rule(0x038, "SQD2SQD_QP", Initialised, 0x100, Nothing, queues::modify_qp),
+    rule(0x040, "ARM_SRQ", Initialised, 0, Nothing, queues::arm_srq),
     rule(0x043, "QUERY_PORT", Running, 0, Bytes(0x100), port::query_port),
     rule(0x050, "HW_HEALTH_CHECK", Running, 0, Nothing, misc::health_check),
     rule(0x05a, "SET_NODE", Initialised, 64, Nothing, misc::set_node),

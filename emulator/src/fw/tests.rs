@@ -38,7 +38,7 @@ fn command(opcode: &str) -> Command {
 }
 
 impl Hca {
-    fn run(&mut self, command: &Command) -> Result<u64, Status> {
+    fn command(&mut self, command: &Command) -> Result<u64, Status> {
         super::execute(self, Duration::ZERO, command).unwrap()
     }
 
@@ -46,7 +46,7 @@ impl Hca {
     fn ask(&mut self, opcode: &str, modifier: u32, input: &[u8]) -> Result<Vec<u8>, Status> {
         self.card.memory.write(IN, input).unwrap();
         self.card.memory.write(OUT, &[0; 4096]).unwrap();
-        self.run(&Command { modifier, ..command(opcode) })?;
+        self.command(&Command { modifier, ..command(opcode) })?;
         let mut out = vec![0; 4096];
         self.card.memory.read(OUT, &mut out).unwrap();
         Ok(out)
@@ -62,13 +62,13 @@ impl Hca {
 
     fn start_firmware(&mut self) {
         self.map("MAP_FA", 0, 0x10_0000, 6).unwrap();
-        self.run(&command("RUN_FW")).unwrap();
+        self.command(&command("RUN_FW")).unwrap();
     }
 
     /// Brings the card up, with its tables in one mapping of 16 MiB at ICM address 0.
     fn start(&mut self) {
         self.start_firmware();
-        self.run(&Command { in_param: 16 << 20, ..command("SET_ICM_SIZE") }).unwrap();
+        self.command(&Command { in_param: 16 << 20, ..command("SET_ICM_SIZE") }).unwrap();
         self.map("MAP_ICM_AUX", 0, 0x20_0000, 2).unwrap();
         self.map("MAP_ICM", 0, 16 << 20, 12).unwrap();
         let init = init_hca(true);
@@ -154,20 +154,20 @@ fn query_dev_cap_tells_what_a_model_can() {
 fn commands_need_their_state() {
     let mut hca = card(Model::ConnectX3);
     assert_eq!(hca.ask("QUERY_DEV_CAP", 0, &[]), Err(Status::BadSysState));
-    assert_eq!(hca.run(&command("RUN_FW")), Err(Status::BadSysState), "no memory yet");
+    assert_eq!(hca.command(&command("RUN_FW")), Err(Status::BadSysState), "no memory yet");
     hca.start_firmware();
     assert_eq!(hca.ask("SW2HW_MPT", 20, &[0; 64]), Err(Status::BadSysState));
     assert_eq!(hca.card.violations.count(), 2);
-    assert_eq!(hca.run(&Command { opcode: 0x123, ..command("NOP") }), Err(Status::BadOp));
+    assert_eq!(hca.command(&Command { opcode: 0x123, ..command("NOP") }), Err(Status::BadOp));
 }
 
 #[test]
 fn mailboxes_outside_memory_are_refused() {
     let mut hca = card(Model::ConnectX3);
     for wrong in [MEMORY, MEMORY - 8, u64::MAX - 15] {
-        assert_eq!(hca.run(&Command { out_param: wrong, ..command("QUERY_FW") }), Err(Status::BadParam));
+        assert_eq!(hca.command(&Command { out_param: wrong, ..command("QUERY_FW") }), Err(Status::BadParam));
         assert_eq!(
-            hca.run(&Command { in_param: wrong, modifier: 1, ..command("MAP_FA") }),
+            hca.command(&Command { in_param: wrong, modifier: 1, ..command("MAP_FA") }),
             Err(Status::BadParam)
         );
     }
@@ -189,7 +189,7 @@ fn init_hca_sets_the_tables() {
     let out = hca.ask("QUERY_HCA", 0, &[]).unwrap();
     assert_eq!(get64(&out, 0xf0), 0x40_0000);
     assert_eq!(hca.ask("INIT_HCA", 0, &init_hca(true)), Err(Status::BadSysState), "once only");
-    hca.run(&command("CLOSE_HCA")).unwrap();
+    hca.command(&command("CLOSE_HCA")).unwrap();
     let mut wrong = init_hca(false);
     put64(&mut wrong, 0x100, 1 << 30);
     assert_eq!(hca.ask("INIT_HCA", 0, &wrong), Err(Status::IcmError), "no MTT table");
@@ -228,7 +228,7 @@ fn memory_protection_entries_change_hands() {
     assert_eq!(out[0] & 0xf0, 0xf0);
     assert_eq!(hca.ask("HW2SW_MPT", 0x20, &[]), Err(Status::BadResState));
     hca.card.memory.write(at, &[0]).unwrap();
-    hca.run(&command("SYNC_TPT")).unwrap();
+    hca.command(&command("SYNC_TPT")).unwrap();
     // A bound window keeps the region.
     hca.card.memory.write(at + 0x24, &[0, 0, 0, 1]).unwrap();
     assert_eq!(hca.ask("HW2SW_MPT", 0x20, &[]), Err(Status::RegBound));
@@ -263,7 +263,7 @@ fn multicast_entries_are_in_icm() {
     assert_eq!(hca.ask("READ_MCG", 3, &[]).unwrap()[..1024], entry);
     assert_eq!(hca.ask("READ_MCG", 1 << 10, &[]), Err(Status::BadIndex));
     hca.card.memory.write(IN, &[0xff; 16]).unwrap();
-    let hash = hca.run(&command("MGID_HASH")).unwrap();
+    let hash = hca.command(&command("MGID_HASH")).unwrap();
     assert_eq!(hash, u64::from(super::mcg::hash(&[0xff; 16], 9)));
     assert!(hash < 1 << 9);
 }
@@ -381,7 +381,7 @@ fn with_eq(hca: &mut Hca) {
     put64(&mut list, 16, EQ_PAGE | 1);
     hca.ask("WRITE_MTT", 1, &list).unwrap();
     hca.ask("SW2HW_EQ", 5, &eq_context()).unwrap();
-    hca.run(&Command { in_param: 1 << 0x0a | 1 << 0x09, modifier: 5, ..command("MAP_EQ") }).unwrap();
+    hca.command(&Command { in_param: 1 << 0x0a | 1 << 0x09, modifier: 5, ..command("MAP_EQ") }).unwrap();
 }
 
 #[test]
@@ -390,17 +390,17 @@ fn command_events_are_as_the_driver_reads_them() {
     let mut hca = card(Model::ConnectX3);
     with_eq(&mut hca);
     assert_eq!(hca.card.memory.array::<1>(EQ_PAGE + 63).unwrap(), [0x80], "the card's at first");
-    hca.run(&Command { token: 0xbeef, event: true, ..command("NOP") }).unwrap();
+    hca.command(&Command { token: 0xbeef, event: true, ..command("NOP") }).unwrap();
     hca.settle();
     let entry: [u8; 32] = hca.card.memory.array(EQ_PAGE + 32).unwrap();
     assert_eq!((entry[1], get16(&entry, 6), entry[0x0f], entry[0x1f]), (0x0a, 0xbeef, 0, 0));
-    hca.run(&Command { token: 1, event: true, opcode: 0x123, ..command("NOP") }).unwrap_err();
+    hca.command(&Command { token: 1, event: true, opcode: 0x123, ..command("NOP") }).unwrap_err();
     hca.settle();
     let entry: [u8; 32] = hca.card.memory.array(EQ_PAGE + 96).unwrap();
     assert_eq!(entry[0x0f], Status::BadOp as u8);
     assert_eq!(hca.card.violations.count(), 0);
-    hca.run(&command("INIT_PORT")).unwrap_err();
-    hca.run(&Command { modifier: 1, ..command("INIT_PORT") }).unwrap();
+    hca.command(&command("INIT_PORT")).unwrap_err();
+    hca.command(&Command { modifier: 1, ..command("INIT_PORT") }).unwrap();
     hca.settle();
     let entry: [u8; 32] = hca.card.memory.array(EQ_PAGE + 160).unwrap();
     assert_eq!((entry[1], entry[3], get32(&entry, 0x0c)), (0x09, 4, 1 << 28));
@@ -415,11 +415,11 @@ fn an_event_queue_wraps_and_overflows() {
         hca.write(Duration::ZERO, 2, 4096 + 0x808, &(index | 1 << 31).to_be_bytes());
     };
     for _ in 0..16 {
-        hca.run(&nop).unwrap();
+        hca.command(&nop).unwrap();
     }
     hca.settle();
     doorbell(&mut hca, 16);
-    hca.run(&nop).unwrap();
+    hca.command(&nop).unwrap();
     hca.settle();
     assert_eq!(hca.card.memory.array::<1>(EQ_PAGE + 63).unwrap(), [0x80], "the second time round");
     let context = hca.ask("QUERY_EQ", 5, &[]).unwrap();
@@ -428,11 +428,11 @@ fn an_event_queue_wraps_and_overflows() {
     doorbell(&mut hca, 18);
     assert_eq!(hca.card.violations.count(), 1, "more than there is");
     for _ in 0..16 {
-        hca.run(&nop).unwrap();
+        hca.command(&nop).unwrap();
     }
     hca.settle();
     assert_eq!(hca.card.violations.count(), 2, "overflow");
-    hca.run(&Command { op_modifier: 1, modifier: 5, ..command("HW2SW_EQ") }).unwrap();
+    hca.command(&Command { op_modifier: 1, modifier: 5, ..command("HW2SW_EQ") }).unwrap();
     doorbell(&mut hca, 18);
     assert_eq!(hca.card.violations.count(), 3, "no such queue");
 }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::image::{check_program, tools};
-use crate::vm::{Job, Kernel, Run, Vm};
+use crate::vm::{Job, Kernel, Mlx4, Run, Vm};
 use crate::{Result, packages};
 
 const EXAMPLES: &str = "\
@@ -22,9 +22,12 @@ Examples:
                                                       a server and a client in one guest
   cargo xtask vm --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
                                                       a server on guest 1 and a client on guest 2
+  cargo xtask vm --device mlx4 -- ibv_devinfo -v      an emulated ConnectX-3 and the kernel's own driver
+  cargo xtask vm --device mlx4 --emulator=--model=connectx-2 --emulator=--trace=/tmp/trace -- ibv_devinfo
+                                                      a ConnectX-2, and all that the card does in /tmp/trace
 
 A guest has the RDMA device rxe0 on dummy0 (or, with two, on eth0) with the address 10.0.0.1 (and 10.0.0.2) at GID
-index 1. The exit code is the command's; 128 + N after signal N; 124 when its time was up; 125 when the guest
+index 1; with --device mlx4 it has mlx4_0, with LID 1 (and 9). The exit code is the command's; 128 + N after signal N; 124 when its time was up; 125 when the guest
 itself failed or its kernel complained.";
 
 /// Run a static command in a guest with an RDMA device.
@@ -70,6 +73,12 @@ pub(crate) struct Arguments {
     /// Load one more kernel module (may be repeated)
     #[arg(long, value_name = "NAME")]
     module: Vec<String>,
+    /// The RDMA device of each guest
+    #[arg(long, value_enum, default_value_t = Device::Rxe)]
+    device: Device,
+    /// One more argument for the emulator of mlx4 devices, `connectx3 serve` (may be repeated)
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    emulator: Vec<String>,
     /// Boot without an RDMA link
     #[arg(long)]
     no_link: bool,
@@ -90,6 +99,15 @@ pub(crate) struct Arguments {
     command: Vec<String>,
 }
 
+/// What carries a guest's RDMA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Device {
+    /// Software RoCE on the guest's network device
+    Rxe,
+    /// An emulated ConnectX-3, strict: a violation fails the run with 125
+    Mlx4,
+}
+
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut environment = Vec::new();
@@ -105,6 +123,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .lifetime(Duration::from_secs(arguments.timeout + 30));
     for name in &arguments.module {
         vm = vm.module(name);
+    }
+    if arguments.device == Device::Mlx4 {
+        let cards =
+            arguments.emulator.iter().fold(Mlx4::default(), |cards, argument| cards.argument(argument));
+        vm = vm.mlx4(cards);
+    } else if !arguments.emulator.is_empty() {
+        return Err("--emulator: there is an emulator with --device mlx4 only".into());
     }
     if arguments.no_link {
         vm = vm.no_link();

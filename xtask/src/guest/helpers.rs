@@ -4,19 +4,21 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const NAMES: &str = "await-port PORT SECONDS, cat FILE..., drop-input, link-add NAME KIND NETDEV, link-del NAME, \
-                     load MODULE, sleep MS, write FILE";
+const NAMES: &str = "await-active DEVICE, await-port PORT SECONDS, cat FILE..., drop-input, link-add NAME KIND NETDEV, \
+                     link-del NAME, load MODULE, sleep MS, unload MODULE, write FILE";
 
 /// Runs the helper that `arguments` names.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
+        ["await-active", device] => crate::setup::await_active(device),
         ["await-port", port, seconds] => await_port(number(port)?, number(seconds)?),
         ["cat", files @ ..] => files.iter().try_for_each(|file| cat(file)),
         ["drop-input"] => crate::netfilter::drop_input(),
         ["link-add", name, kind, netdev] => crate::setup::add_link(name, kind, netdev),
         ["link-del", name] => crate::setup::remove_link(name),
         ["load", module] => crate::setup::load_up_to(module),
+        ["unload", module] => crate::setup::unload(module),
         ["write", file] => write(file),
         ["sleep", milliseconds] => {
             sleep(Duration::from_millis(number(milliseconds)?));

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bareverbs::netlink::Nldev;
-use nix::kmod::{ModuleInitFlags, finit_module};
+use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
@@ -77,6 +77,10 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
         doing(format!("waiting for {}'s address in its GID table", link.name));
         await_gid(&link.name, boot.address)?;
     }
+    for device in &boot.ports {
+        doing(format!("waiting for {device}'s port to be active"));
+        await_active(device)?;
+    }
     Ok(())
 }
 
@@ -130,6 +134,19 @@ fn await_gid(device: &str, address: [u8; 4]) -> Result<(), String> {
     let path = format!("/sys/class/infiniband/{device}/ports/1/gids/1");
     await_that(|| fs::read_to_string(&path).is_ok_and(|gid| gid.trim() == wanted))
         .map_err(|seconds| format!("{path} is not {wanted} after {seconds} s"))
+}
+
+/// Waits until port 1 of a device is active.
+pub(crate) fn await_active(device: &str) -> Result<(), String> {
+    let path = format!("/sys/class/infiniband/{device}/ports/1/state");
+    await_that(|| fs::read_to_string(&path).is_ok_and(|state| state.trim() == "4: ACTIVE"))
+        .map_err(|seconds| format!("{path} is not ACTIVE after {seconds} s"))
+}
+
+/// Unloads a module.
+pub(crate) fn unload(name: &str) -> Result<(), String> {
+    let text = CString::new(name).map_err(|error| format!("{name}: {error}"))?;
+    delete_module(&text, DeleteModuleFlags::O_NONBLOCK).map_err(|errno| format!("module {name}: {errno}"))
 }
 
 fn await_that(condition: impl Fn() -> bool) -> Result<(), u64> {

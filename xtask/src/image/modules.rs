@@ -31,18 +31,17 @@ const fn like(name: &'static str) -> Wanted {
     Wanted { name: Cow::Borrowed(name), optional: true }
 }
 
-/// What every guest has. Some kernels look a checksum up by name when a link is made, and a guest has no modprobe.
-pub(crate) const BASE: &[Wanted] = &[
-    like("crc32_generic"),
-    like("crc32c_generic"),
-    like("crc32c_intel"),
-    need("ib_uverbs"),
-    need("rdma_ucm"),
-    need("rdma_rxe"),
-    like("ib_umad"),
-    need("dummy"),
-    need("veth"),
-];
+/// What every guest has.
+pub(crate) const BASE: &[Wanted] =
+    &[need("ib_uverbs"), need("rdma_ucm"), like("ib_umad"), need("dummy"), need("veth")];
+
+/// What a guest with software RoCE has besides. Some kernels look a checksum up by name when a link is made, and a guest
+/// has no modprobe.
+pub(crate) const RXE: &[Wanted] =
+    &[like("crc32_generic"), like("crc32c_generic"), like("crc32c_intel"), need("rdma_rxe")];
+
+/// What a guest with a ConnectX card has besides.
+pub(crate) const MLX4: &[Wanted] = &[need("mlx4_core"), need("mlx4_ib")];
 
 /// What a guest on a wire has besides. The bus is built into some kernels that do not say so in a file.
 pub(crate) const WIRE: &[Wanted] = &[like("virtio_pci"), need("virtio_net")];

@@ -10,6 +10,7 @@
 //! guests.shutdown()?; // an error if the kernel complained about anything
 //! ```
 
+pub(crate) mod emulator;
 pub(crate) mod kernel;
 pub(crate) mod log;
 pub(crate) mod node;
@@ -29,6 +30,7 @@ use crate::image::{modules, tools, vmlinux};
 use crate::protocol::{BOOT_FILE, Boot, Link};
 use crate::{Result, cache, cargo, image, process};
 
+pub(crate) use emulator::{Emulator, Mlx4};
 pub(crate) use kernel::Kernel;
 pub(crate) use node::{Job, Node};
 pub(crate) use run::{Output, Run};
@@ -51,6 +53,7 @@ pub(crate) struct Vm {
     lifetime: Duration,
     devices: Vec<String>,
     more_modules: Vec<String>,
+    mlx4: Option<Mlx4>,
 }
 
 impl Vm {
@@ -69,6 +72,7 @@ impl Vm {
             lifetime: Duration::from_secs(600),
             devices: Vec::new(),
             more_modules: Vec::new(),
+            mlx4: None,
         }
     }
 
@@ -106,6 +110,12 @@ impl Vm {
     pub(crate) fn file(mut self, host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
         self.files.push((host.into(), guest.into()));
         self
+    }
+
+    /// Boots on emulated ConnectX cards, one for each guest, without any soft-RDMA link.
+    pub(crate) fn mlx4(mut self, cards: Mlx4) -> Self {
+        self.mlx4 = Some(cards);
+        self.no_link()
     }
 
     /// Boots without any RDMA link.
@@ -146,13 +156,15 @@ impl Vm {
     /// Fetches and builds all that the guests are made of, which takes a while the first time.
     pub(crate) fn prepare(&self) -> Result<Prepared<'_>> {
         let mut files = self.kernel.files(self.modules.as_deref())?;
-        let qemu = qemu::Qemu::find()?;
+        let emulator = self.mlx4.as_ref().map(|_| emulator::build()).transpose()?;
+        let oldest = if self.mlx4.is_some() { qemu::VFIO_USER } else { qemu::OLDEST };
+        let qemu = qemu::Qemu::find(oldest)?;
         let mut layers = vec![self.modules_layer(&files)?];
         files.image = vmlinux::bootable(&files.image, cache::key(&image::identity(&files.image)?))?;
         if self.c_tools {
             layers.push(tools::archive()?);
         }
-        Ok(Prepared { vm: self, files, qemu, layers, init: cargo::guest_init()? })
+        Ok(Prepared { vm: self, files, qemu, layers, init: cargo::guest_init()?, emulator })
     }
 
     /// The kernel's modules, cached by kernel and by what is wanted of it.
@@ -180,7 +192,8 @@ impl Vm {
             .more_modules
             .iter()
             .map(|name| modules::Wanted { name: name.clone().into(), optional: false });
-        wire.iter().chain(modules::BASE).cloned().chain(more).collect()
+        let device = if self.mlx4.is_some() { modules::MLX4 } else { modules::RXE };
+        wire.iter().chain(device).chain(modules::BASE).cloned().chain(more).collect()
     }
 
     /// The image of one node: what is cached, then what belongs to this run.
@@ -230,6 +243,7 @@ impl Vm {
             // Room for the largest path MTU, 4096, and its headers.
             mtu: 9000,
             links: self.links.clone(),
+            ports: if self.mlx4.is_some() { vec!["mlx4_0".into()] } else { Vec::new() },
             lifetime: BOOT_TIME + self.lifetime,
         })
     }
@@ -242,6 +256,7 @@ pub(crate) struct Prepared<'vm> {
     qemu: qemu::Qemu,
     layers: Vec<PathBuf>,
     init: PathBuf,
+    emulator: Option<PathBuf>,
 }
 
 impl Prepared<'_> {
@@ -249,7 +264,12 @@ impl Prepared<'_> {
     pub(crate) fn boot(&self) -> Result<Guests> {
         let vm = self.vm;
         let deadline = Instant::now() + BOOT_TIME + vm.lifetime;
-        let mut guests = Guests { nodes: Vec::new(), folder: Folder::new()?, kernel: vm.kernel.clone() };
+        let mut guests =
+            Guests { nodes: Vec::new(), emulator: None, folder: Folder::new()?, kernel: vm.kernel.clone() };
+        if let (Some(cards), Some(program)) = (&vm.mlx4, &self.emulator) {
+            let log = log_path(&vm.kernel, "emulator")?;
+            guests.emulator = Some(cards.start(program, vm.nodes, &guests.folder.0, log)?);
+        }
         let socket = guests.folder.0.join("wire");
         for number in 1..=vm.nodes {
             if number > 1 {
@@ -260,7 +280,8 @@ impl Prepared<'_> {
             vm.write_initrd(&initrd, number, &self.init, &self.layers)?;
             let listener =
                 UnixListener::bind(&control).map_err(|error| format!("{}: {error}", control.display()))?;
-            let log = log_path(&vm.kernel, number)?;
+            let log = log_path(&vm.kernel, &format!("node{number}"))?;
+            let card = guests.emulator.as_ref().map(|_| emulator::socket(&guests.folder.0, number));
             let wire =
                 (vm.nodes > 1).then_some(qemu::Wire { socket: &socket, listens: number == 1, node: number });
             let child = self.qemu.start(&qemu::Machine {
@@ -272,9 +293,12 @@ impl Prepared<'_> {
                 log: &log,
                 complaints: &complaints,
                 wire,
+                card: card.as_deref(),
                 more: &vm.devices,
             })?;
             let name = format!("guest {number} ({})", vm.kernel);
+            let quiet = vm.mlx4.as_ref().is_some_and(|cards| !cards.may_fail());
+            let log = log::Log { path: log, mlx4: quiet };
             guests.nodes.push(Node::connect(name, child, &listener, log, complaints, deadline)?);
         }
         for node in &guests.nodes {
@@ -288,6 +312,7 @@ impl Prepared<'_> {
 #[derive(Debug)]
 pub(crate) struct Guests {
     nodes: Vec<Node>,
+    emulator: Option<Emulator>,
     folder: Folder,
     kernel: Kernel,
 }
@@ -301,7 +326,16 @@ impl Guests {
         &self.nodes[number - 1]
     }
 
-    /// Powers the guests off. Whatever their kernels complained about is an error.
+    /// The emulator of their cards.
+    ///
+    /// # Errors
+    /// They have none.
+    #[allow(dead_code, reason = "tests of faults use it")]
+    pub(crate) fn emulator(&self) -> Result<&Emulator> {
+        self.emulator.as_ref().ok_or_else(|| "these guests have no emulated cards".into())
+    }
+
+    /// Powers the guests off. Whatever their kernels, or the emulator of their cards, complained about is an error.
     pub(crate) fn shutdown(mut self) -> Result<()> {
         for node in &self.nodes {
             node.power_off()?;
@@ -310,9 +344,14 @@ impl Guests {
         for node in &mut self.nodes {
             complaints.extend(node.finish()?);
         }
+        let emulator = self.emulator.take().map_or(Ok(()), Emulator::finish);
         if complaints.is_empty() {
-            Ok(())
+            emulator
         } else {
+            // Both matter, and the kernel's is likely the consequence.
+            if let Err(error) = emulator {
+                complaints.insert(0, error);
+            }
             Err(format!("kernel {} complained:\n{}", self.kernel, complaints.join("\n")))
         }
     }
@@ -357,11 +396,11 @@ fn serial() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn log_path(kernel: &Kernel, number: u32) -> Result<PathBuf> {
+fn log_path(kernel: &Kernel, whose: &str) -> Result<PathBuf> {
     let folder = process::checkout().join("target/guest-logs");
     cache::create(&folder)?;
     let kernel = kernel.to_string().replace('/', "_");
-    Ok(folder.join(format!("{kernel}-node{number}-{}-{}.log", std::process::id(), serial())))
+    Ok(folder.join(format!("{kernel}-{whose}-{}-{}.log", std::process::id(), serial())))
 }
 
 fn await_file(path: &Path) -> Result<()> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::log;
+use super::log::{self, Log};
 use super::run::{Live, Output, Run};
 use crate::protocol::{Event, HEARTBEAT, Request, Status, Stream, Usage, receive, send};
 use crate::{Result, process};
@@ -68,7 +68,7 @@ pub(crate) struct Node {
     requests: Arc<Mutex<UnixStream>>,
     shared: Arc<Shared>,
     next_job: AtomicU32,
-    log: PathBuf,
+    log: Log,
     complaints: PathBuf,
     deadline: Instant,
 }
@@ -78,7 +78,7 @@ impl Node {
         name: String,
         mut qemu: Child,
         listener: &UnixListener,
-        log: PathBuf,
+        log: Log,
         complaints: PathBuf,
         deadline: Instant,
     ) -> Result<Self> {
@@ -176,9 +176,9 @@ impl Node {
         let mut lines = log::trouble(&self.log)?;
         if lines.is_empty() {
             // Of no use to anybody.
-            let _ = std::fs::remove_file(&self.log);
+            let _ = std::fs::remove_file(&self.log.path);
         } else {
-            lines.insert(0, format!("{} (all of it in {}):", self.name, self.log.display()));
+            lines.insert(0, format!("{} (all of it in {}):", self.name, self.log.path.display()));
         }
         Ok(lines)
     }
@@ -203,8 +203,8 @@ impl Node {
                     "{}: no answer in time to {what}; it was {}; end of its kernel's log ({}):\n{}",
                     self.name,
                     state.doing,
-                    self.log.display(),
-                    log::tail(&self.log)
+                    self.log.path.display(),
+                    log::tail(&self.log.path)
                 ));
             };
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -217,12 +217,12 @@ impl Node {
         thread::sleep(Duration::from_millis(300));
         let said = std::fs::read(&self.complaints).unwrap_or_default();
         let trouble = log::trouble(&self.log).unwrap_or_default();
-        let last = if trouble.is_empty() { log::tail(&self.log) } else { trouble.join("\n") };
+        let last = if trouble.is_empty() { log::tail(&self.log.path) } else { trouble.join("\n") };
         let qemu = process::last_lines(&said, 3);
         format!(
             "{} ended by itself: {why}; {qemu}\nits kernel's log ({}):\n{last}",
             self.name,
-            self.log.display()
+            self.log.path.display()
         )
     }
 }

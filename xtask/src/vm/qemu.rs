@@ -1,14 +1,22 @@
 //! QEMU: which one, and how a guest's machine is described to it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::json;
 
 use crate::{Result, packages, process};
 
 const PROGRAM: &str = "qemu-system-x86_64";
+/// A version: major and minor.
+pub(super) type Version = (u32, u32);
+
 /// The first version with stream network backends.
-const OLDEST: (u32, u32) = (7, 2);
+pub(super) const OLDEST: Version = (7, 2);
+/// The first version with vfio-user devices.
+pub(super) const VFIO_USER: Version = (10, 1);
 
 /// An emulated TSC drifts enough at boot that some kernels fall back to a clock whose every reading is a system call and
 /// a device access; real machines read the TSC in user space, so the guests are told to trust it.
@@ -41,6 +49,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) complaints: &'a Path,
     /// The wire to the other guest, if any.
     pub(crate) wire: Option<Wire<'a>>,
+    /// The socket of the emulated card, if any.
+    pub(crate) card: Option<&'a Path>,
     /// More arguments, for devices that a test brings along.
     pub(crate) more: &'a [String],
 }
@@ -56,17 +66,18 @@ pub(crate) struct Wire<'a> {
 }
 
 impl Qemu {
-    /// The host's QEMU if it is new enough, else the archive's. Asked once in a run.
-    pub(crate) fn find() -> Result<Self> {
-        static FOUND: OnceLock<Result<Qemu>> = OnceLock::new();
-        FOUND.get_or_init(Self::search).clone()
+    /// The host's QEMU if it is new enough, else the archive's. Asked once in a run for each version.
+    pub(super) fn find(oldest: Version) -> Result<Self> {
+        static FOUND: Mutex<BTreeMap<Version, Result<Qemu>>> = Mutex::new(BTreeMap::new());
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        found.entry(oldest).or_insert_with(|| Self::search(oldest)).clone()
     }
 
-    fn search() -> Result<Self> {
+    fn search(oldest: Version) -> Result<Self> {
         let host =
             process::find(PROGRAM).map(|program| Self { program, arguments: vec![], environment: vec![] });
         let old = match host.as_ref().map(Self::version) {
-            Some(Ok(version)) if version >= OLDEST => return host.ok_or_else(String::new),
+            Some(Ok(version)) if version >= oldest => return host.ok_or_else(String::new),
             Some(Ok((major, minor))) => format!("the host's QEMU {major}.{minor} is too old; "),
             Some(Err(error)) => format!("the host's QEMU does not work ({error}); "),
             None => String::new(),
@@ -74,7 +85,7 @@ impl Qemu {
         let root = packages::qemu().map_err(|error| {
             format!(
                 "{old}QEMU {}.{} or newer is needed: install qemu-system-x86 ({error})",
-                OLDEST.0, OLDEST.1
+                oldest.0, oldest.1
             )
         })?;
         // Its libraries are newer than the host's, so its own loader starts it.
@@ -100,7 +111,7 @@ impl Qemu {
         command
     }
 
-    fn version(&self) -> Result<(u32, u32)> {
+    fn version(&self) -> Result<Version> {
         let text = process::output(self.command().arg("-version"))?;
         let mut numbers = text
             .split_whitespace()
@@ -118,7 +129,18 @@ impl Qemu {
     /// Starts a guest.
     pub(crate) fn start(&self, machine: &Machine<'_>) -> Result<Child> {
         let mut command = self.command();
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "q35"]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        match machine.card {
+            // The card reads and writes the guest's memory, so it must be shared.
+            Some(card) => {
+                let memory = format!("memory-backend-memfd,id=ram,size={}M,share=on", machine.memory);
+                command.args(["-machine", "q35,memory-backend=ram", "-object", &memory]);
+                let socket = json!({"type": "unix", "path": card});
+                let device = json!({"driver": "vfio-user-pci", "socket": socket});
+                command.arg("-device").arg(device.to_string())
+            }
+            None => command.args(["-machine", "q35"]),
+        };
         command.args(["-m", &machine.memory.to_string(), "-smp", &machine.cpus.to_string()]);
         // A host without these flags may still have a /dev/kvm that opens and then never runs the guest.
         let kvm = std::fs::read_to_string("/proc/cpuinfo")

@@ -1,0 +1,132 @@
+//! The control socket: what shall go wrong, a line each.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{fabric::Fabric, fw, port::PortState};
+
+/// What can be asked for.
+const HELP: &str = "\
+help                        this text
+status                      a line for each HCA
+violations                  how many there were
+port HCA down               pull the cable of HCA (1, 2, ...)
+port HCA up                 plug it in
+catastrophe HCA             a catastrophic error: no answers until the driver resets the card
+stall HCA [COMMAND]         the next firmware command, or the next of that name, gets no answer
+quit                        end the server";
+
+/// Serves the control socket, one connection after the other. `quit` ends the process.
+///
+/// # Errors
+///
+/// The socket fails.
+pub fn serve(fabric: &Arc<Fabric>, listener: &UnixListener, quit: impl Fn()) -> io::Result<()> {
+    loop {
+        let (stream, _) = listener.accept()?;
+        // Whoever connects and says nothing must not keep others waiting for ever.
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        // A client that goes away in mid-sentence is its own affair.
+        let _ = talk(fabric, stream, &quit);
+    }
+}
+
+fn talk(fabric: &Fabric, stream: UnixStream, quit: &impl Fn()) -> io::Result<()> {
+    let mut answers = stream.try_clone()?;
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        match line.trim() {
+            "" => {}
+            "quit" => {
+                writeln!(answers, "ok")?;
+                quit();
+            }
+            line => match request(fabric, line) {
+                Ok(answer) => writeln!(answers, "{answer}")?,
+                Err(error) => writeln!(answers, "error: {error}")?,
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Does what a line asks for.
+///
+/// # Errors
+///
+/// What is wrong with the line.
+pub fn request(fabric: &Fabric, line: &str) -> Result<String, String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        ["help"] => return Ok(HELP.to_owned()),
+        ["status"] => return Ok(status(fabric)),
+        ["violations"] => return Ok(fabric.violations().to_string()),
+        ["port", hca, way @ ("up" | "down")] => on(fabric, hca, |hca| hca.plug(*way == "up"))?,
+        ["catastrophe", hca] => on(fabric, hca, |hca| hca.break_down())?,
+        ["stall", hca] => on(fabric, hca, |hca| hca.stall(None))?,
+        ["stall", hca, command] => {
+            let opcode = fw::opcode(command).ok_or_else(|| format!("{command}: no such firmware command"))?;
+            on(fabric, hca, |hca| hca.stall(Some(opcode)))?;
+        }
+        _ => return Err(format!("{line}: not understood; `help` lists what can be asked for")),
+    }
+    Ok("ok".to_owned())
+}
+
+/// Does something with the HCA of this number, counted from 1.
+fn on(fabric: &Fabric, number: &str, act: impl FnOnce(&mut crate::hca::Hca)) -> Result<(), String> {
+    let missing = || format!("{number}: no such HCA; they are counted from 1");
+    let number: usize = number.parse().map_err(|_| missing())?;
+    let number = number.checked_sub(1).ok_or_else(missing)?;
+    fabric.with(number, |hca, _| act(hca)).ok_or_else(missing)
+}
+
+fn status(fabric: &Fabric) -> String {
+    let fabric = fabric.lock();
+    let lines = fabric.hcas.iter().map(|hca| {
+        let state = match hca.card.port.state() {
+            PortState::Active => "ACTIVE",
+            _ => "DOWN",
+        };
+        let broken = if hca.is_broken() { ", broken down" } else { "" };
+        format!(
+            "{}: {:?}{broken}, LID {}, port {state}, violations {}",
+            hca.card.name,
+            hca.firmware.stage,
+            hca.card.port.lid,
+            hca.card.violations.count()
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        hca::Hca,
+        identity::{Identity, Model},
+        trace::Trace,
+    };
+
+    #[test]
+    fn lines_are_obeyed_or_refused() {
+        let hca = Hca::new("hca", Identity::new(Model::ConnectX3, 0x10), 1, 1, Trace::default());
+        let fabric = Fabric::new(vec![hca]);
+        assert_eq!(request(&fabric, "port 1 down").unwrap(), "ok");
+        assert!(!fabric.lock().hcas[0].card.port.cable);
+        assert_eq!(request(&fabric, "port 1 up").unwrap(), "ok");
+        assert!(fabric.lock().hcas[0].card.port.cable);
+        assert_eq!(request(&fabric, "stall 1 NOP").unwrap(), "ok");
+        assert_eq!(request(&fabric, "catastrophe 1").unwrap(), "ok");
+        assert!(request(&fabric, "status").unwrap().contains("broken down"));
+        for wrong in ["port 2 down", "port 0 up", "port x up", "port 1", "stall 1 NOPE", "dance"] {
+            request(&fabric, wrong).unwrap_err();
+        }
+        assert_eq!(request(&fabric, "violations").unwrap(), "0");
+    }
+}
