@@ -82,7 +82,7 @@ fn on(fabric: &Fabric, number: &str, act: impl FnOnce(&mut crate::hca::Hca)) -> 
     let missing = || format!("{number}: no such HCA; they are counted from 1");
     let number: usize = number.parse().map_err(|_| missing())?;
     let number = number.checked_sub(1).ok_or_else(missing)?;
-    fabric.with(number, |hca, _| act(hca)).ok_or_else(missing)
+    fabric.work(number, |hca, _| act(hca)).ok_or_else(missing)
 }
 
 fn status(fabric: &Fabric) -> String {

@@ -141,10 +141,13 @@ impl ServerBackend for Guest {
     }
 
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.with(|hca, now| match region {
-            VFIO_PCI_CONFIG_REGION_INDEX => hca.config_write(offset, data),
-            bar => hca.write(now, bar, offset, data),
-        });
+        match region {
+            VFIO_PCI_CONFIG_REGION_INDEX => self.with(|hca, _| hca.config_write(offset, data)),
+            bar => {
+                self.seen = true;
+                self.fabric.work(self.number, |hca, now| hca.write(now, bar, offset, data));
+            }
+        }
         Ok(())
     }
 
