@@ -6,6 +6,7 @@
 
 mod cache;
 mod cargo;
+mod checker;
 mod commands;
 mod image;
 mod packages;

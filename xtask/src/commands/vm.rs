@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::image::{check_program, tools};
 use crate::vm::{Job, Kernel, Mlx4, Run, Vm};
-use crate::{Result, packages};
+use crate::{Result, checker, packages};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -151,6 +151,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let path = Path::new(word.as_str());
             if at == 0 && tools::PROGRAMS.contains(&word.as_str()) {
                 needs_c_tools = true;
+            } else if at == 0 && word == checker::NAME {
+                needs_c_tools = true;
+                vm = vm.clone().file(checker::build()?, format!("/bin/{word}"));
             } else if at == 0 && !word.starts_with("/init") || (word.contains('/') && is_program(path)) {
                 if !path.is_file() {
                     return Err(unknown(word));

@@ -56,6 +56,11 @@ pub(crate) fn c_tools() -> Result<PathBuf> {
     unpacked("c-tools", "C tools", BOOKWORM, &C_TOOLS, |_| true)
 }
 
+/// The folder with what a C program for a guest is compiled against: libibverbs, the C library, their headers.
+pub(crate) fn c_development() -> Result<PathBuf> {
+    unpacked("c-development", "C headers and libraries", BOOKWORM, &["libibverbs-dev", "libc6-dev"], |_| true)
+}
+
 /// The folder with a suite's kernel headers.
 pub(crate) fn headers(suite: Suite) -> Result<PathBuf> {
     let name = format!("headers-{}", suite.name);

@@ -1,0 +1,473 @@
+/* What goes wrong: the statuses on both sides, what is flushed, what memory is left alone, and the queues used again. */
+#include "check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SOURCE = 2048, TARGET = 65536, SIZE = 3000, NONE = -1 };
+
+enum wrong {
+    LOCAL_KEY,         /* a key that nobody has */
+    LOCAL_GONE,        /* a key of memory that is registered no more */
+    LOCAL_DOMAIN,      /* memory of another protection domain */
+    LOCAL_BOUNDS,      /* one byte past its end */
+    LOCAL_READ_ONLY,   /* data come back into memory that is not to be written */
+    RECEIVE_KEY,
+    RECEIVE_DOMAIN,
+    RECEIVE_BOUNDS,
+    RECEIVE_READ_ONLY,
+    RECEIVE_SHORT,     /* one byte too short */
+    RECEIVE_SHORT_FIRST, /* too short for the first packet */
+    REMOTE_KEY,
+    REMOTE_GONE,
+    REMOTE_DOMAIN,
+    REMOTE_END,        /* one byte past the end */
+    REMOTE_START,      /* one byte before the start */
+    REMOTE_WRAP,       /* address and length go round the end of the address space */
+    REMOTE_RIGHTS,     /* memory that has not this right */
+    REMOTE_QUEUE,      /* a queue pair that has not this right */
+    REMOTE_UNALIGNED,
+};
+
+struct fault {
+    const char *name;
+    enum wrong wrong;
+    enum ibv_wr_opcode opcode;
+    int sender, receiver;       /* statuses; the receiver's NONE where it completes nothing */
+    int event;                  /* of the responder's queue pair */
+    uint32_t rxe_sender, rxe_receiver; /* what rxe may have instead, as bits */
+};
+
+enum {
+    PUSH = BIT_OF(IBV_WC_LOC_QP_OP_ERR),
+    TAKE = BIT_OF(IBV_WC_LOC_QP_OP_ERR),
+    SHORT = BIT_OF(IBV_WC_REM_OP_ERR),
+    TOO_SHORT = BIT_OF(IBV_WC_LOC_QP_OP_ERR) | BIT_OF(IBV_WC_REM_INV_REQ_ERR),
+};
+
+static const struct fault faults[] = {
+    {"a send of an unknown local key", LOCAL_KEY, IBV_WR_SEND, IBV_WC_LOC_PROT_ERR, NONE, NONE, PUSH, 0},
+    {"a write of an unknown local key", LOCAL_KEY, IBV_WR_RDMA_WRITE, IBV_WC_LOC_PROT_ERR, NONE, NONE, PUSH, 0},
+    {"a read to an unknown local key", LOCAL_KEY, IBV_WR_RDMA_READ, IBV_WC_LOC_PROT_ERR, NONE, NONE, 0, 0},
+    {"a send of memory deregistered", LOCAL_GONE, IBV_WR_SEND, IBV_WC_LOC_PROT_ERR, NONE, NONE, PUSH, 0},
+    {"a send of another domain's memory", LOCAL_DOMAIN, IBV_WR_SEND, IBV_WC_LOC_PROT_ERR, NONE, NONE, PUSH, 0},
+    {"a send past the end of memory", LOCAL_BOUNDS, IBV_WR_SEND, IBV_WC_LOC_PROT_ERR, NONE, NONE, PUSH, 0},
+    {"a read past the end of local memory", LOCAL_BOUNDS, IBV_WR_RDMA_READ, IBV_WC_LOC_PROT_ERR, NONE, NONE, 0, 0},
+    {"a read into read-only memory", LOCAL_READ_ONLY, IBV_WR_RDMA_READ, IBV_WC_LOC_PROT_ERR, NONE, NONE, 0, 0},
+    {"an atomic into read-only memory", LOCAL_READ_ONLY, IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WC_LOC_PROT_ERR, NONE, NONE,
+     0, 0},
+    {"a receive of an unknown key", RECEIVE_KEY, IBV_WR_SEND, IBV_WC_REM_OP_ERR, IBV_WC_LOC_PROT_ERR, NONE, 0, TAKE},
+    {"a receive into another domain's memory", RECEIVE_DOMAIN, IBV_WR_SEND, IBV_WC_REM_OP_ERR, IBV_WC_LOC_PROT_ERR,
+     NONE, 0, TAKE},
+    {"a receive past the end of memory", RECEIVE_BOUNDS, IBV_WR_SEND, IBV_WC_REM_OP_ERR, IBV_WC_LOC_PROT_ERR, NONE, 0, TAKE},
+    {"a receive into read-only memory", RECEIVE_READ_ONLY, IBV_WR_SEND, IBV_WC_REM_OP_ERR, IBV_WC_LOC_PROT_ERR, NONE, 0, TAKE},
+    {"a receive too short by a byte", RECEIVE_SHORT, IBV_WR_SEND, IBV_WC_REM_INV_REQ_ERR, IBV_WC_LOC_LEN_ERR, NONE, SHORT, TOO_SHORT},
+    {"a receive too short for the first packet", RECEIVE_SHORT_FIRST, IBV_WR_SEND, IBV_WC_REM_INV_REQ_ERR,
+     IBV_WC_LOC_LEN_ERR, NONE, SHORT, TOO_SHORT},
+    {"a write with an unknown remote key", REMOTE_KEY, IBV_WR_RDMA_WRITE, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a read with an unknown remote key", REMOTE_KEY, IBV_WR_RDMA_READ, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"an atomic with an unknown remote key", REMOTE_KEY, IBV_WR_ATOMIC_CMP_AND_SWP, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a write with imm and an unknown remote key", REMOTE_KEY, IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a write to memory deregistered", REMOTE_GONE, IBV_WR_RDMA_WRITE, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a write to another domain's memory", REMOTE_DOMAIN, IBV_WR_RDMA_WRITE, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a write past the end", REMOTE_END, IBV_WR_RDMA_WRITE, IBV_WC_REM_ACCESS_ERR, NONE, IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a read past the end", REMOTE_END, IBV_WR_RDMA_READ, IBV_WC_REM_ACCESS_ERR, NONE, IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a write before the start", REMOTE_START, IBV_WR_RDMA_WRITE, IBV_WC_REM_ACCESS_ERR, NONE, IBV_EVENT_QP_ACCESS_ERR,
+     0, 0},
+    {"a write round the end of the address space", REMOTE_WRAP, IBV_WR_RDMA_WRITE, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a write to memory without the right", REMOTE_RIGHTS, IBV_WR_RDMA_WRITE, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a read of memory without the right", REMOTE_RIGHTS, IBV_WR_RDMA_READ, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"an atomic on memory without the right", REMOTE_RIGHTS, IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WC_REM_ACCESS_ERR, NONE,
+     IBV_EVENT_QP_ACCESS_ERR, 0, 0},
+    {"a write to a queue pair without the right", REMOTE_QUEUE, IBV_WR_RDMA_WRITE, IBV_WC_REM_INV_REQ_ERR, NONE,
+     IBV_EVENT_QP_REQ_ERR, 0, 0},
+    {"a read from a queue pair without the right", REMOTE_QUEUE, IBV_WR_RDMA_READ, IBV_WC_REM_INV_REQ_ERR, NONE,
+     IBV_EVENT_QP_REQ_ERR, 0, 0},
+    {"an atomic on a queue pair without the right", REMOTE_QUEUE, IBV_WR_ATOMIC_FETCH_AND_ADD, IBV_WC_REM_INV_REQ_ERR,
+     NONE, IBV_EVENT_QP_REQ_ERR, 0, 0},
+    {"an atomic on an address that is no multiple of 8", REMOTE_UNALIGNED, IBV_WR_ATOMIC_FETCH_AND_ADD,
+     IBV_WC_REM_INV_REQ_ERR, NONE, IBV_EVENT_QP_REQ_ERR, 0, 0},
+};
+
+static bool atomic(enum ibv_wr_opcode opcode)
+{
+    return opcode == IBV_WR_ATOMIC_FETCH_AND_ADD || opcode == IBV_WR_ATOMIC_CMP_AND_SWP;
+}
+
+/* A message that arrives shows that both ends are as good as new. */
+static bool works(struct lane *lane, struct shadow *shadow)
+{
+    for (int from = 0; from < 2; from++) {
+        struct ibv_sge local = sge(&lane->end[from], SOURCE, SIZE);
+        size_t header = lane->kind == UD ? GRH : 0, size = lane->kind == UD ? 500 : SIZE;
+        struct ibv_send_wr wr = request(lane, from, IBV_WR_SEND, 101, &local, 1);
+
+        local.length = size;
+        refresh(lane, shadow);
+        if (!receive(lane, !from, 102, TARGET, size + header) || !post(lane, from, &wr) ||
+            !await(lane, from, (struct want){.id = 101, .opcode = IBV_WC_SEND}) ||
+            !await(lane, !from, (struct want){.id = 102, .opcode = IBV_WC_RECV, .length = size + header}))
+            return fail("the queues were to work after it");
+        memcpy(shadow->memory[!from] + TARGET, lane->end[!from].memory + TARGET, header);
+        memcpy(shadow->memory[!from] + TARGET + header, shadow->memory[from] + SOURCE, size);
+        if (!as_expected(lane, shadow))
+            return false;
+    }
+    return true;
+}
+
+/* Waits for a state that a queue pair takes by itself. */
+static bool await_state(struct ibv_qp *qp, enum ibv_qp_state state)
+{
+    uint64_t limit = now_ms() + PATIENCE;
+
+    while (state_of(qp) != state)
+        if (now_ms() > limit)
+            return fail("expected the queue pair in state %d, seen %d", state, state_of(qp));
+    return true;
+}
+
+/* Flushes both ends, expecting the receives `first`.. at end 1, and connects them anew. */
+static bool renew(struct lane *lane, uint64_t first, int receives)
+{
+    bool good = true;
+
+    fail_lane(lane);
+    /* A shared queue's receives are nobody's, and stay. */
+    for (int at = 0; at < receives && good; at++)
+        good = lane->srq ||
+               await(lane, 1, (struct want){.id = first + at, .status = IBV_WC_WR_FLUSH_ERR, .opcode = IBV_WC_RECV});
+    good = good && nothing(&lane->end[0]) && nothing(&lane->end[1]);
+    connect_lane(lane);
+    return good;
+}
+
+/* A shared queue keeps what nobody took: the next messages take it. */
+static bool take_left(struct lane *lane, uint64_t first, int receives)
+{
+    bool good = true;
+
+    for (int at = 0; at < receives && lane->srq && good; at++) {
+        struct ibv_sge local = sge(&lane->end[0], SOURCE, 30);
+        struct ibv_send_wr wr = request(lane, 0, IBV_WR_SEND, 103, &local, 1);
+
+        good = post(lane, 0, &wr) && await(lane, 0, (struct want){.id = 103, .opcode = IBV_WC_SEND}) &&
+               await(lane, 1, (struct want){.id = first + at, .opcode = IBV_WC_RECV, .length = 30});
+    }
+    return good;
+}
+
+static bool run_fault(struct lane *lane, struct shadow *shadow, const struct fault *fault)
+{
+    struct device *device = lane->device;
+    struct end *here = &lane->end[0], *there = &lane->end[1];
+    bool remote = fault->wrong >= RECEIVE_KEY, consumes = fault->opcode == IBV_WR_SEND;
+    /* A message that fails locally fits into a packet: of more, the first ones would have been sent. */
+    size_t size = atomic(fault->opcode) ? 8 : remote ? SIZE : 500;
+    struct ibv_sge local = sge(here, SOURCE, size), taken = sge(there, TARGET, SIZE);
+    struct ibv_pd *other_domain = NULL;
+    struct ibv_mr *extra = NULL;
+    int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
+    bool good = true;
+
+    refresh(lane, shadow);
+    drain_events(device, IBV_EVENT_DEVICE_FATAL);
+    if (fault->wrong == LOCAL_DOMAIN || fault->wrong == RECEIVE_DOMAIN || fault->wrong == REMOTE_DOMAIN) {
+        other_domain = ibv_alloc_pd(device->context);
+        if (!other_domain)
+            die("alloc_pd: %s", strerror(errno));
+        extra = ibv_reg_mr(other_domain, remote ? there->memory : here->memory, MEMORY, access);
+    } else if (fault->wrong == LOCAL_GONE || fault->wrong == REMOTE_GONE) {
+        extra = ibv_reg_mr(device->pd, remote ? there->memory : here->memory, MEMORY, access);
+    } else if (fault->wrong == LOCAL_READ_ONLY || fault->wrong == RECEIVE_READ_ONLY) {
+        extra = ibv_reg_mr(device->pd, remote ? there->memory : here->memory, MEMORY, IBV_ACCESS_REMOTE_READ);
+    } else if (fault->wrong == REMOTE_RIGHTS) {
+        int right = fault->opcode == IBV_WR_RDMA_READ ? IBV_ACCESS_REMOTE_READ
+                    : atomic(fault->opcode)           ? IBV_ACCESS_REMOTE_ATOMIC
+                                                      : IBV_ACCESS_REMOTE_WRITE;
+
+        extra = ibv_reg_mr(device->pd, there->memory, MEMORY, access & ~right);
+    } else if (fault->wrong == REMOTE_QUEUE) {
+        lane->access = 0;
+        connect_lane(lane);
+    }
+    struct ibv_mr keys = extra ? *extra : *here->mr;
+
+    if (fault->wrong == LOCAL_GONE || fault->wrong == REMOTE_GONE) {
+        ibv_dereg_mr(extra);
+        extra = NULL;
+    }
+    struct ibv_send_wr wr = request(lane, 0, fault->opcode, 2, &local, 1);
+
+    if (!consumes)
+        aim(&wr, lane, 0, TARGET);
+    uint32_t *rkey = atomic(fault->opcode) ? &wr.wr.atomic.rkey : &wr.wr.rdma.rkey;
+    uint64_t *address = atomic(fault->opcode) ? &wr.wr.atomic.remote_addr : &wr.wr.rdma.remote_addr;
+
+    switch (fault->wrong) {
+    case LOCAL_KEY: local.lkey ^= 0x00ff00ff; break;
+    case LOCAL_GONE:
+    case LOCAL_DOMAIN:
+    case LOCAL_READ_ONLY: local.lkey = keys.lkey; break;
+    case LOCAL_BOUNDS: local.addr = (uintptr_t)here->memory + MEMORY - size + 1; break;
+    case RECEIVE_KEY: taken.lkey ^= 0x00ff00ff; break;
+    case RECEIVE_DOMAIN:
+    case RECEIVE_READ_ONLY: taken.lkey = keys.lkey; break;
+    case RECEIVE_BOUNDS: taken.addr = (uintptr_t)there->memory + MEMORY - size + 1; break;
+    case RECEIVE_SHORT: taken.length = SIZE - 1; break;
+    case RECEIVE_SHORT_FIRST: taken.length = 100; break;
+    case REMOTE_KEY: *rkey ^= 0x00ff00ff; break;
+    case REMOTE_GONE:
+    case REMOTE_DOMAIN:
+    case REMOTE_RIGHTS: *rkey = keys.rkey; break;
+    case REMOTE_END: *address = lane->end[1].address.base + MEMORY - size + 1; break;
+    case REMOTE_START: *address = lane->end[1].address.base - 1; break;
+    case REMOTE_WRAP: *address = UINT64_MAX - 10; break;
+    case REMOTE_UNALIGNED: *address += 4; break;
+    case REMOTE_QUEUE: break;
+    }
+
+    /* The message before is whole; the one at fault ends the queue; the one behind it is flushed. */
+    struct ibv_sge before = sge(here, 100, 50), behind = sge(here, 200, 50);
+    struct ibv_send_wr first = request(lane, 0, IBV_WR_SEND, 1, &before, 1);
+    struct ibv_send_wr last = request(lane, 0, IBV_WR_SEND, 3, &behind, 1);
+
+    first.next = &wr;
+    wr.next = &last;
+    /* A flushed request completes though it did not ask to. */
+    last.send_flags = 0;
+    good = receive(lane, 1, 11, 1000, 50) && post_receive(lane, 1, 12, &taken, 1) && receive(lane, 1, 13, 1500, 60) &&
+           post(lane, 0, &first) && await(lane, 0, (struct want){.id = 1, .opcode = IBV_WC_SEND}) &&
+           await(lane, 1, (struct want){.id = 11, .opcode = IBV_WC_RECV, .length = 50});
+    memcpy(shadow->memory[1] + 1000, shadow->memory[0] + 100, 50);
+
+    bool completes = fault->receiver != NONE;
+
+    good = good && await(lane, 0, (struct want){.id = 2, .status = fault->sender, .rxe = fault->rxe_sender});
+    good = good && await(lane, 0, (struct want){.id = 3, .status = IBV_WC_WR_FLUSH_ERR});
+    if (good && completes)
+        good = await(lane, 1, (struct want){.id = 12, .status = fault->receiver, .rxe = fault->rxe_receiver,
+                                               .opcode = IBV_WC_RECV});
+    good = good && await_state(here->qp, IBV_QPS_ERR);
+    good = good && await_state(there->receiver, remote ? IBV_QPS_ERR : IBV_QPS_RTS);
+    if (good && fault->event != NONE && !options.rxe)
+        good = await_event(device, fault->event);
+    lane->access = access & ~IBV_ACCESS_LOCAL_WRITE;
+    good = renew(lane, completes ? 13 : 12, completes ? 1 : 2) && good;
+    /* What a receive that failed holds is undefined; all other bytes are not. */
+    if (completes)
+        memcpy(shadow->memory[1] + TARGET, there->memory + TARGET, SIZE);
+    if (fault->wrong == RECEIVE_BOUNDS)
+        memcpy(shadow->memory[1] + MEMORY - SIZE, there->memory + MEMORY - SIZE, SIZE);
+    good = good && as_expected(lane, shadow);
+    good = good && take_left(lane, completes ? 13 : 12, completes ? 1 : 2) && works(lane, shadow);
+    if (extra)
+        ibv_dereg_mr(extra);
+    if (other_domain && ibv_dealloc_pd(other_domain))
+        die("dealloc_pd: %s", strerror(errno));
+    return good;
+}
+
+static void check_all(struct device *device, struct shadow *shadow, enum kind kind, bool srq)
+{
+    for (size_t at = 0; at < COUNT(faults); at++) {
+        struct lane lane = {0};
+
+        open_lane(&lane, device, kind, srq);
+        begin("%s: %s", lane_name(&lane), faults[at].name);
+        /* rxe does not take such a request. */
+        if (!options.rxe || faults[at].wrong != REMOTE_UNALIGNED)
+            run_fault(&lane, shadow, &faults[at]);
+        finish();
+        close_lane(&lane);
+    }
+}
+
+/* RDMA of no bytes needs no key. */
+static void check_empty(struct device *device, struct shadow *shadow)
+{
+    const enum ibv_wr_opcode opcodes[] = {IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ};
+    struct lane lane = {0};
+
+    open_lane(&lane, device, RC, false);
+    for (size_t at = 0; at < COUNT(opcodes); at++) {
+        struct ibv_send_wr wr = request(&lane, 0, opcodes[at], 5, NULL, 0);
+
+        begin("rc: a %s of no bytes with no key", at ? "read" : "write");
+        wr.wr.rdma.remote_addr = 0;
+        wr.wr.rdma.rkey = 0;
+        if (post(&lane, 0, &wr))
+            await(&lane, 0, (struct want){.id = 5, .opcode = at ? IBV_WC_RDMA_READ : IBV_WC_RDMA_WRITE});
+        works(&lane, shadow);
+        finish();
+    }
+    close_lane(&lane);
+}
+
+static void check_late(struct device *device, struct shadow *shadow, enum kind kind, bool srq)
+{
+    struct lane lane = {0};
+
+    open_lane(&lane, device, kind, srq);
+    struct ibv_sge local = sge(&lane.end[0], SOURCE, SIZE);
+    struct ibv_send_wr wr = request(&lane, 0, IBV_WR_SEND, 1, &local, 1);
+
+    begin("%s: a receive posted after its message was sent", lane_name(&lane));
+    refresh(&lane, shadow);
+    if (post(&lane, 0, &wr) && nothing(&lane.end[0]) && receive(&lane, 1, 2, TARGET, SIZE) &&
+        await(&lane, 0, (struct want){.id = 1, .opcode = IBV_WC_SEND}) &&
+        await(&lane, 1, (struct want){.id = 2, .opcode = IBV_WC_RECV, .length = SIZE})) {
+        memcpy(shadow->memory[1] + TARGET, shadow->memory[0] + SOURCE, SIZE);
+        as_expected(&lane, shadow);
+        works(&lane, shadow);
+    }
+    finish();
+
+    begin("%s: no receive, and one retry for that", lane_name(&lane));
+    lane.rnr_retry = 1;
+    connect_lane(&lane);
+    refresh(&lane, shadow);
+    if (post(&lane, 0, &wr) && await(&lane, 0, (struct want){.id = 1, .status = IBV_WC_RNR_RETRY_EXC_ERR}))
+        as_expected(&lane, shadow);
+    lane.rnr_retry = 7;
+    renew(&lane, 0, 0);
+    works(&lane, shadow);
+    finish();
+
+    begin("%s: a peer that does not answer", lane_name(&lane));
+    /* 4.096 µs * 2^10: four milliseconds. */
+    lane.timeout = 10;
+    lane.retry_cnt = 1;
+    connect_lane(&lane);
+    if (to_state(lane.end[1].receiver, IBV_QPS_RESET))
+        die("modify_qp to RESET: %s", strerror(errno));
+    if (post(&lane, 0, &wr))
+        await(&lane, 0, (struct want){.id = 1, .status = IBV_WC_RETRY_EXC_ERR});
+    lane.timeout = 18;
+    lane.retry_cnt = 7;
+    connect_lane(&lane);
+    works(&lane, shadow);
+    finish();
+    close_lane(&lane);
+}
+
+/* Everything in order when a queue pair is moved to ERR by hand, what is posted after that too. */
+static void check_flush(struct device *device, struct shadow *shadow, enum kind kind, bool srq)
+{
+    struct lane lane = {0};
+    bool good = true;
+
+    open_lane(&lane, device, kind, srq);
+    begin("%s: flush in order, also of what is posted in ERR", lane_name(&lane));
+    drain_events(device, IBV_EVENT_DEVICE_FATAL);
+    for (int at = 0; at < 5; at++)
+        good = good && receive(&lane, 1, 20 + at, TARGET, 100);
+    fail_lane(&lane);
+    if (!srq) {
+        for (int at = 0; at < 5; at++)
+            good = good && await(&lane, 1,
+                                 (struct want){.id = 20 + at, .status = IBV_WC_WR_FLUSH_ERR, .opcode = IBV_WC_RECV});
+        /* rxe forgets about those. */
+        /* rxe forgets about one that is posted in ERR. */
+        if (!options.rxe)
+            good = good && receive(&lane, 1, 30, TARGET, 100) &&
+                   await(&lane, 1, (struct want){.id = 30, .status = IBV_WC_WR_FLUSH_ERR, .opcode = IBV_WC_RECV});
+    } else if (kind != XRC && good && !options.rxe) {
+        good = await_event(device, IBV_EVENT_QP_LAST_WQE_REACHED);
+    }
+    struct ibv_sge local = sge(&lane.end[0], SOURCE, 10);
+
+    for (int at = 0; at < 3 && good; at++) {
+        struct ibv_send_wr wr = request(&lane, 0, IBV_WR_SEND, 40 + at, &local, 1);
+
+        wr.send_flags = at == 1 ? 0 : IBV_SEND_SIGNALED;
+        good = post(&lane, 0, &wr) && await(&lane, 0, (struct want){.id = 40 + at, .status = IBV_WC_WR_FLUSH_ERR});
+    }
+    good = good && nothing(&lane.end[0]) && nothing(&lane.end[1]);
+    if (!srq) {
+        connect_lane(&lane);
+        works(&lane, shadow);
+    }
+    finish();
+    close_lane(&lane);
+}
+
+/* An unreliable sender hears of its own faults alone; the receiver drops what it cannot take. */
+static void check_unreliable(struct device *device, struct shadow *shadow)
+{
+    for (enum kind kind = UC; kind <= UD; kind++) {
+        struct lane lane = {0};
+
+        open_lane(&lane, device, kind, false);
+        struct ibv_sge local = sge(&lane.end[0], SOURCE, 200);
+        struct ibv_send_wr wr = request(&lane, 0, IBV_WR_SEND, 1, &local, 1);
+
+        begin("%s: a send of an unknown local key", lane_name(&lane));
+        refresh(&lane, shadow);
+        local.lkey ^= 0x00ff00ff;
+        if (receive(&lane, 1, 2, TARGET, 300) && post(&lane, 0, &wr) &&
+            await(&lane, 0, (struct want){.id = 1, .status = IBV_WC_LOC_PROT_ERR, .rxe = PUSH}) && nothing(&lane.end[1]))
+            as_expected(&lane, shadow);
+        renew(&lane, 2, 1);
+        works(&lane, shadow);
+        finish();
+
+        begin("%s: a message without a receive is lost without a word", lane_name(&lane));
+        local = sge(&lane.end[0], SOURCE, 200);
+        refresh(&lane, shadow);
+        if (post(&lane, 0, &wr) && await(&lane, 0, (struct want){.id = 1, .opcode = IBV_WC_SEND}) &&
+            nothing(&lane.end[1]))
+            as_expected(&lane, shadow);
+        works(&lane, shadow);
+        finish();
+        if (kind == UC) {
+            begin("uc: a write with an unknown remote key is dropped");
+            wr = request(&lane, 0, IBV_WR_RDMA_WRITE, 3, &local, 1);
+            aim(&wr, &lane, 0, TARGET);
+            wr.wr.rdma.rkey ^= 0x00ff00ff;
+            refresh(&lane, shadow);
+            if (post(&lane, 0, &wr) && await(&lane, 0, (struct want){.id = 3, .opcode = IBV_WC_RDMA_WRITE}) &&
+                nothing(&lane.end[1]))
+                as_expected(&lane, shadow);
+            renew(&lane, 0, 0);
+            works(&lane, shadow);
+            finish();
+        }
+        close_lane(&lane);
+    }
+}
+
+void check_faults(struct device *device)
+{
+    static const struct {
+        enum kind kind;
+        bool srq;
+    } lanes[] = {{RC, false}, {RC, true}, {XRC, true}};
+    struct shadow shadow;
+
+    make_shadow(&shadow);
+    for (size_t at = 0; at < COUNT(lanes); at++) {
+        if (lanes[at].kind == XRC && !device->xrcd) {
+            absent("xrc", "the device has no XRC");
+            continue;
+        }
+        check_all(device, &shadow, lanes[at].kind, lanes[at].srq);
+        check_late(device, &shadow, lanes[at].kind, lanes[at].srq);
+        check_flush(device, &shadow, lanes[at].kind, lanes[at].srq);
+    }
+    check_flush(device, &shadow, UC, false);
+    check_flush(device, &shadow, UD, false);
+    check_empty(device, &shadow);
+    check_unreliable(device, &shadow);
+    free_shadow(&shadow);
+}
