@@ -120,7 +120,8 @@ bool compare(struct lane *lane, int end, const struct ibv_wc *wc, struct want wa
     /* Of sends, only those that bring data back have a length. */
     if (received || want.opcode == IBV_WC_RDMA_READ || want.opcode == IBV_WC_FETCH_ADD ||
         want.opcode == IBV_WC_COMP_SWAP)
-        good &= EXPECT(wc->byte_len == want.length, "%s: expected byte_len %u, seen %u", seen, want.length, wc->byte_len);
+        good &= EXPECT(wc->byte_len == want.length, "%s: expected byte_len %u, seen %u", seen, want.length,
+                       wc->byte_len);
     if (!received)
         return good;
     /* rxe writes the kernel's number for this flag, which is not libibverbs's. */
@@ -172,7 +173,8 @@ bool nothing(struct end *end)
         int got = ibv_poll_cq(end->cq, 1, &wc);
 
         if (got)
-            return fail("expected no completion, seen request %lu: %s", (unsigned long)wc.wr_id, status_name(wc.status));
+            return fail("expected no completion, seen request %lu: %s", (unsigned long)wc.wr_id,
+                        status_name(wc.status));
     } while (now_ms() < limit);
     return true;
 }
@@ -193,7 +195,8 @@ bool await_notice(struct end *end)
 {
     int seen = notices(end, PATIENCE);
 
-    return EXPECT(seen == 1, seen ? "the completion event is of another queue" : "expected a completion event, seen none");
+    return EXPECT(seen == 1,
+                  seen ? "the completion event is of another queue" : "expected a completion event, seen none");
 }
 
 bool no_notice(struct end *end)

@@ -70,8 +70,16 @@ void absent(const char *what, const char *why)
         finish();
         return;
     }
+    /* Said once, though several checks find it so. */
+    static const char *said[16];
+
+    for (size_t number = 0; number < missing; number++)
+        if (!strcmp(said[number], what))
+            return;
+    if (missing == COUNT(said))
+        die("more is absent than can be told");
     printf("ABSENT %s: %s\n", what, why);
-    missing++;
+    said[missing++] = what;
 }
 
 void die(const char *format, ...)

@@ -24,7 +24,9 @@ pub(crate) fn build() -> Result<PathBuf> {
     let program = folder.join(NAME);
     let mut compiler = Command::new("cc");
     compiler.env("LC_ALL", "C").arg(format!("--sysroot={}", root.display()));
-    compiler.args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program);
+    compiler
+        .args(["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o"])
+        .arg(&program);
     compiler.args(&sources).args(["-libverbs", "-pthread"]);
     let out = process::run(&mut compiler).map_err(|error| format!("{error}; the checker is written in C"))?;
     if out.status.success() {
