@@ -22,5 +22,6 @@ pub mod pci;
 pub mod port;
 pub mod server;
 pub mod status;
+pub mod switch;
 pub mod trace;
 pub mod violation;

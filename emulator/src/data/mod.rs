@@ -7,27 +7,34 @@
 //! | `wqe`, `cqe` | their entries, decoded and encoded |
 //! | `cq` | completion queues |
 //! | `qp`, `qpc` | queue pairs: states, and the context that the driver gives |
+//! | `schedule` | whose turn it is, and whose a packet is |
 //! | `requester` | sends requests, takes acknowledgements, tries again |
 //! | `responder` | takes requests, answers them |
 //! | `datagram` | sends and takes datagrams |
+//! | `address` | headers from paths, data from and to the elements of requests |
 //! | `mpt`, `window` | keys: who may do what with which memory; binding, registering, invalidating |
 //! | `multicast` | groups |
 //!
 //! Time goes in as `now`, since some beginning; nothing here sleeps or waits.
 
-#![allow(dead_code, reason = "the requester and the responder, which use the rest, come next")]
-
+mod address;
 mod cq;
 mod cqe;
+mod datagram;
 mod mpt;
+mod multicast;
 mod qp;
 mod qpc;
 mod requester;
 mod responder;
 mod rq;
+mod schedule;
 mod sq;
 mod srq;
+#[cfg(test)]
+mod tests;
 mod uar;
+mod window;
 mod wqe;
 
 use std::{fmt, time::Duration};
@@ -38,6 +45,7 @@ pub use qp::{QpCommand, State as QpState};
 pub use qpc::MAILBOX as QP_MAILBOX;
 pub use srq::CONTEXT as SRQ_CONTEXT;
 pub use uar::{BLUEFLAME_BYTES, UAR_BYTES, UAR_PAGE};
+pub use window::unbind;
 
 use crate::{card::Card, packet::Packet, status::Status, violation::Violation};
 
@@ -57,7 +65,7 @@ pub enum Next {
 pub struct Data {
     cqs: cq::Cqs,
     srqs: srq::Srqs,
-    qps: qp::Qps,
+    qps: schedule::Qps,
     uar: uar::Uar,
     /// The number of the first of the special queue pairs.
     special: Option<u32>,
@@ -73,6 +81,24 @@ pub(crate) struct Step<'a> {
     pub(crate) now: Duration,
     /// Packets to be sent.
     pub(crate) out: &'a mut Vec<Packet>,
+}
+
+impl Step<'_> {
+    /// Gives a packet to the fabric, if the port is up.
+    pub(crate) fn send(&mut self, packet: Packet) {
+        if self.card.trace.on() {
+            self.card.trace.line(format_args!("-> {packet}"));
+        }
+        let active = self.card.port.is_active();
+        let counters = &mut self.card.port.counters;
+        if active {
+            counters.sent_packets = counters.sent_packets.wrapping_add(1);
+            counters.sent_bytes = counters.sent_bytes.wrapping_add(packet.bytes() as u64);
+            self.out.push(packet);
+        } else {
+            counters.send_discards = counters.send_discards.wrapping_add(1);
+        }
+    }
 }
 
 /// A queue, as reports name it.

@@ -180,8 +180,14 @@ impl Mpt {
         be::get32(&self.bytes, 0x04) & QP_FLAG_BOUND != 0
     }
 
-    fn bound_qpn(&self) -> u32 {
-        be::get32(&self.bytes, 0x04) >> 8
+    /// A window of type 2 that is bound is its queue pair's alone.
+    pub(crate) fn check_bound_to(&self, user: User) -> Result<(), KeyError> {
+        let bound_to = be::get32(&self.bytes, 0x04) >> 8;
+        if self.is_type_2() && !self.is_free() && bound_to != user.qpn {
+            Err(KeyError::QueuePair)
+        } else {
+            Ok(())
+        }
     }
 
     pub(crate) fn set_bound_qpn(&mut self, qpn: u32) {
@@ -292,9 +298,7 @@ pub(crate) fn remote(
     if entry.is_region() {
         return Ok(entry.memory(0));
     }
-    if entry.is_type_2() && entry.bound_qpn() != user.qpn {
-        return Err(KeyError::QueuePair);
-    }
+    entry.check_bound_to(user)?;
     let moved = entry.region_address().wrapping_sub(entry.start());
     let region = Mpt::of(card, entry.region_key())?;
     if region.key() != entry.region_key() || region.is_free() || !region.is_region() {

@@ -1,6 +1,6 @@
 //! Queue pairs: their states, and the commands that change them.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{
     Step, cq,
@@ -10,6 +10,7 @@ use super::{
     requester::Requester,
     responder::Responder,
     rq::ReceiveQueue,
+    schedule::Qps,
     sq::SendQueue,
     wqe::Receive,
 };
@@ -73,12 +74,6 @@ pub enum State {
 /// Bits of queue pair numbers that name one; the top one says that it is XRC.
 const XRC: u32 = 1 << 23;
 
-/// The queue pairs of a card.
-#[derive(Default)]
-pub(crate) struct Qps {
-    pub(crate) pairs: BTreeMap<u32, Qp>,
-}
-
 /// A queue pair.
 pub(crate) struct Qp {
     pub(crate) qpn: u32,
@@ -91,6 +86,11 @@ pub(crate) struct Qp {
     pub(crate) responder: Responder,
     /// Whether an event is wanted when the send queue is drained.
     notify_drained: bool,
+    /// When it wants a turn without being asked.
+    pub(crate) alarm: Option<Duration>,
+    /// In error: when to look again for receive requests, and how long after the last time.
+    pub(crate) next_look: Option<Duration>,
+    pub(crate) look_interval: Duration,
 }
 
 impl State {
@@ -101,11 +101,6 @@ impl State {
 }
 
 impl Qps {
-    /// The queue pair, which is in a state other than reset.
-    pub(crate) fn get_mut(&mut self, qpn: u32) -> Option<&mut Qp> {
-        self.pairs.get_mut(&qpn)
-    }
-
     /// QUERY_QP.
     pub(crate) fn query(&self, qpn: u32) -> Result<[u8; MAILBOX], Status> {
         let qp = self.pairs.get(&qpn).ok_or(Status::BadResState)?;
@@ -146,7 +141,9 @@ impl Qps {
             None if command == QpCommand::ToErr => return Ok(()),
             None => return Err(Status::BadQpState),
         };
-        qp.transition(step, command, &from, optional, input_modifier >> 31 != 0)
+        qp.transition(step, command, &from, optional, input_modifier >> 31 != 0)?;
+        self.wake(qpn);
+        Ok(())
     }
 }
 
@@ -178,6 +175,9 @@ impl Qp {
             requester: Requester::default(),
             responder: Responder::default(),
             notify_drained: false,
+            alarm: None,
+            next_look: None,
+            look_interval: Duration::ZERO,
         })
     }
 
@@ -330,24 +330,4 @@ impl Qp {
             self.event(step.card, QpEvent::WorkQueueCatastrophicError);
         }
     }
-}
-
-impl Qps {
-    pub(crate) fn wake(&mut self, _qpn: u32) {}
-
-    pub(crate) fn run(&mut self, _step: &mut Step<'_>) -> super::Next {
-        super::Next::Idle
-    }
-
-    pub(crate) fn receive(
-        &mut self,
-        _step: &mut Step<'_>,
-        _special: Option<u32>,
-        _packet: crate::packet::Packet,
-    ) {
-    }
-}
-
-impl Qp {
-    fn flush_send(&mut self, _step: &mut Step<'_>) {}
 }

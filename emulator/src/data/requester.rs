@@ -1,30 +1,660 @@
-//! The requester: sends requests, takes acknowledgements, tries again.
+//! The requester of a queue pair: takes requests from the send queue, sends them, takes the answers, tries again.
+//!
+//! InfiniBand Architecture Specification, volume 1, sections 9.7.3 to 9.7.8 (reliable), 9.8.2 (unreliable). Each packet
+//! of a request has a PSN; a read has as many as its response has packets. `cursor` is the PSN that is sent next. It is
+//! put back to try again, so new requests and repeated ones go the same way.
 
-use super::qpc::Qpc;
-use crate::packet::Psn;
+use std::{collections::VecDeque, time::Duration};
+
+use super::{
+    Step,
+    address::{self, gather, scatter},
+    cqe::{Cqe, Error, Failed, Sent},
+    qp::{Qp, State},
+    qpc::{Kind, Qpc},
+    sq::Fetched,
+    window,
+    wqe::{self, Send, Tail, Work},
+};
+use crate::packet::{
+    Aeth, AtomicEth, Bth, Extended, Nak, Opcode, Operation, Packet, Psn, Reth, Service, Syndrome,
+};
+
+/// Requests that may be under way.
+const MAX_UNDER_WAY: usize = 64;
+/// Packets of one message that may be under way; half way there an acknowledgement is asked for.
+const WINDOW: u32 = 128;
+/// PSNs that may be under way: with more, old ones could not be told from new ones.
+const MAX_PSNS: i64 = 1 << 23;
+/// A retry counter that never runs out (RNR only).
+const FOR_EVER: u8 = 7;
 
 /// The requester of a queue pair.
 #[derive(Default)]
 pub(crate) struct Requester {
+    /// Requests under way, oldest first.
+    requests: VecDeque<Request>,
+    /// A request that was fetched and has to wait for others.
+    held: Option<Send>,
+    /// The PSN of the next new request.
     next: Psn,
+    /// The PSN to be sent next.
+    cursor: Psn,
+    /// When to try again if no answer comes.
+    deadline: Option<Duration>,
+    /// The receiver was not ready; nothing is sent before.
+    not_before: Option<Duration>,
+    retries: u8,
+    rnr_retries: u8,
+}
+
+/// A request under way.
+struct Request {
+    send: Send,
+    /// PSN of its first packet.
+    first: Psn,
+    /// PSNs it has: 0 where nothing is sent.
+    psns: u32,
+    /// PSNs of those that have been answered.
+    answered: u32,
+    outcome: Option<Result<(), Error>>,
+}
+
+impl Request {
+    /// Whether its answer is data, not a mere acknowledgement.
+    fn fetches(&self) -> bool {
+        fetches(&self.send)
+    }
+
+    /// The first PSN that has not been answered.
+    fn oldest(&self) -> Psn {
+        self.first.plus(self.answered)
+    }
+
+    fn contains(&self, psn: Psn) -> bool {
+        (0..i64::from(self.psns)).contains(&psn.since(self.first).into())
+    }
+}
+
+fn fetches(send: &Send) -> bool {
+    matches!(send.work, Work::Read { .. } | Work::Atomic { .. })
 }
 
 impl Requester {
+    /// Begins with the send PSN of the context.
     pub(crate) fn start(&mut self, context: &Qpc) {
         self.next = Psn::new(context.next_send_psn());
+        self.cursor = self.next;
+        self.reload(context);
     }
 
-    pub(crate) fn reload(&mut self, _context: &Qpc) {}
+    /// Takes over the retry counters of the context.
+    pub(crate) fn reload(&mut self, context: &Qpc) {
+        self.retries = context.retries();
+        self.rnr_retries = context.rnr_retries();
+    }
 
     pub(crate) fn next_psn(&self) -> Psn {
         self.next
     }
 
+    /// The oldest PSN that has not been answered.
     pub(crate) fn oldest_psn(&self) -> Psn {
-        self.next
+        let unanswered = self.requests.iter().find(|request| request.outcome.is_none() && request.psns > 0);
+        unanswered.map_or(self.next, Request::oldest)
     }
 
+    /// Whether no request is under way.
     pub(crate) fn is_idle(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    fn failed(&self) -> bool {
+        self.requests.iter().any(|request| matches!(request.outcome, Some(Err(_))))
+    }
+
+    fn fetches_under_way(&self) -> usize {
+        self.requests.iter().filter(|request| request.fetches() && request.outcome.is_none()).count()
+    }
+
+    /// When there is something to do without being asked.
+    pub(crate) fn alarm(&self) -> Option<Duration> {
+        self.not_before.or(self.deadline)
+    }
+
+    fn fail_at(&mut self, psn: Psn, error: Error) {
+        self.deadline = None;
+        self.not_before = None;
+        if let Some(request) = self.requests.iter_mut().find(|request| request.contains(psn)) {
+            request.outcome = Some(Err(error));
+        }
+    }
+
+    /// Goes back to `psn`, or gives up.
+    fn retry(&mut self, psn: Psn) {
+        self.deadline = None;
+        if self.retries == 0 {
+            return self.fail_at(psn, Error::RetriesExceeded);
+        }
+        self.retries -= 1;
+        self.cursor = psn;
+    }
+}
+
+impl Qp {
+    /// Sends up to `budget` packets. Whether there may be more.
+    pub(crate) fn send(&mut self, step: &mut Step<'_>, budget: usize) -> bool {
+        self.check_timers(step);
+        for _ in 0..budget {
+            if self.requester.not_before.is_some() || self.requester.failed() {
+                return false;
+            }
+            let going = match self.state {
+                State::Rts | State::SqDraining if self.requester.cursor != self.requester.next => {
+                    self.send_packet(step)
+                }
+                State::Rts => self.begin_next(step),
+                _ => false,
+            };
+            self.complete_requests(step);
+            if !going {
+                return false;
+            }
+        }
         true
     }
+
+    fn check_timers(&mut self, step: &mut Step<'_>) {
+        let requester = &mut self.requester;
+        if requester.not_before.is_some_and(|time| time <= step.now) {
+            requester.not_before = None;
+        }
+        if requester.deadline.is_some_and(|time| time <= step.now) {
+            let oldest = requester.oldest_psn();
+            if step.card.trace.on() {
+                let (qpn, left) = (self.qpn, requester.retries);
+                step.card
+                    .trace
+                    .line(format_args!("QP {qpn:#x} timeout at PSN {oldest}, {left} retries left"));
+            }
+            requester.retry(oldest);
+            self.complete_requests(step);
+        }
+    }
+
+    /// Takes the next request from the queue and begins with it. Whether there was one that could begin.
+    fn begin_next(&mut self, step: &mut Step<'_>) -> bool {
+        if self.requester.requests.len() >= MAX_UNDER_WAY {
+            return false;
+        }
+        let send = match self.requester.held.take() {
+            Some(send) => send,
+            None => match self.fetch(step) {
+                Some(Ok(send)) => send,
+                Some(Err(index)) => {
+                    self.begin_malformed(index);
+                    return true;
+                }
+                None => return false,
+            },
+        };
+        if self.must_wait(&send) {
+            self.requester.held = Some(send);
+            return false;
+        }
+        self.begin(step, send);
+        true
+    }
+
+    /// Fetches a request; one that is malformed is reported, and its counter returned.
+    fn fetch(&mut self, step: &mut Step<'_>) -> Option<Result<Send, u16>> {
+        let sq = self.sq.as_mut().filter(|sq| sq.rung)?;
+        let (index, bytes) = match sq.fetch(step.card) {
+            Fetched::Nothing => return None,
+            Fetched::Malformed(index) => return Some(Err(index)),
+            Fetched::Request(index, bytes) => (index, bytes),
+        };
+        match wqe::send(self.kind, self.qpn, index, &bytes) {
+            Ok(send) => {
+                if step.card.trace.on() {
+                    let qpn = self.qpn;
+                    step.card.trace.line(format_args!("QP {qpn:#x} SQ [{index}] {:x?}", send));
+                }
+                Some(Ok(send))
+            }
+            Err(wqe::Malformed(what)) => {
+                super::violate(step.card, super::Queue::Sq(self.qpn), Some(index.into()), what, &bytes);
+                Some(Err(index))
+            }
+        }
+    }
+
+    fn begin_malformed(&mut self, index: u16) {
+        self.requester.requests.push_back(Request {
+            send: Send::unreadable(index),
+            first: self.requester.next,
+            psns: 0,
+            answered: 0,
+            outcome: Some(Err(Error::LocalQpOperation)),
+        });
+    }
+
+    /// The ordering rules: fences, strong order, and the limit of reads and atomics under way.
+    fn must_wait(&self, send: &Send) -> bool {
+        let requester = &self.requester;
+        let fetching = requester.fetches_under_way();
+        let psns = i64::from(requester.next.since(requester.oldest_psn()));
+        send.fence && fetching > 0
+            || send.strong_order && !requester.is_idle()
+            || fetches(send) && fetching >= self.context.reads_as_requester()
+            || psns > 0 && psns + i64::from(self.psns(send)) > MAX_PSNS
+    }
+
+    fn psns(&self, send: &Send) -> u32 {
+        let mtu = self.context.mtu().max(1) as u64;
+        match send.work {
+            Work::Message { datagram: Some(_), .. } | Work::Atomic { .. } => 1,
+            Work::Message { .. } | Work::Write { .. } | Work::Read { .. } => {
+                u32::try_from(send.data.length.div_ceil(mtu).max(1)).unwrap_or(u32::MAX)
+            }
+            Work::Nop | Work::Bind(_) | Work::FastRegister(_) | Work::Invalidate { .. } => 0,
+        }
+    }
+
+    fn begin(&mut self, step: &mut Step<'_>, send: Send) {
+        let too_long = send.data.length > self.context.max_message().min(1 << 31)
+            || matches!(send.work, Work::Message { datagram: Some(_), .. })
+                && send.data.length > self.datagram_mtu(step.card) as u64;
+        let local = match &send.work {
+            _ if too_long => Some(Err(Error::LocalLength)),
+            Work::Nop => Some(Ok(())),
+            Work::Bind(bind) => Some(window::bind(step.card, self.user(), bind)),
+            Work::FastRegister(register) => Some(if self.context.may_fast_register() {
+                window::register(step.card, self.user(), register)
+            } else {
+                Err(Error::LocalQpOperation)
+            }),
+            Work::Invalidate { key } => Some(window::invalidate_locally(step.card, self.user(), *key)),
+            _ => None,
+        };
+        let psns = if local.is_some() { 0 } else { self.psns(&send) };
+        let requester = &mut self.requester;
+        let first = requester.next;
+        requester.next = first.plus(psns);
+        requester.requests.push_back(Request { send, first, psns, answered: 0, outcome: local });
+    }
+
+    /// Sends the packet at the cursor. Whether to go on.
+    fn send_packet(&mut self, step: &mut Step<'_>) -> bool {
+        let cursor = self.requester.cursor;
+        let Some(at) = self.requester.requests.iter().position(|request| request.contains(cursor)) else {
+            // What the cursor was put back to has been answered in the meantime.
+            self.requester.cursor = self.requester.oldest_psn();
+            return self.requester.requests.iter().any(|request| request.contains(self.requester.cursor));
+        };
+        let request = &self.requester.requests[at];
+        let number = cursor.since(request.first).cast_unsigned();
+        if request.outcome.is_some() || number < request.answered {
+            // Answered while it was to be sent again.
+            let done = if request.outcome.is_some() { request.psns } else { request.answered };
+            self.requester.cursor = request.first.plus(done);
+            return true;
+        }
+        let reliable = matches!(self.kind, Kind::Rc | Kind::Xrc);
+        if reliable && number.saturating_sub(request.answered) >= WINDOW && !request.fetches() {
+            return false;
+        }
+        let built = match &request.send.work {
+            Work::Message { datagram: Some(datagram), .. } => {
+                self.datagram(step, &request.send, datagram, cursor).map(|packet| (packet, true))
+            }
+            _ => self.packet(step, request, number).map(|packet| (packet, request.fetches())),
+        };
+        let request = &mut self.requester.requests[at];
+        match built {
+            Ok((packet, whole)) => {
+                let advance = if whole { request.psns - number } else { 1 };
+                self.requester.cursor = cursor.plus(advance);
+                if !reliable && number + 1 == request.psns {
+                    request.outcome = Some(Ok(()));
+                }
+                if reliable && self.requester.deadline.is_none() {
+                    self.requester.deadline = self.context.ack_timeout().map(|timeout| step.now + timeout);
+                }
+                step.send(packet);
+                true
+            }
+            Err(error) => {
+                request.outcome = Some(Err(error));
+                false
+            }
+        }
+    }
+
+    /// Packet `number` of a request of a connected queue pair. Of a read it asks for all that is missing.
+    fn packet(&self, step: &mut Step<'_>, request: &Request, number: u32) -> Result<Packet, Error> {
+        let mtu = self.context.mtu();
+        let send = &request.send;
+        let last = number + 1 == request.psns;
+        let offset = u64::from(number) * mtu as u64;
+        let mut extended =
+            Extended { xrceth: (self.kind == Kind::Xrc).then_some(send.srqn), ..Extended::default() };
+        let length = (send.data.length - offset).min(mtu as u64);
+        let mut payload = Vec::new();
+        let place = (number == 0, last);
+        let operation = match send.work {
+            Work::Message { tail, .. } => {
+                payload = self.gather(step, send, offset, length)?;
+                if last {
+                    match tail {
+                        Tail::Nothing => {}
+                        Tail::Immediate(immediate) => extended.immediate = Some(immediate),
+                        Tail::Invalidate(key) => extended.ieth = Some(key),
+                    }
+                }
+                message_operation(place, tail)
+            }
+            Work::Write { address, rkey, immediate } => {
+                payload = self.gather(step, send, offset, length)?;
+                if number == 0 {
+                    // No longer than 2 GiB: checked when it began.
+                    extended.reth = Some(Reth { address, rkey, length: send.data.length as u32 });
+                }
+                if last {
+                    extended.immediate = immediate;
+                }
+                write_operation(place, immediate.is_some())
+            }
+            Work::Read { address, rkey } => {
+                let length = (send.data.length - offset) as u32;
+                extended.reth = Some(Reth { address: address.wrapping_add(offset), rkey, length });
+                Operation::ReadRequest
+            }
+            Work::Atomic { operation, address, rkey, swap_add, compare, masks } => {
+                let [swap_add_mask, compare_mask] = masks;
+                let atomic = AtomicEth { address, rkey, swap_add, compare, swap_add_mask, compare_mask };
+                extended.atomic = Some(atomic);
+                operation
+            }
+            Work::Nop | Work::Bind(_) | Work::FastRegister(_) | Work::Invalidate { .. } => {
+                return Err(Error::LocalQpOperation);
+            }
+        };
+        let path = self.context.path();
+        let (mut lrh, grh) = address::headers(step.card, &path);
+        lrh.force_loopback |= send.force_loopback;
+        let reliable = self.kind != Kind::Uc;
+        let bth = Bth {
+            opcode: Opcode { service: self.service(), operation },
+            solicited: send.solicited && last,
+            pkey: step.card.port.pkey(path.pkey_index.into()).unwrap_or(0),
+            dest_qpn: self.context.remote_qpn(),
+            ack_request: reliable && (last || number % (WINDOW / 2) == WINDOW / 2 - 1),
+            psn: request.first.plus(number),
+        };
+        Ok(Packet { lrh, grh, bth, extended, payload, bad_icrc: false })
+    }
+
+    pub(crate) fn service(&self) -> Service {
+        match self.kind {
+            Kind::Rc => Service::Rc,
+            Kind::Uc => Service::Uc,
+            Kind::Ud | Kind::Mlx => Service::Ud,
+            Kind::Xrc => Service::Xrc,
+        }
+    }
+
+    /// Reads the data of a request.
+    pub(crate) fn gather(
+        &self,
+        step: &mut Step<'_>,
+        send: &Send,
+        offset: u64,
+        length: u64,
+    ) -> Result<Vec<u8>, Error> {
+        gather(step.card, self.user(), &send.data.elements, offset, length).map_err(|error| {
+            step.card.trace.line(format_args!("QP {:#x} SQ [{}]: {error}", self.qpn, send.index));
+            Error::LocalProtection
+        })
+    }
+
+    /// Takes an answer of the responder at the other side.
+    pub(crate) fn answered(&mut self, step: &mut Step<'_>, packet: &Packet) {
+        let psn = packet.bth.psn;
+        let requester = &self.requester;
+        let expected = psn.since(requester.oldest_psn()) >= 0 && psn.since(requester.next) < 0;
+        if !expected || requester.failed() {
+            // Old, or of another time of the queue pair: a ghost.
+            return;
+        }
+        match packet.bth.opcode.operation {
+            Operation::AtomicAcknowledge => self.fetched(step, psn, &packet.extended.atomic_ack, &[]),
+            operation if operation.is_read_response() => self.fetched(step, psn, &None, &packet.payload),
+            _ => {
+                if let Some(Aeth { syndrome, .. }) = packet.extended.aeth {
+                    self.acknowledged(step, psn, syndrome);
+                }
+            }
+        }
+        self.complete_requests(step);
+    }
+
+    fn acknowledged(&mut self, step: &mut Step<'_>, psn: Psn, syndrome: Syndrome) {
+        match syndrome {
+            Syndrome::Ack => {
+                self.acknowledge(step, psn);
+            }
+            Syndrome::RnrNak(timer) => {
+                if !self.acknowledge(step, psn.before()) {
+                    return;
+                }
+                let requester = &mut self.requester;
+                if requester.rnr_retries == 0 {
+                    return requester.fail_at(psn, Error::RnrRetriesExceeded);
+                }
+                if requester.rnr_retries != FOR_EVER {
+                    requester.rnr_retries -= 1;
+                }
+                requester.cursor = psn;
+                requester.deadline = None;
+                requester.not_before = Some(step.now + rnr_time(timer));
+            }
+            Syndrome::Nak(nak) => {
+                if !self.acknowledge(step, psn.before()) {
+                    return;
+                }
+                match nak {
+                    Nak::PsnSequence => self.requester.retry(psn),
+                    Nak::InvalidRequest => self.requester.fail_at(psn, Error::RemoteInvalidRequest),
+                    Nak::RemoteAccess => self.requester.fail_at(psn, Error::RemoteAccess),
+                    Nak::RemoteOperational => self.requester.fail_at(psn, Error::RemoteOperation),
+                }
+            }
+        }
+    }
+
+    /// Everything up to `psn` has been acknowledged. False where that skips the data of a read or an atomic operation:
+    /// its response was lost, and it has to be asked for again.
+    fn acknowledge(&mut self, step: &mut Step<'_>, psn: Psn) -> bool {
+        let mut progress = false;
+        let mut lost = None;
+        for request in &mut self.requester.requests {
+            if request.outcome.is_some() {
+                continue;
+            }
+            let acknowledged = psn.since(request.first) + 1;
+            if acknowledged <= 0 {
+                break;
+            }
+            if request.fetches() {
+                lost = Some(request.oldest());
+                break;
+            }
+            let acknowledged = acknowledged.cast_unsigned().min(request.psns);
+            progress |= acknowledged > request.answered;
+            request.answered = request.answered.max(acknowledged);
+            if request.answered < request.psns {
+                break;
+            }
+            request.outcome = Some(Ok(()));
+        }
+        if progress {
+            self.progress(step);
+        }
+        if let Some(oldest) = lost {
+            self.requester.retry(oldest);
+        }
+        lost.is_none()
+    }
+
+    /// Takes the data of a read or an atomic operation.
+    fn fetched(&mut self, step: &mut Step<'_>, psn: Psn, was: &Option<u64>, payload: &[u8]) {
+        let Some(at) = self.requester.requests.iter().position(|request| request.contains(psn)) else {
+            return;
+        };
+        let first = self.requester.requests[at].first;
+        if !self.requester.requests[at].fetches() || !self.acknowledge(step, first.before()) {
+            return;
+        }
+        let (user, mtu) = (self.user(), self.context.mtu() as u64);
+        let request = &mut self.requester.requests[at];
+        if psn.since(request.oldest()) > 0 {
+            let oldest = request.oldest();
+            return self.requester.retry(oldest);
+        }
+        if psn.since(request.oldest()) < 0 || request.outcome.is_some() {
+            return;
+        }
+        let offset = u64::from(request.answered) * mtu;
+        let atomic = matches!(request.send.work, Work::Atomic { .. });
+        let result = was.unwrap_or(0).to_le_bytes();
+        let data = if atomic { &result[..] } else { payload };
+        let right_length = atomic || payload.len() as u64 == (request.send.data.length - offset).min(mtu);
+        if was.is_some() != atomic || !right_length {
+            request.outcome = Some(Err(Error::BadResponse));
+            return;
+        }
+        if let Err(error) = scatter(step.card, user, &request.send.data.elements, offset, data) {
+            step.card.trace.line(format_args!("QP {:#x} SQ [{}]: {error}", user.qpn, request.send.index));
+            request.outcome = Some(Err(Error::LocalProtection));
+            return;
+        }
+        request.answered += 1;
+        if request.answered == request.psns {
+            request.outcome = Some(Ok(()));
+        }
+        self.progress(step);
+    }
+
+    /// The other side lives: counters and timer begin anew.
+    fn progress(&mut self, step: &Step<'_>) {
+        self.requester.reload(&self.context);
+        let oldest = self.requester.oldest_psn();
+        if self.requester.cursor.since(oldest) < 0 {
+            self.requester.cursor = oldest;
+        }
+        let waiting = self.requester.cursor.since(oldest) > 0;
+        self.requester.deadline =
+            self.context.ack_timeout().filter(|_| waiting).map(|timeout| step.now + timeout);
+    }
+
+    /// Completes requests that are done, in order; the first that failed ends it.
+    fn complete_requests(&mut self, step: &mut Step<'_>) {
+        while let Some(outcome) = self.requester.requests.front().and_then(|request| request.outcome) {
+            let Some(request) = self.requester.requests.pop_front() else { return };
+            match outcome {
+                Ok(()) => self.completed(step, &request.send),
+                Err(error) => {
+                    self.request_failed(step, request.send.index, error);
+                    let unreliable = matches!(self.kind, Kind::Uc | Kind::Ud | Kind::Mlx);
+                    if unreliable && self.state != State::Error {
+                        self.state = State::SqError;
+                        self.flush_send(step);
+                    } else {
+                        self.fail(step);
+                    }
+                    return;
+                }
+            }
+        }
+        self.drain(step.card);
+    }
+
+    fn completed(&mut self, step: &mut Step<'_>, send: &Send) {
+        if !send.signaled {
+            return;
+        }
+        let byte_count = if fetches(send) { u32::try_from(send.data.length).unwrap_or(0) } else { 0 };
+        let sent = Sent { qpn: self.qpn, wqe: send.index, opcode: send.opcode, byte_count };
+        self.complete(step, self.context.cqn_send(), &Cqe::Sent(sent), false);
+    }
+
+    fn request_failed(&mut self, step: &mut Step<'_>, index: u16, error: Error) {
+        let failed = Failed { qpn: self.qpn, wqe: index, send: true, error, srqn: 0 };
+        self.complete(step, self.context.cqn_send(), &Cqe::Failed(failed), false);
+    }
+
+    /// Completes in error what is under way and what has been posted. More may be posted later.
+    pub(crate) fn flush_send(&mut self, step: &mut Step<'_>) {
+        let requester = &mut self.requester;
+        requester.deadline = None;
+        requester.not_before = None;
+        requester.cursor = requester.next;
+        let requests = std::mem::take(&mut requester.requests);
+        let held = requester.held.take();
+        let mut whole = true;
+        for request in requests {
+            whole &= request.outcome == Some(Ok(()));
+            if whole {
+                self.completed(step, &request.send);
+            } else {
+                self.request_failed(step, request.send.index, Error::Flushed);
+            }
+        }
+        if let Some(send) = held {
+            self.request_failed(step, send.index, Error::Flushed);
+        }
+        for _ in 0..=u16::MAX {
+            let Some(sq) = self.sq.as_mut() else { return };
+            let index = match sq.fetch(step.card) {
+                Fetched::Nothing => return,
+                Fetched::Malformed(index) | Fetched::Request(index, _) => index,
+            };
+            self.request_failed(step, index, Error::Flushed);
+        }
+    }
+}
+
+fn message_operation(place: (bool, bool), tail: Tail) -> Operation {
+    match (place, tail) {
+        ((true, false), _) => Operation::SendFirst,
+        ((false, false), _) => Operation::SendMiddle,
+        ((false, true), Tail::Nothing) => Operation::SendLast,
+        ((false, true), Tail::Immediate(_)) => Operation::SendLastImmediate,
+        ((false, true), Tail::Invalidate(_)) => Operation::SendLastInvalidate,
+        ((true, true), Tail::Nothing) => Operation::SendOnly,
+        ((true, true), Tail::Immediate(_)) => Operation::SendOnlyImmediate,
+        ((true, true), Tail::Invalidate(_)) => Operation::SendOnlyInvalidate,
+    }
+}
+
+fn write_operation(place: (bool, bool), immediate: bool) -> Operation {
+    match (place, immediate) {
+        ((true, false), _) => Operation::WriteFirst,
+        ((false, false), _) => Operation::WriteMiddle,
+        ((false, true), false) => Operation::WriteLast,
+        ((false, true), true) => Operation::WriteLastImmediate,
+        ((true, true), false) => Operation::WriteOnly,
+        ((true, true), true) => Operation::WriteOnlyImmediate,
+    }
+}
+
+/// The time that a code of an RNR NAK stands for (table 47 of the specification), code 0 being the longest.
+pub(crate) fn rnr_time(code: u8) -> Duration {
+    // In units of 10 µs.
+    const TIMES: [u64; 32] = [
+        65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048,
+        3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152,
+    ];
+    Duration::from_micros(10 * TIMES[usize::from(code & 31)])
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Queue, cq::Cqs, qp::Qps, qp::State, violate, wqe::Head};
+use super::{Queue, cq::Cqs, qp::State, schedule::Qps, violate, wqe::Head};
 use crate::{be, card::Card};
 
 /// Bytes of the doorbell pages in BAR 2; the BlueFlame pages of the same numbers follow.

@@ -183,6 +183,24 @@ pub(crate) struct Receive {
     pub(crate) elements: Vec<Element>,
 }
 
+impl Send {
+    /// A request of which no more is known than its counter.
+    pub(crate) fn unreadable(index: u16) -> Self {
+        Self {
+            index,
+            opcode: opcode::NOP,
+            signaled: true,
+            solicited: false,
+            fence: false,
+            strong_order: false,
+            force_loopback: false,
+            srqn: 0,
+            work: Work::Nop,
+            data: Data::default(),
+        }
+    }
+}
+
 impl Element {
     pub(crate) fn length(&self) -> u64 {
         match self {

@@ -1,0 +1,4 @@
+//! The data path as a driver sees it: requests posted, completions and bytes compared.
+
+mod guest;
+mod rc;
