@@ -193,3 +193,137 @@ fn a_full_disk_is_an_error() {
     let output = Command::new(BIN).arg("--nope").stderr(full()).status().unwrap();
     assert_eq!(output.code(), Some(2));
 }
+
+/// A folder that is gone when the test is.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    /// Its files by name, with what they hold.
+    fn files(&self) -> Vec<(String, String)> {
+        let entries = std::fs::read_dir(&self.0).unwrap().map(Result::unwrap);
+        entries
+            .map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                (name, std::fs::read_to_string(entry.path()).unwrap())
+            })
+            .collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Whether this machine has a program; if not, that is said.
+fn is_here(name: &str) -> bool {
+    let here = Command::new(name).arg("--version").output().is_ok();
+    if !here {
+        eprintln!("{name} IS NOT ON THIS MACHINE: what needs it is not tried");
+    }
+    here
+}
+
+#[test]
+fn man_pages_render_without_a_warning() {
+    let folder = Scratch::new("man");
+    assert!(
+        run("bareverbs", [OsStr::new("man"), OsStr::new("--out"), folder.0.as_os_str()]).status.success()
+    );
+    let pages = folder.files();
+    for wanted in ["bareverbs.1", "bareverbs-doctor.1", "bareverbs-pingpong-rc.1", "ibv_devinfo.1"] {
+        assert!(pages.iter().any(|(name, _)| name == wanted), "{wanted}");
+    }
+    for (name, page) in &pages {
+        for part in [".TH ", ".SH NAME", ".SH SYNOPSIS"] {
+            assert!(page.contains(part), "{name}: {part}");
+        }
+    }
+    let printed = run("bareverbs", ["man", "ibv_devinfo"]);
+    assert!(pages.iter().any(|(_, page)| *page == text(&printed.stdout)));
+    if !is_here("groff") {
+        return;
+    }
+    for (name, _) in &pages {
+        let output =
+            Command::new("groff").args(["-man", "-Tutf8", "-ww"]).arg(folder.0.join(name)).output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{name}");
+        assert!(output.stdout.len() > 300, "{name}");
+    }
+}
+
+#[test]
+fn bash_completes_with_what_is_generated() {
+    let folder = Scratch::new("bash");
+    let line = ["completions", "bash", "--out"].map(OsStr::new);
+    assert!(run("bareverbs", line.into_iter().chain([folder.0.as_os_str()])).status.success());
+    let names = folder.files().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert!(
+        names.contains(&"bareverbs".to_owned()) && names.contains(&"ibv_rc_pingpong".to_owned()),
+        "{names:?}"
+    );
+    if !is_here("bash") {
+        return;
+    }
+    for (words, wanted) in [
+        ("bareverbs doc", "doctor"),
+        ("bareverbs link ad", "add"),
+        ("bareverbs doctor --p", "--ping"),
+        ("ibv_devinfo --ib-d", "--ib-dev"),
+        ("ibv_devinfo --json", ""),
+    ] {
+        let script = format!(
+            "set -eu; source \"$1/{name}\"; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=(); \
+             _{name} {name} \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[*]-}}\"",
+            name = words.split(' ').next().unwrap()
+        );
+        let output = Command::new("bash").args(["-c", &script, "bash"]).arg(&folder.0).output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{words}");
+        assert_eq!(text(&output.stdout).trim(), wanted, "{words}");
+    }
+}
+
+#[test]
+fn documents_that_cannot_be_made_are_one_line() {
+    let none = run("bareverbs", ["man", "nope"]);
+    assert!(one_line(&none, "bareverbs man").contains("bareverbs-devinfo"));
+    assert_eq!(none.status.code(), Some(2));
+    let shell = run("bareverbs", ["completions", "tcsh"]);
+    assert!(one_line(&shell, "bareverbs completions").contains("bash, fish, zsh"));
+    assert_eq!(shell.status.code(), Some(2));
+    let folder = run("bareverbs", ["man", "--out", "/dev/null/pages"]);
+    assert!(one_line(&folder, "bareverbs man").contains("/dev/null/pages: Not a directory (ENOTDIR)"));
+    assert_eq!(folder.status.code(), Some(1));
+    let full = Command::new(BIN)
+        .args(["man"])
+        .stdout(File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert!(one_line(&full, "bareverbs man").contains("ENOSPC"));
+}
+
+#[test]
+fn doctor_tells_of_a_machine_without_rdma() {
+    let output = run("bareverbs", ["doctor", "--ping"]);
+    if Path::new("/sys/class/infiniband").exists() {
+        println!("this machine has an RDMA subsystem: what doctor finds is its own affair");
+        assert!(matches!(output.status.code(), Some(0..=2)), "{}", output.status);
+        return;
+    }
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(2), ""));
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("fail     device: ") && said.lines().last().unwrap().contains(" failures, "),
+        "{said}"
+    );
+    let json = text(&run("bareverbs", ["doctor", "--json"]).stdout);
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(value["failures"].as_u64().unwrap() >= 2, "{json}");
+}

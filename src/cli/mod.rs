@@ -11,11 +11,13 @@
 //! | `getopt` | the C library's option parser |
 //! | `number` | numbers as the C tools read them |
 //! | `json` | values for programs |
+//! | `documents` | completions and man pages |
 //! | `devices`, `devinfo`, `doctor`, `link`, `pingpong` | one tool each |
 
 mod devices;
 mod devinfo;
 mod doctor;
+mod documents;
 mod getopt;
 mod json;
 mod link;
@@ -32,6 +34,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use getopt::Spec;
 use outcome::{Failure, Outcome};
 use output::{Manner, Tool};
 
@@ -67,14 +70,35 @@ enum Command {
     /// Send messages to a peer and back, and measure
     #[command(subcommand)]
     Pingpong(pingpong::Service),
+    /// Print or install completions for a shell
+    Completions(documents::Completions),
+    /// Print or install man pages
+    Man(documents::Manual),
 }
 
 /// A tool behind the name of a C tool; it gets the arguments without `argv[0]`.
 type OldTool = fn(&Tool, Vec<OsString>) -> Outcome;
 
-/// The C tools that this binary stands in for.
-const OLD_NAMES: &[(&str, OldTool)] =
-    &[("ibv_devices", devices::as_c), ("ibv_devinfo", devinfo::as_c), ("ibv_rc_pingpong", pingpong::rc_as_c)];
+/// A C tool that this binary stands in for.
+struct OldName {
+    name: &'static str,
+    run: OldTool,
+    /// Its options.
+    options: &'static [Spec],
+    /// Our subcommand that does the same.
+    twin: &'static [&'static str],
+}
+
+const OLD_NAMES: &[OldName] = &[
+    OldName { name: "ibv_devices", run: devices::as_c, options: &[], twin: &["devices"] },
+    OldName { name: "ibv_devinfo", run: devinfo::as_c, options: devinfo::OPTIONS, twin: &["devinfo"] },
+    OldName {
+        name: "ibv_rc_pingpong",
+        run: pingpong::rc_as_c,
+        options: pingpong::OPTIONS,
+        twin: &["pingpong", "rc"],
+    },
+];
 
 /// Runs the tool that the command line asks for.
 pub(crate) fn main() -> ExitCode {
@@ -92,7 +116,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn old_tool(name: &OsStr) -> Option<OldTool> {
     let name = Path::new(name).file_name()?;
-    OLD_NAMES.iter().find(|(old, _)| name == *old).map(|(_, run)| *run)
+    OLD_NAMES.iter().find(|old| name == old.name).map(|old| old.run)
 }
 
 fn ours(arguments: &[OsString]) -> ExitCode {
@@ -102,6 +126,10 @@ fn ours(arguments: &[OsString]) -> ExitCode {
         Ok(Command::Doctor(arguments)) => run("bareverbs doctor", |tool| doctor::run(tool, &arguments)),
         Ok(Command::Link(arguments)) => run("bareverbs link", |tool| link::run(tool, &arguments)),
         Ok(Command::Pingpong(service)) => run(service.name(), |tool| pingpong::run(tool, &service)),
+        Ok(Command::Completions(arguments)) => {
+            run("bareverbs completions", |tool| documents::completions(tool, &arguments))
+        }
+        Ok(Command::Man(arguments)) => run("bareverbs man", |tool| documents::manual(tool, &arguments)),
         Err(error) => run(&named(arguments), |tool| unparsed(tool, &error)),
     };
     name.conclude(outcome)

@@ -94,7 +94,8 @@ pub(crate) fn run(tool: &Tool, arguments: &Arguments) -> Outcome {
     )
 }
 
-const OPTIONS: &[Spec] = &[
+/// The options of `ibv_devinfo`.
+pub(crate) const OPTIONS: &[Spec] = &[
     Spec::value('d', "ib-dev"),
     Spec::value('i', "ib-port"),
     Spec::flag('l', "list"),

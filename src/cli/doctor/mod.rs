@@ -38,7 +38,7 @@ Examples:
   bareverbs doctor --ping   and send a message through each port
   bareverbs doctor --json | jq '.findings[] | select(.level != \"ok\")'
 
-Exit code: 0 all is well, 1 there are warnings, 2 something does not work. It changes nothing.";
+Exit code: 0 all is well, 1 there are warnings, 2 something does not work. It mends nothing itself.";
 
 /// What `bareverbs doctor` takes.
 #[derive(Debug, Args)]

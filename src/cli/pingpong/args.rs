@@ -170,7 +170,8 @@ impl From<&Arguments> for Plan {
     }
 }
 
-const OPTIONS: &[Spec] = &[
+/// The options of `ibv_rc_pingpong`.
+pub(crate) const OPTIONS: &[Spec] = &[
     Spec::value('p', "port"),
     Spec::value('d', "ib-dev"),
     Spec::value('i', "ib-port"),

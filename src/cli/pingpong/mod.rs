@@ -14,7 +14,7 @@ mod play;
 mod report;
 mod setup;
 
-pub(crate) use args::Arguments;
+pub(crate) use args::{Arguments, OPTIONS};
 
 use std::ffi::OsString;
 
