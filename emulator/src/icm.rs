@@ -30,9 +30,11 @@ impl Icm {
         self.pages.insert(virt, dma);
     }
 
-    /// Unmaps the page at ICM address `virt`, and says whether it was mapped.
-    pub fn unmap(&mut self, virt: u64) -> bool {
-        self.pages.remove(&virt).is_some()
+    /// Unmaps `pages` pages from ICM address `virt` on, those of them that are mapped.
+    pub fn unmap(&mut self, virt: u64, pages: u64) {
+        let end = virt.saturating_add(pages.saturating_mul(PAGE));
+        let mut after = self.pages.split_off(&virt);
+        self.pages.append(&mut after.split_off(&end));
     }
 
     /// Unmaps everything.

@@ -39,6 +39,9 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Violations of a card that are printed; a driver gone mad shall not fill a disk.
+const PRINTED: u64 = 1000;
+
 /// The violations of one card.
 #[derive(Default)]
 pub struct Violations {
@@ -52,10 +55,14 @@ impl Violations {
         Self { card: card.to_owned(), count: 0 }
     }
 
-    /// Counts one and prints it.
+    /// Counts one and prints it, if it is not one too many.
     pub fn report(&mut self, violation: &Violation) {
         self.count += 1;
-        eprintln!("{}: violation: {violation}", self.card);
+        if self.count <= PRINTED {
+            eprintln!("{}: violation: {violation}", self.card);
+        } else if self.count == PRINTED + 1 {
+            eprintln!("{}: further violations are counted, and not printed", self.card);
+        }
     }
 
     /// How many there were.

@@ -129,12 +129,10 @@ pub(super) fn map_icm(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
 /// The ICM address is the immediate argument, the number of pages the modifier (mlx4/icm.c, `mlx4_UNMAP_ICM`).
 pub(super) fn unmap_icm(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let virt = call.command.in_param;
-    if !virt.is_multiple_of(PAGE) || u64::from(call.modifier()) > 1 << 22 {
+    if !virt.is_multiple_of(PAGE) {
         return Err(Status::BadParam);
     }
     // Drivers give back whole chunks of 256 KiB, although the last of a table may be smaller, and so what was not mapped.
-    for page in 0..u64::from(call.modifier()) {
-        hca.card.icm.unmap(virt.wrapping_add(page * PAGE));
-    }
+    hca.card.icm.unmap(virt, call.modifier().into());
     Ok(0)
 }
