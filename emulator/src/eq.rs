@@ -113,6 +113,11 @@ impl EventQueues {
             card.violation(name, None, format!("its memory cannot be reached: {error:?}"), context);
             Status::BadParam
         })?;
+        if card.trace.on() {
+            let EventQueue { entries, vector, .. } = &queue;
+            card.trace
+                .line(format_args!("EQ {eqn:#x}: {entries} entries of {stride} bytes, vector {vector}"));
+        }
         self.queues.insert(eqn, queue);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! How a firmware command ends.
 
+use std::fmt;
+
 /// The status byte of a firmware command (drivers/net/ethernet/mellanox/mlx4/cmd.c, `CMD_STAT_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,4 +40,29 @@ pub enum Status {
     BadPkt = 0x30,
     /// More completions than room.
     BadSize = 0x40,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::InternalErr => "INTERNAL_ERR",
+            Self::BadOp => "BAD_OP",
+            Self::BadParam => "BAD_PARAM",
+            Self::BadSysState => "BAD_SYS_STATE",
+            Self::BadResource => "BAD_RESOURCE",
+            Self::ResourceBusy => "RESOURCE_BUSY",
+            Self::ExceedLim => "EXCEED_LIM",
+            Self::BadResState => "BAD_RES_STATE",
+            Self::BadIndex => "BAD_INDEX",
+            Self::BadNvmem => "BAD_NVMEM",
+            Self::IcmError => "ICM_ERROR",
+            Self::BadQpState => "BAD_QP_STATE",
+            Self::BadSegParam => "BAD_SEG_PARAM",
+            Self::RegBound => "REG_BOUND",
+            Self::LamNotPre => "LAM_NOT_PRE",
+            Self::BadPkt => "BAD_PKT",
+            Self::BadSize => "BAD_SIZE",
+        };
+        write!(f, "{name} ({:#04x})", *self as u8)
+    }
 }

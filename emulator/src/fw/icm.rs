@@ -43,6 +43,11 @@ fn chunks(hca: &mut Hca, call: &Call<'_>, what: &str) -> Result<Vec<Chunk>, Stat
             hca.card.violation("HCR", None, format!("{what}: a chunk that is not in memory"), entry);
             return Err(Status::BadParam);
         }
+        if hca.card.trace.on() {
+            let place = if what == "MAP_ICM" { format!("ICM {virt:#x}, ") } else { String::new() };
+            let pages = length as u64 / PAGE;
+            hca.card.trace.line(format_args!("{what}: {place}{pages} pages at {dma:#x}"));
+        }
         list.push(Chunk { virt, dma, pages: length as u64 / PAGE });
     }
     Ok(list)

@@ -155,7 +155,7 @@ pub(crate) fn execute(hca: &mut Hca, now: Duration, command: &Command) -> Option
         match answer {
             Ok(0) => hca.card.trace.line(format_args!("{text}: OK")),
             Ok(out) => hca.card.trace.line(format_args!("{text}: OK, {out:#x}")),
-            Err(status) => hca.card.trace.line(format_args!("{text}: {status:?}")),
+            Err(status) => hca.card.trace.line(format_args!("{text}: {status}")),
         }
     }
     if command.event {
@@ -174,11 +174,11 @@ fn describe(command: &Command) -> String {
         Some(name) => name.to_owned(),
         None => format!("command {:#x}", command.opcode),
     };
-    for (label, value) in [("modifier", u64::from(command.modifier)), ("variant", command.op_modifier.into())]
-    {
-        if value != 0 {
-            text += &format!(" {label} {value:#x}");
-        }
+    if command.modifier != 0 {
+        text += &format!(" {} {:#x}", table::unit(command.opcode), command.modifier);
+    }
+    if command.op_modifier != 0 {
+        text += &format!(" variant {}", command.op_modifier);
     }
     for (label, value) in [("in", command.in_param), ("out", command.out_param)] {
         if value != 0 {
