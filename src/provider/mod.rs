@@ -1,7 +1,8 @@
 //! What a device's queues look like: one folder per driver, the same file names in each.
 //!
-//! Which provider a queue has is settled when it is made; after that every call is a jump on an enum.
+//! Which provider a context has is settled when it is opened; after that every call is a jump on an enum.
 
+pub(crate) mod mlx4;
 pub(crate) mod rxe;
 
 use nix::errno::Errno;
@@ -9,44 +10,91 @@ use nix::errno::Errno;
 use crate::error::{Cause, Error, Result};
 use crate::types::{PostError, RecvWr, SendWr, Wc};
 use crate::uapi::ioctl::{RDMA_DRIVER_MLX4, RDMA_DRIVER_RXE, RDMA_DRIVER_SIW};
-use crate::uverbs::Uverbs;
 use crate::uverbs::cq::CqInit;
+use crate::uverbs::device::NewContext;
 use crate::uverbs::qp::{NewQp, QpInit};
+use crate::uverbs::{Udata, Uverbs};
 
-/// A driver whose queues this crate knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What knows a context's queues.
+#[derive(Debug)]
 pub(crate) enum Provider {
     Rxe,
+    Mlx4(mlx4::Context),
+    /// Nothing, for this driver (`RDMA_DRIVER_*`): the device can be asked, and has no queues.
+    None(u32),
 }
 
 impl Provider {
-    /// The provider of a driver (`RDMA_DRIVER_*`).
-    pub(crate) fn of(driver: u32, device: &str) -> Result<Self> {
-        let name = match driver {
-            RDMA_DRIVER_RXE => return Ok(Self::Rxe),
-            RDMA_DRIVER_MLX4 => "mlx4",
-            RDMA_DRIVER_SIW => "siw",
-            _ => "",
-        };
-        let why = match name {
-            "" => format!("there is no provider for its driver (id {driver})"),
-            name => format!("there is no provider for {name} yet"),
-        };
-        Err(Error::new("create queues", device, Cause::Unsupported(why.into()))
-            .hint("devices of rxe have one"))
-    }
-
-    /// Makes a completion queue and maps it; gives its handle, its size and its ring.
-    pub(crate) fn create_cq(self, uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq)> {
-        match self {
-            Self::Rxe => rxe::cq::create(uverbs, init).map(|(handle, cqe, cq)| (handle, cqe, Cq::Rxe(cq))),
+    /// Makes the context of an open device of `driver`; `abi` is the version of what it says to its provider.
+    pub(crate) fn open(uverbs: &Uverbs, driver: u32, abi: u32) -> Result<(NewContext, Self)> {
+        match driver {
+            RDMA_DRIVER_MLX4 => mlx4::open(uverbs, abi).map(|(new, ctx)| (new, Self::Mlx4(ctx))),
+            RDMA_DRIVER_RXE => Ok((uverbs.get_context(Udata::none())?, Self::Rxe)),
+            _ => Ok((uverbs.get_context(Udata::none())?, Self::None(driver))),
         }
     }
 
-    /// Makes a queue pair and maps its queues.
-    pub(crate) fn create_qp(self, uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Rq)> {
+    /// Makes a completion queue; gives its handle, its size, its ring and what must outlive it.
+    pub(crate) fn create_cq(&self, uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq, Hold)> {
         match self {
-            Self::Rxe => rxe::qp::create(uverbs, init).map(|(made, sq, rq)| (made, Sq::Rxe(sq), Rq::Rxe(rq))),
+            Self::Rxe => {
+                let (handle, cqe, cq) = rxe::cq::create(uverbs, init)?;
+                Ok((handle, cqe, Cq::Rxe(cq), Hold::Nothing))
+            }
+            Self::Mlx4(ctx) => {
+                let (handle, cqe, cq, hold) = mlx4::cq::create(ctx, uverbs, init)?;
+                Ok((handle, cqe, Cq::Mlx4(cq), Hold::Mlx4Record(hold)))
+            }
+            Self::None(driver) => Err(unsupported(*driver, uverbs)),
+        }
+    }
+
+    /// Makes a queue pair that completes into these queues; gives it, its rings and what must outlive it.
+    pub(crate) fn create_qp(
+        &self,
+        uverbs: &Uverbs,
+        init: &QpInit,
+        send_cq: &Cq,
+        recv_cq: &Cq,
+    ) -> Result<(NewQp, Sq, Rq, Hold)> {
+        match self {
+            Self::Rxe => {
+                let (made, sq, rq) = rxe::qp::create(uverbs, init)?;
+                Ok((made, Sq::Rxe(sq), Rq::Rxe(rq), Hold::Nothing))
+            }
+            Self::Mlx4(ctx) => {
+                let (made, sq, rq, hold) =
+                    mlx4::qp::create(ctx, uverbs, init, send_cq.mlx4(), recv_cq.mlx4(), None)?;
+                Ok((made, Sq::Mlx4(sq), Rq::Mlx4(rq), Hold::Mlx4Qp(hold)))
+            }
+            Self::None(driver) => Err(unsupported(*driver, uverbs)),
+        }
+    }
+}
+
+fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
+    let why = match driver {
+        RDMA_DRIVER_SIW => "there is no provider for siw yet".into(),
+        _ => format!("there is no provider for its driver (id {driver})"),
+    };
+    Error::new("create queues", uverbs.device(), Cause::Unsupported(why.into()))
+        .hint("devices of rxe and mlx4 have one")
+}
+
+/// What a kernel object uses of this process's for as long as it is there.
+#[derive(Debug)]
+pub(crate) enum Hold {
+    Nothing,
+    // Held for its Drop.
+    Mlx4Record(#[allow(dead_code)] mlx4::dbrec::Record),
+    Mlx4Qp(mlx4::qp::Hold),
+}
+
+impl Hold {
+    /// The queue pair that this is of has been put into the state RESET.
+    pub(crate) fn reset(&self, sq: &mut Sq, rq: &mut Rq) {
+        if let (Self::Mlx4Qp(hold), Sq::Mlx4(sq), Rq::Mlx4(rq)) = (self, sq, rq) {
+            hold.reset(sq, rq);
         }
     }
 }
@@ -54,22 +102,41 @@ impl Provider {
 /// A completion queue's ring.
 pub(crate) enum Cq {
     Rxe(rxe::cq::Cq),
+    Mlx4(mlx4::Cq),
 }
 
 impl Cq {
+    fn mlx4(&self) -> Option<&mlx4::Cq> {
+        match self {
+            Self::Mlx4(cq) => Some(cq),
+            Self::Rxe(_) => None,
+        }
+    }
+
     /// Takes completions out; gives how many.
     #[inline]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
         match self {
             Self::Rxe(cq) => cq.poll(out),
+            Self::Mlx4(cq) => cq.poll(out),
         }
     }
 
-    /// Asks for an event at the next completion.
+    /// Asks for an event at the next completion; `events` counts those of this queue that have been read.
     #[inline]
-    pub(crate) fn arm(&mut self, uverbs: &Uverbs, handle: u32, solicited: bool) -> Result<(), Errno> {
+    pub(crate) fn arm(
+        &mut self,
+        uverbs: &Uverbs,
+        handle: u32,
+        solicited: bool,
+        events: u32,
+    ) -> Result<(), Errno> {
         match self {
             Self::Rxe(_) => uverbs.req_notify_cq(handle, solicited),
+            Self::Mlx4(cq) => {
+                cq.arm(solicited, events);
+                Ok(())
+            }
         }
     }
 
@@ -77,6 +144,7 @@ impl Cq {
     pub(crate) fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
         match self {
             Self::Rxe(cq) => cq.resize(uverbs, handle, cqe),
+            Self::Mlx4(cq) => cq.resize(uverbs, handle, cqe),
         }
     }
 }
@@ -84,6 +152,7 @@ impl Cq {
 /// A send queue's ring.
 pub(crate) enum Sq {
     Rxe(rxe::qp::Sq),
+    Mlx4(mlx4::qp::Sq),
 }
 
 impl Sq {
@@ -97,6 +166,7 @@ impl Sq {
     ) -> Result<(), PostError> {
         match self {
             Self::Rxe(sq) => sq.post(wrs, || uverbs.ring_send_queue(qp_handle)),
+            Self::Mlx4(sq) => sq.post(wrs),
         }
     }
 }
@@ -104,6 +174,7 @@ impl Sq {
 /// A receive queue's ring.
 pub(crate) enum Rq {
     Rxe(rxe::qp::Rq),
+    Mlx4(mlx4::qp::Rq),
 }
 
 impl Rq {
@@ -112,6 +183,7 @@ impl Rq {
     pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
         match self {
             Self::Rxe(rq) => rq.post(wrs),
+            Self::Mlx4(rq) => rq.post(wrs),
         }
     }
 }

@@ -82,6 +82,12 @@ pub(crate) fn poll_timeout(timeout: Duration) -> PollTimeout {
     PollTimeout::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }
 
+/// Bytes of a page of memory.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: it only asks.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// How many bytes this process may lock in memory (the soft limit); nothing where there is no limit.
 pub(crate) fn memlock_limit() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;

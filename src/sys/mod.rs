@@ -4,8 +4,10 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod barrier;
 pub(crate) mod file;
 pub(crate) mod linux;
+pub(crate) mod mmio;
 pub(crate) mod netlink;
 pub(crate) mod region;
 mod syscall;

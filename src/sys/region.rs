@@ -7,6 +7,7 @@
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -27,8 +28,10 @@ enum Backing {
     Map(MmapRaw),
     /// Somebody else's memory, as `Pd::register` was promised it.
     Foreign,
+    /// A part of another region, which it keeps.
+    Part(Arc<Region>),
     #[cfg(test)]
-    Heap(std::sync::Arc<[std::sync::atomic::AtomicU64]>),
+    Heap(Arc<[std::sync::atomic::AtomicU64]>),
 }
 
 // SAFETY: a region is an address range with no thread affinity; shared access through `&Region` is atomic or only reads,
@@ -73,7 +76,7 @@ impl Region {
     #[cfg(test)]
     pub(crate) fn heap(len: usize) -> Self {
         // Atomics only because they may be written through a shared pointer; nobody uses them as such.
-        let words: std::sync::Arc<[std::sync::atomic::AtomicU64]> =
+        let words: Arc<[std::sync::atomic::AtomicU64]> =
             (0..len.div_ceil(8)).map(|_| Default::default()).collect();
         let base = NonNull::from(&*words).cast();
         Self::new(base, len, Backing::Heap(words))
@@ -84,6 +87,17 @@ impl Region {
     pub(crate) fn alias(&self) -> Self {
         let Backing::Heap(words) = &self._backing else { panic!("only heap memory has a second view") };
         Self::new(self.base, self.len, Backing::Heap(words.clone()))
+    }
+
+    /// The bytes before `at` and those from there on, each with an owner of its own.
+    pub(crate) fn split(self, at: usize) -> (Self, Self) {
+        let (base, len) = (self.base, self.len);
+        assert!(at <= len, "a place within the region");
+        let whole = Arc::new(self);
+        // SAFETY: within the region.
+        let middle = unsafe { base.add(at) };
+        let first = Self::new(base, at, Backing::Part(Arc::clone(&whole)));
+        (first, Self::new(middle, len - at, Backing::Part(whole)))
     }
 
     /// Bytes.
@@ -98,7 +112,7 @@ impl Region {
 
     /// The address of `size` bytes at `offset`, aligned to `align`.
     #[inline]
-    fn at(&self, offset: usize, size: usize, align: usize) -> *mut u8 {
+    pub(super) fn at(&self, offset: usize, size: usize, align: usize) -> *mut u8 {
         let len = if align == 1 { self.len } else { self.aligned_len };
         let inside = offset.checked_add(size).is_some_and(|end| end <= len);
         if !inside || !offset.is_multiple_of(align) {
@@ -150,6 +164,21 @@ impl Region {
         Slot { base, _region: PhantomData }
     }
 
+    /// The entry of at least `N` bytes at `offset`, for reading once the other side has handed it over.
+    #[inline]
+    pub(crate) fn entry<const N: usize>(&self, offset: usize) -> Entry<'_, N> {
+        let base = self.at(offset, N, align_of::<u64>());
+        Entry { base, _region: PhantomData }
+    }
+
+    /// Copies bytes into a slot that the other side has handed over.
+    #[inline]
+    pub(crate) fn fill(&mut self, offset: usize, bytes: &[u8]) {
+        let at = self.at(offset, bytes.len(), 1);
+        // SAFETY: inside the region, and `bytes` cannot overlap memory that is never lent as a reference.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
+    }
+
     /// Copies bytes in.
     pub(crate) fn write_bytes(&mut self, offset: usize, bytes: &[u8]) {
         let at = self.at(offset, bytes.len(), 1);
@@ -193,6 +222,80 @@ impl<'r, const N: usize> Slot<'r, N> {
         assert!(offset + size_of::<T>() <= N && offset.is_multiple_of(align_of::<T>()));
         // SAFETY: within the slot, whose base is aligned to 8 and which the region is borrowed for.
         unsafe { self.base.add(offset).cast::<T>().write(value) };
+    }
+}
+
+/// The first `N` bytes of an entry: where they are was checked once, so each load costs only itself.
+pub(crate) struct Entry<'r, const N: usize> {
+    base: *const u8,
+    _region: PhantomData<&'r Region>,
+}
+
+impl<const N: usize> Entry<'_, N> {
+    /// Reads the word that says whose the entry is; what orders the rest after it is the caller's choice.
+    #[inline]
+    pub(crate) fn owner(&self, offset: usize) -> u32 {
+        // Offsets are constants: nothing of this check is left in the program.
+        assert!(offset + 4 <= N && offset.is_multiple_of(4));
+        // SAFETY: within the entry, aligned, and its other side writes this word at once.
+        unsafe { AtomicU32::from_ptr(self.base.add(offset).cast_mut().cast()) }.load(Ordering::Relaxed)
+    }
+
+    /// Copies a structure out, `offset` bytes from the entry's beginning.
+    #[inline]
+    pub(crate) fn get<T: FromBytes>(&self, offset: usize) -> T {
+        assert!(offset + size_of::<T>() <= N && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: within the entry, whose base is aligned to 8, and any bytes make a T.
+        unsafe { self.base.add(offset).cast::<T>().read() }
+    }
+}
+
+/// A word that a region's other side reads at any time. It keeps the region; where it lies was checked once.
+pub(crate) struct Word {
+    at: NonNull<AtomicU32>,
+    _region: Arc<Region>,
+}
+
+// SAFETY: every access through it is atomic, and it keeps the memory.
+unsafe impl Send for Word {}
+// SAFETY: as above.
+unsafe impl Sync for Word {}
+
+impl std::fmt::Debug for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Word({:p})", self.at)
+    }
+}
+
+impl Word {
+    /// The word at `offset`.
+    pub(crate) fn new(region: &Arc<Region>, offset: usize) -> Self {
+        Self { at: NonNull::from(region.atomic(offset)), _region: Arc::clone(region) }
+    }
+
+    /// Writes it; what must be seen before it is the caller's to order.
+    #[inline]
+    pub(crate) fn store(&self, value: u32) {
+        // SAFETY: the region is kept, and the place was checked when this was made.
+        unsafe { self.at.as_ref() }.store(value, Ordering::Relaxed);
+    }
+}
+
+impl<const N: usize> Slot<'_, N> {
+    /// Copies a structure out that was put there before.
+    #[inline]
+    pub(crate) fn get<T: FromBytes>(&self, offset: usize) -> T {
+        assert!(offset + size_of::<T>() <= N && offset.is_multiple_of(align_of::<T>()));
+        // SAFETY: as in `put`, and any bytes make a T.
+        unsafe { self.base.add(offset).cast::<T>().read() }
+    }
+
+    /// Writes the word that hands the slot over, at once; what must be seen before it is the caller's to order.
+    #[inline]
+    pub(crate) fn hand_over(&mut self, offset: usize, value: u32) {
+        assert!(offset + 4 <= N && offset.is_multiple_of(4));
+        // SAFETY: within the slot, aligned, and its other side reads this word at once.
+        unsafe { AtomicU32::from_ptr(self.base.add(offset).cast()) }.store(value, Ordering::Relaxed);
     }
 }
 

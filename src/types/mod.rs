@@ -16,4 +16,4 @@ pub(crate) use state::open_enum;
 pub use state::{LinkLayer, Mtu, PhysState, PortState, QpState, QpType};
 pub use wc::{Wc, WcExtra, WcOpcode, WcStatus};
 pub(crate) use wr::Data;
-pub use wr::{MwBind, PostError, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge};
+pub use wr::{MwBind, MwType, PostError, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge};

@@ -67,9 +67,21 @@ pub enum SendOp {
     LocalInv(Rkey),
 }
 
+/// Who may bind and invalidate a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MwType {
+    /// Bound by the protection domain, any number of times.
+    One,
+    /// Bound by one queue pair once, until it is invalidated; the program chooses the key.
+    Two,
+}
+
 /// What a memory window is bound to, and under which key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MwBind {
+    /// The window's type.
+    pub mw_type: MwType,
     /// The window, by the key it has.
     pub window: Rkey,
     /// The key it gets; its upper 24 bits are those of the old one.

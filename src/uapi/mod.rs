@@ -8,6 +8,7 @@
 
 pub mod ioctl;
 pub mod linux_netlink;
+pub mod mlx4;
 pub mod netlink;
 pub mod rxe;
 pub mod ucm;
@@ -52,6 +53,7 @@ pub const LAYOUTS: &[(&str, &[Layout])] = &[
     ("rdma/rdma_user_ioctl_cmds.h", ioctl::LAYOUTS),
     ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::LAYOUTS),
     ("rdma/rdma_user_rxe.h", rxe::LAYOUTS),
+    ("rdma/mlx4-abi.h", mlx4::LAYOUTS),
     ("rdma/rdma_netlink.h", netlink::LAYOUTS),
     ("rdma/rdma_user_cm.h", ucm::LAYOUTS),
     ("linux/netlink.h", linux_netlink::LAYOUTS),
@@ -63,6 +65,7 @@ pub const NUMBERS: &[(&str, &[Number])] = &[
     ("rdma/rdma_user_ioctl_cmds.h", ioctl::NUMBERS),
     ("rdma/ib_user_ioctl_cmds.h", ioctl::cmds::NUMBERS),
     ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::NUMBERS),
+    ("rdma/mlx4-abi.h", mlx4::NUMBERS),
     ("rdma/rdma_netlink.h", netlink::NUMBERS),
     ("rdma/rdma_user_cm.h", ucm::NUMBERS),
     ("linux/netlink.h", linux_netlink::NUMBERS),

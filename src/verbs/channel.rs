@@ -1,7 +1,8 @@
 //! Completion channels.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 
@@ -23,6 +24,8 @@ pub struct CompChannel(pub(super) Arc<ChannelInner>);
 pub(super) struct ChannelInner {
     fd: OwnedFd,
     pub(super) ctx: Arc<ContextInner>,
+    /// The queues that use it, by cookie, and how many events each has had.
+    counts: Mutex<Vec<(u64, Arc<AtomicU32>)>>,
 }
 
 impl CompChannel {
@@ -45,12 +48,26 @@ impl ChannelInner {
     /// A channel whose reads block.
     pub(super) fn create(ctx: &Arc<ContextInner>) -> Result<Arc<Self>> {
         let fd = ctx.uverbs.create_comp_channel()?;
-        Ok(Arc::new(Self { fd, ctx: Arc::clone(ctx) }))
+        Ok(Arc::new(Self { fd, ctx: Arc::clone(ctx), counts: Mutex::default() }))
     }
 
     /// One event; blocks where the descriptor does.
     pub(super) fn next(&self) -> Result<Option<CompEvent>, Errno> {
-        Ok(read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle)))
+        let event = read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle));
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = event.and_then(|event| counts.iter().find(|(cookie, _)| *cookie == event.0));
+        if let Some((_, count)) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(event)
+    }
+
+    /// From now on counts the events of the queue with this cookie.
+    pub(super) fn count(&self, cookie: u64, count: &Arc<AtomicU32>) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody else holds are of queues that are gone.
+        counts.retain(|(_, count)| Arc::strong_count(count) > 1);
+        counts.push((cookie, Arc::clone(count)));
     }
 }
 

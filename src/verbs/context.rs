@@ -11,7 +11,7 @@ use crate::error::{Cause, Error, Result};
 use crate::provider::Provider;
 use crate::sys::linux;
 use crate::types::{Gid, GidEntry, PortNum};
-use crate::uverbs::{Encoding, Udata, Uverbs};
+use crate::uverbs::{Encoding, Uverbs};
 
 /// How a device is opened.
 #[derive(Debug, Clone, Default)]
@@ -75,6 +75,7 @@ impl WeakContext {
 #[derive(Debug)]
 pub(super) struct ContextInner {
     pub(super) uverbs: Uverbs,
+    provider: Provider,
     info: DeviceInfo,
     num_comp_vectors: u32,
     async_fd: OnceLock<OwnedFd>,
@@ -91,13 +92,15 @@ impl Context {
             _ => encoding,
         };
         let uverbs = Uverbs::new(fd, info.driver.0, info.name.clone(), encoding);
-        let new = uverbs.get_context(Udata::none())?;
+        let abi = info.uverbs.as_ref().map_or(0, |uverbs| uverbs.abi);
+        let (new, provider) = Provider::open(&uverbs, info.driver.0, abi)?;
         let async_fd = OnceLock::new();
         if let Some(fd) = new.async_fd {
             let _ = async_fd.set(fd);
         }
         Ok(Self(Arc::new(ContextInner {
             uverbs,
+            provider,
             info: info.clone(),
             num_comp_vectors: new.num_comp_vectors,
             async_fd,
@@ -264,8 +267,8 @@ impl ContextInner {
     }
 
     /// Who knows this device's queues.
-    pub(super) fn provider(&self) -> Result<Provider> {
-        Provider::of(self.info.driver.0, self.uverbs.device())
+    pub(super) fn provider(&self) -> &Provider {
+        &self.provider
     }
 
     pub(super) fn check_port(&self, port: PortNum, verb: &'static str) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::channel::{ChannelInner, CompChannel};
 use super::context::ContextInner;
@@ -76,6 +77,8 @@ pub(super) struct CqCore {
     /// Only this queue uses the channel, whose reads block.
     pub(super) own_channel: bool,
     cookie: u64,
+    /// Counts the events that its channel has read.
+    events: Arc<AtomicU32>,
 }
 
 impl Cq {
@@ -102,10 +105,15 @@ impl Cq {
             comp_vector: init.comp_vector,
             user_handle: cookie,
         };
-        let (handle, cqe, ring) =
-            ctx.provider()?.create_cq(&ctx.uverbs, &raw).map_err(|e| explain(e, init.cqe))?;
+        let events = Arc::new(AtomicU32::new(0));
+        if let Some(channel) = &channel {
+            channel.count(cookie, &events);
+        }
+        let (handle, cqe, ring, hold) =
+            ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| explain(e, init.cqe))?;
         let own_channel = matches!(init.channel, Channel::Own);
-        let core = CqCore { object: Object::new(ctx, handle, KIND), channel, own_channel, cookie };
+        let object = Object::new(ctx, handle, KIND).holding(hold);
+        let core = CqCore { object, channel, own_channel, cookie, events };
         Ok(Self { ring, core: Arc::new(core), cqe, armed: false })
     }
 
@@ -131,7 +139,7 @@ impl Cq {
     pub fn req_notify(&mut self, solicited_only: bool) -> Result<()> {
         let object = &self.core.object;
         self.ring
-            .arm(&object.ctx.uverbs, object.handle, solicited_only)
+            .arm(&object.ctx.uverbs, object.handle, solicited_only, self.core.events())
             .map_err(|e| object.ctx.uverbs.error("req_notify_cq", e))
     }
 
@@ -157,6 +165,13 @@ impl Cq {
     #[must_use]
     pub fn cookie(&self) -> u64 {
         self.core.cookie
+    }
+}
+
+impl CqCore {
+    /// How many events of this queue have been read.
+    pub(super) fn events(&self) -> u32 {
+        self.events.load(Ordering::Relaxed)
     }
 }
 

@@ -30,7 +30,7 @@ pub use cq::{Cq, CqInit};
 pub use device::Device;
 pub use event::{AsyncEvent, AsyncEventType, AsyncEvents};
 pub use mr::Mr;
-pub use mw::{Mw, MwType};
+pub use mw::Mw;
 pub use pd::Pd;
 pub use qp::{Qp, QpCap, QpInit, RecvQueue, SendQueue};
 pub use transition::{AddressVector, QpAttr};

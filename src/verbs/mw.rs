@@ -4,18 +4,8 @@ use std::sync::Arc;
 
 use super::object::{Kind, Object};
 use crate::error::Result;
-use crate::types::{Access, MwBind, Rkey, SendOp, SendWr, Sge};
+use crate::types::{Access, MwBind, MwType, Rkey, SendOp, SendWr, Sge};
 use crate::uverbs::Uverbs;
-
-/// Who may bind and invalidate a window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MwType {
-    /// Bound by the protection domain, any number of times.
-    One,
-    /// Bound by one queue pair once, until it is invalidated; the program chooses the key.
-    Two,
-}
 
 /// A memory window. See `ibv_alloc_mw(3)`.
 ///
@@ -23,6 +13,7 @@ pub enum MwType {
 #[derive(Debug)]
 pub struct Mw {
     object: Object,
+    mw_type: MwType,
     rkey: Rkey,
     _pd: Arc<Object>,
 }
@@ -30,13 +21,13 @@ pub struct Mw {
 impl Mw {
     pub(super) fn alloc(pd: &Arc<Object>, mw_type: MwType) -> Result<Self> {
         const KIND: Kind = Kind { verb: "dealloc_mw", unmake: Uverbs::dealloc_mw };
-        let mw_type = match mw_type {
+        let raw = match mw_type {
             MwType::One => 1,
             MwType::Two => 2,
         };
-        let made = pd.ctx.uverbs.alloc_mw(pd.handle, mw_type)?;
+        let made = pd.ctx.uverbs.alloc_mw(pd.handle, raw)?;
         let object = Object::new(&pd.ctx, made.mw_handle, KIND);
-        Ok(Self { object, rkey: Rkey(made.rkey), _pd: Arc::clone(pd) })
+        Ok(Self { object, mw_type, rkey: Rkey(made.rkey), _pd: Arc::clone(pd) })
     }
 
     /// The key that the window has, or gets by the last [`bind`](Self::bind).
@@ -51,7 +42,10 @@ impl Mw {
     pub fn bind(&mut self, wr_id: u64, part: Sge, access: Access) -> SendWr<'static> {
         let window = self.rkey;
         self.rkey = Rkey(window.0 & !0xff | (window.0.wrapping_add(1) & 0xff));
-        SendWr::new(wr_id, SendOp::BindMw(MwBind { window, rkey: self.rkey, part, access }))
+        SendWr::new(
+            wr_id,
+            SendOp::BindMw(MwBind { mw_type: self.mw_type, window, rkey: self.rkey, part, access }),
+        )
     }
 
     /// Unmakes the window.

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::context::ContextInner;
 use crate::error::{Cause, Error, Result};
+use crate::provider::Hold;
 use crate::uverbs::Uverbs;
 
 /// The command that unmakes an object of one kind, and the verb that it is known by.
@@ -22,11 +23,19 @@ pub(super) struct Object {
     pub(super) handle: u32,
     kind: Kind,
     live: bool,
+    /// What the kernel's object uses until it is unmade.
+    pub(super) hold: Hold,
 }
 
 impl Object {
     pub(super) fn new(ctx: &Arc<ContextInner>, handle: u32, kind: Kind) -> Self {
-        Self { ctx: Arc::clone(ctx), handle, kind, live: true }
+        Self { ctx: Arc::clone(ctx), handle, kind, live: true, hold: Hold::Nothing }
+    }
+
+    /// The same, with what must outlive it.
+    pub(super) fn holding(mut self, hold: Hold) -> Self {
+        self.hold = hold;
+        self
     }
 
     /// Unmakes the object; what the kernel refuses to unmake stays until the context closes.
@@ -38,7 +47,14 @@ impl Object {
         if !std::mem::replace(&mut self.live, false) {
             return Ok(());
         }
-        (self.kind.unmake)(&self.ctx.uverbs, self.handle)
+        let unmade = (self.kind.unmake)(&self.ctx.uverbs, self.handle);
+        let hold = std::mem::replace(&mut self.hold, Hold::Nothing);
+        match unmade {
+            Ok(()) => drop(hold),
+            // Lost rather than used by two.
+            Err(_) => std::mem::forget(hold),
+        }
+        unmade
     }
 
     /// The error of unmaking an object that something else still holds.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::context::ContextInner;
 use super::object::{Kind, Object};
-use super::{Mr, Mw, MwType, Qp, QpInit};
+use super::{Mr, Mw, Qp, QpInit};
 use crate::error::Result;
-use crate::types::Access;
+use crate::types::{Access, MwType};
 use crate::uverbs::{Udata, Uverbs};
 
 /// A protection domain: regions and queue pairs of one domain may be used together, others may not.

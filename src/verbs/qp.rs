@@ -157,10 +157,13 @@ impl Qp {
             },
             user_handle: cookie,
         };
-        let (made, sq, rq) =
-            ctx.provider()?.create_qp(&ctx.uverbs, &raw).map_err(|e| explain(e, &ctx.uverbs, &cap))?;
+        let (send_cq, recv_cq) = (&init.send_cq.ring, &init.recv_cq.ring);
+        let (made, sq, rq, hold) = ctx
+            .provider()
+            .create_qp(&ctx.uverbs, &raw, send_cq, recv_cq)
+            .map_err(|e| explain(e, &ctx.uverbs, &cap))?;
         let core = Arc::new(QpCore {
-            object: Object::new(ctx, made.handle, KIND),
+            object: Object::new(ctx, made.handle, KIND).holding(hold),
             _send_cq: Arc::clone(&init.send_cq.core),
             _recv_cq: Arc::clone(&init.recv_cq.core),
             _pd: Arc::clone(pd),
@@ -263,7 +266,11 @@ impl Qp {
                 Some(why) if errno == nix::errno::Errno::EINVAL => error.hint(why),
                 _ => error,
             }
-        })
+        })?;
+        if attr.state == Some(QpState::Reset) {
+            object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
+        }
+        Ok(())
     }
 
     /// Asks the kernel for the attributes and the state. See `ibv_query_qp(3)`.

@@ -93,7 +93,8 @@ impl Cq {
         };
         loop {
             if !*armed {
-                ring.arm(uverbs, object.handle, false).map_err(|e| uverbs.error("req_notify_cq", e))?;
+                ring.arm(uverbs, object.handle, false, core.events())
+                    .map_err(|e| uverbs.error("req_notify_cq", e))?;
                 *armed = true;
             }
             // What came before the queue was armed is not told.

@@ -1,0 +1,269 @@
+//! ConnectX's completion queue: the device fills entries, each with the lap bit that says so.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+use zerocopy::IntoBytes;
+
+use super::cqe::{self, Cqe, Key, Owner};
+use super::queues::{Buffer, Queue, Received, Shared};
+use super::uar::Uar;
+use super::{Context, dbrec};
+use crate::error::{Error, Result};
+use crate::sys::barrier;
+use crate::sys::region::{Region, Word};
+use crate::types::Wc;
+use crate::uapi::mlx4::{CreateCq, CreateCqResp, ResizeCq};
+use crate::uverbs::cq::CqInit;
+use crate::uverbs::{Udata, Uverbs};
+
+/// Of the arm command: at the next completion, or at the next solicited or failed one.
+const NEXT: u32 = 2 << 24;
+const SOLICITED: u32 = 1 << 24;
+
+/// The device's counts of entries have 24 bits, and queues fewer entries than that.
+const COUNT: u64 = 0xff_ffff;
+const MAX_CQE: u32 = 0x3f_ffff;
+
+/// A completion queue.
+pub(crate) struct Cq {
+    buffer: Buffer,
+    /// The running count of the entry to look at next.
+    next: u64,
+    queues: Copied,
+    shared: Arc<Shared>,
+    consumer: Word,
+    armed: Word,
+    cqn: u32,
+    uar: Arc<Uar>,
+}
+
+/// The poller's copy of the queues that complete here.
+#[derive(Default)]
+struct Copied {
+    /// By key, and those of one key in the order they were made.
+    all: Vec<Queue>,
+    /// Which was found last.
+    last: usize,
+    /// Some have ended: the one that was found last need not be the one.
+    ended: bool,
+}
+
+/// Makes a completion queue; gives its handle, its size, itself and what must outlive the kernel's object.
+pub(crate) fn create(
+    ctx: &Context,
+    uverbs: &Uverbs,
+    init: &CqInit<'_>,
+) -> Result<(u32, u32, Cq, dbrec::Record)> {
+    let fail = |errno| uverbs.error("create_cq", errno);
+    let entries = entries(init.cqe).map_err(fail)?;
+    let buffer = Buffer::new(entries, ctx.cqe_shift(), 0).map_err(fail)?;
+    let record = ctx.records.take().map_err(fail)?;
+    let input = CreateCq { buf_addr: buffer.memory.address(), db_addr: record.address() };
+    let mut answer = CreateCqResp::default();
+    let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
+    let made = uverbs.create_cq(&CqInit { cqe: entries - 1, ..*init }, driver)?;
+    if made.cqe != entries - 1 {
+        // Nothing to add to the error.
+        let _ = uverbs.destroy_cq(made.cq_handle);
+        let why = format!("it made a queue of {} entries where {} were asked for", made.cqe, entries - 1);
+        return Err(Error::bad_answer("create_cq", uverbs.device(), why));
+    }
+    let cq = Cq::new(buffer, &record, answer.cqn, Arc::clone(&ctx.uar));
+    Ok((made.cq_handle, made.cqe, cq, record))
+}
+
+/// Entries of a queue that holds `cqe` completions: the device leaves one empty, and counts in powers of two.
+fn entries(cqe: u32) -> Result<u32, Errno> {
+    if cqe > MAX_CQE { Err(Errno::EINVAL) } else { Ok((cqe + 1).next_power_of_two()) }
+}
+
+impl Buffer {
+    /// Fresh memory whose entries are the device's, where `place` is the first that it will fill.
+    fn new(entries: u32, shift: u32, place: u64) -> Result<Self, Errno> {
+        Ok(Self::of(Region::anonymous((entries as usize) << shift)?, entries, shift, place))
+    }
+
+    pub(super) fn of(mut memory: Region, entries: u32, shift: u32, place: u64) -> Self {
+        let size = 1 << shift;
+        for n in place..place + u64::from(entries) {
+            let slot = (n & u64::from(entries - 1)) as usize;
+            let lap = n & u64::from(entries) != 0;
+            memory.fill(slot * size + size - 1, &[if lap { 0 } else { 0x80 }]);
+        }
+        Self { memory: Arc::new(memory), entries, shift }
+    }
+}
+
+impl Cq {
+    pub(super) fn new(buffer: Buffer, record: &dbrec::Record, cqn: u32, uar: Arc<Uar>) -> Self {
+        let shared = Shared::new(buffer.clone());
+        let (consumer, armed) = (record.word(0), record.word(1));
+        Self { buffer, next: 0, queues: Copied::default(), shared, consumer, armed, cqn, uar }
+    }
+
+    /// What queues that complete here are registered with.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Takes completions out; gives how many.
+    #[inline]
+    pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
+        let first = self.next;
+        let mut taken = 0;
+        while let Some(wc) = out.get_mut(taken) {
+            let Some((entry, owner)) = self.buffer.filled(self.next) else { break };
+            // The entry is ours: what the device wrote of it, and what was registered before that, is read after.
+            barrier::from_device();
+            if self.shared.changed.load(Ordering::Relaxed) {
+                self.queues.renew(&self.shared, self.next);
+            }
+            let queue = self.queues.find(cqe::key(&entry, owner), self.next);
+            taken += usize::from(complete(&entry, owner, queue, wc));
+            self.next += 1;
+        }
+        if self.next != first {
+            self.publish();
+        }
+        taken
+    }
+
+    /// Gives the device every entry read so far.
+    #[inline(always)]
+    fn publish(&mut self) {
+        self.shared.consumed.store(self.next, Ordering::Release);
+        // Our reads of the entries, and the count that others go by, come before the device fills the entries anew.
+        barrier::to_device();
+        self.consumer.store(((self.next & COUNT) as u32).to_be());
+    }
+
+    /// Asks for an event at the next completion; `events` counts those that there have been.
+    pub(crate) fn arm(&mut self, solicited: bool, events: u32) {
+        // The device takes a command for a repetition unless its number is another after each event.
+        let number = (events.wrapping_add(1) & 3) << 28;
+        let command = number | if solicited { SOLICITED } else { NEXT };
+        let count = (self.next & COUNT) as u32;
+        self.armed.store((command | count).to_be());
+        // The device reads the record when the doorbell rings.
+        barrier::before_doorbell();
+        let command = u64::from(command | self.cqn) << 32 | u64::from(count);
+        self.uar.ring_cq(command.to_be());
+    }
+
+    /// Changes the size; gives the new one.
+    pub(crate) fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
+        let fail = |errno| uverbs.error("resize_cq", errno);
+        let entries = entries(cqe).map_err(fail)?;
+        if entries == self.buffer.entries {
+            return Ok(entries - 1);
+        }
+        let shared = Arc::clone(&self.shared);
+        // Nobody looks at the old buffer until the new one has taken its place.
+        let mut state = shared.lock();
+        if u64::from(entries) <= shared.produced(&state) - self.next {
+            return Err(fail(Errno::EINVAL));
+        }
+        let mut buffer = Buffer::new(entries, self.buffer.shift, self.next + 1).map_err(fail)?;
+        let input = ResizeCq { buf_addr: buffer.memory.address() };
+        let made =
+            uverbs.resize_cq(handle, entries - 1, Udata { input: input.as_bytes(), output: &mut [] })?;
+        let moved = self.buffer.move_to(&mut buffer, self.next);
+        self.buffer = buffer.clone();
+        state.buffer = buffer;
+        self.next += 1;
+        shared.shift(&mut state);
+        self.publish();
+        match moved {
+            Ok(()) if made == entries - 1 => Ok(made),
+            Ok(()) => {
+                let why = format!("the kernel made it {made} entries where {} were asked for", entries - 1);
+                Err(Error::bad_answer("resize_cq", uverbs.device(), why))
+            }
+            Err(why) => Err(Error::bad_answer("resize_cq", uverbs.device(), why)),
+        }
+    }
+}
+
+impl Buffer {
+    /// Moves the entries from `place` on into another buffer, where each stands one place further: the device has ended them with
+    /// an entry that says so, and goes on behind it.
+    pub(super) fn move_to(&self, to: &mut Self, place: u64) -> Result<(), &'static str> {
+        let Some(memory) = Arc::get_mut(&mut to.memory) else { return Err("the new buffer is in use") };
+        let size = 1usize << self.shift;
+        let mut bytes = [0; 64];
+        let bytes = &mut bytes[..size];
+        for from in place..place + u64::from(self.entries) {
+            let Some((_, owner)) = self.filled(from) else { break };
+            barrier::from_device();
+            if owner.is_resize() {
+                return Ok(());
+            }
+            self.memory.read_bytes(self.offset(from), bytes);
+            let lap = (from + 1) & u64::from(to.entries) != 0;
+            bytes[size - 1] = bytes[size - 1] & 0x7f | if lap { 0x80 } else { 0 };
+            let slot = ((from + 1) & u64::from(to.entries - 1)) as usize;
+            memory.fill(slot << self.shift, bytes);
+        }
+        Err("the device did not say where the old buffer ends")
+    }
+}
+
+impl Copied {
+    /// Takes a new copy; entries from `place` on are to come.
+    #[cold]
+    fn renew(&mut self, shared: &Shared, place: u64) {
+        self.all = shared.copy(&mut shared.lock(), place);
+        self.ended = self.all.iter().any(Queue::ended);
+    }
+
+    /// The queue that the entry at `place` is of.
+    #[inline(always)]
+    fn find(&mut self, key: Key, place: u64) -> Option<&Queue> {
+        if self.ended || self.all.get(self.last).is_none_or(|queue| queue.key != key) {
+            self.last = self.search(key, place)?;
+        }
+        self.all.get(self.last)
+    }
+
+    /// The first of this key that the entry is not too late for.
+    #[inline(never)]
+    fn search(&mut self, key: Key, place: u64) -> Option<usize> {
+        if self.ended {
+            self.all.retain(|queue| queue.until > place);
+            self.ended = self.all.iter().any(Queue::ended);
+        }
+        let first = self.all.partition_point(|queue| queue.key < key);
+        self.all.get(first).is_some_and(|queue| queue.key == key).then_some(first)
+    }
+}
+
+/// Says of an entry of `queue` what a program is told; false where it is told nothing.
+#[inline(always)]
+fn complete(entry: &Cqe<'_>, owner: Owner, queue: Option<&Queue>, wc: &mut Wc) -> bool {
+    let wr_id = match queue {
+        None => None,
+        Some(queue) if owner.is_send() => {
+            queue.sent.as_ref().and_then(|ring| ring.complete(cqe::wqe_index(entry)))
+        }
+        Some(queue) => match &queue.received {
+            Received::Rq(ring) => ring.complete_oldest(),
+            // A slot of a shared queue is free again whoever took it.
+            Received::Srq(ring) => ring.complete(cqe::wqe_index(entry)),
+            Received::Nowhere => None,
+        },
+    };
+    if queue.is_some_and(Queue::ended) {
+        return false;
+    }
+    match wr_id {
+        Some(wr_id) => cqe::translate(entry, owner, wr_id, wc),
+        None => *wc = cqe::stray(entry, owner),
+    }
+    true
+}
+
+#[cfg(test)]
+#[path = "cq_tests.rs"]
+mod tests;

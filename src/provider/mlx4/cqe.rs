@@ -1,0 +1,191 @@
+//! Completion queue entries, as ConnectX writes them: 32 bytes of big-endian words, of which the last says whose the entry is.
+//!
+//! Devices with larger entries put these 32 bytes at the end.
+
+use super::wqe::opcode;
+use crate::sys::region::Entry;
+use crate::types::{Qpn, Rkey, Wc, WcExtra, WcOpcode, WcStatus};
+
+/// Bytes of an entry, or of the part of it that counts.
+pub(super) const SIZE: usize = 32;
+
+/// An entry that has not been read yet.
+pub(super) type Cqe<'r> = Entry<'r, SIZE>;
+
+const MY_QPN: usize = 0;
+const IMM: usize = 4;
+const REMOTE_QPN: usize = 8;
+const BYTE_COUNT: usize = 20;
+const WQE_INDEX: usize = 24;
+const VENDOR_ERR: usize = 26;
+const SYNDROME: usize = 27;
+const OWNER: usize = 28;
+
+/// Of the last word, whose last byte counts: whose lap the entry is of, whether a send completed, and which operation it was.
+const LAP: u32 = 1 << 31;
+const IS_SEND: u32 = 1 << 30;
+
+/// The numbers of queues have 24 bits; those of the receiving side of XRC have this one.
+const NUMBER: u32 = 0xff_ffff;
+const XRC: u32 = 1 << 23;
+
+/// Of the word with the remote queue's number.
+const GRH: u32 = 1 << 31;
+
+/// Operations that are not requests'.
+const ERROR: u32 = 0x1e;
+const RESIZE: u32 = 0x16;
+
+/// What a receive took.
+mod received {
+    pub(super) const RDMA_WRITE_IMM: u32 = 0x00;
+    pub(super) const SEND: u32 = 0x01;
+    pub(super) const SEND_IMM: u32 = 0x02;
+    pub(super) const SEND_INVAL: u32 = 0x03;
+}
+
+/// The last word of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner(u32);
+
+impl Owner {
+    /// Reads it; what orders the rest of the entry after it is the caller's choice.
+    #[inline(always)]
+    pub(super) fn of(cqe: &Cqe<'_>) -> Self {
+        Self(u32::from_le(cqe.owner(OWNER)))
+    }
+
+    /// The bit that tells laps around the queue apart: it changes each time the device fills the entry.
+    #[inline(always)]
+    pub(super) fn lap(self) -> bool {
+        self.0 & LAP != 0
+    }
+
+    /// Whether it is of the send queue.
+    #[inline(always)]
+    pub(super) fn is_send(self) -> bool {
+        self.0 & IS_SEND != 0
+    }
+
+    fn opcode(self) -> u32 {
+        self.0 >> 24 & 0x1f
+    }
+
+    /// Whether the device wrote it to say that it goes on in another buffer.
+    pub(super) fn is_resize(self) -> bool {
+        self.opcode() == RESIZE
+    }
+}
+
+/// Whose completion an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Key {
+    /// A queue pair's.
+    Qp(u32),
+    /// A shared receive queue's, which an XRC message came into.
+    Srq(u32),
+}
+
+/// The number of the local queue pair.
+#[inline(always)]
+pub(super) fn qpn(cqe: &Cqe<'_>) -> u32 {
+    u32::from_be(cqe.get(MY_QPN)) & NUMBER
+}
+
+/// Who posted the request that completed.
+#[inline(always)]
+pub(super) fn key(cqe: &Cqe<'_>, owner: Owner) -> Key {
+    match qpn(cqe) {
+        qpn if qpn & XRC != 0 && !owner.is_send() => Key::Srq(u32::from_be(cqe.get(REMOTE_QPN)) & NUMBER),
+        qpn => Key::Qp(qpn),
+    }
+}
+
+/// The low bits of the request's number, or its place in a shared receive queue.
+#[inline(always)]
+pub(super) fn wqe_index(cqe: &Cqe<'_>) -> u16 {
+    u16::from_be(cqe.get(WQE_INDEX))
+}
+
+/// Says of an entry what a program is told; `wr_id` is the request's name.
+#[inline(always)]
+pub(super) fn translate(cqe: &Cqe<'_>, owner: Owner, wr_id: u64, wc: &mut Wc) {
+    let raw = owner.opcode();
+    if raw == ERROR {
+        let status = status(cqe.get(SYNDROME));
+        *wc = failed(cqe, owner, wr_id, status, cqe.get::<u8>(VENDOR_ERR).into());
+        return;
+    }
+    let (opcode, byte_len, extra, grh, src_qp);
+    if owner.is_send() {
+        (extra, grh, src_qp) = (WcExtra::None, false, Qpn::default());
+        (opcode, byte_len) = match raw {
+            opcode::SEND | opcode::SEND_IMM | opcode::SEND_INVAL => (WcOpcode::SEND, 0),
+            opcode::RDMA_WRITE | opcode::RDMA_WRITE_IMM => (WcOpcode::RDMA_WRITE, 0),
+            opcode::RDMA_READ => (WcOpcode::RDMA_READ, u32::from_be(cqe.get(BYTE_COUNT))),
+            opcode::ATOMIC_CS => (WcOpcode::COMP_SWAP, 8),
+            opcode::ATOMIC_FA => (WcOpcode::FETCH_ADD, 8),
+            opcode::BIND_MW => (WcOpcode::BIND_MW, 0),
+            opcode::LOCAL_INVAL => (WcOpcode::LOCAL_INV, 0),
+            _ => return *wc = unknown(cqe, owner, wr_id),
+        };
+    } else {
+        let ex = u32::from_be(cqe.get(IMM));
+        (opcode, extra) = match raw {
+            received::SEND => (WcOpcode::RECV, WcExtra::None),
+            received::SEND_IMM => (WcOpcode::RECV, WcExtra::Imm(ex)),
+            received::SEND_INVAL => (WcOpcode::RECV, WcExtra::Invalidated(Rkey(ex))),
+            received::RDMA_WRITE_IMM => (WcOpcode::RECV_RDMA_WITH_IMM, WcExtra::Imm(ex)),
+            _ => return *wc = unknown(cqe, owner, wr_id),
+        };
+        byte_len = u32::from_be(cqe.get(BYTE_COUNT));
+        let remote: u32 = u32::from_be(cqe.get(REMOTE_QPN));
+        grh = remote & GRH != 0;
+        src_qp = Qpn::truncate(remote);
+    }
+    let qp_num = Qpn::truncate(qpn(cqe));
+    let status = WcStatus::SUCCESS;
+    *wc = Wc { wr_id, status, opcode, vendor_err: 0, byte_len, extra, qp_num, src_qp, grh };
+}
+
+/// An entry of an operation that there is not.
+#[cold]
+fn unknown(cqe: &Cqe<'_>, owner: Owner, wr_id: u64) -> Wc {
+    failed(cqe, owner, wr_id, WcStatus::GENERAL_ERR, owner.opcode())
+}
+
+/// An entry that completes nothing which was posted: the device is wrong, or its driver.
+#[cold]
+pub(super) fn stray(cqe: &Cqe<'_>, owner: Owner) -> Wc {
+    unknown(cqe, owner, 0)
+}
+
+#[inline(never)]
+fn failed(cqe: &Cqe<'_>, owner: Owner, wr_id: u64, status: WcStatus, vendor_err: u32) -> Wc {
+    let opcode = if owner.is_send() { WcOpcode::SEND } else { WcOpcode::RECV };
+    Wc { wr_id, status, opcode, vendor_err, qp_num: Qpn::truncate(qpn(cqe)), ..Wc::default() }
+}
+
+/// What a program is told of the device's word on a failure.
+fn status(syndrome: u8) -> WcStatus {
+    match syndrome {
+        0x01 => WcStatus::LOC_LEN_ERR,
+        0x02 => WcStatus::LOC_QP_OP_ERR,
+        0x04 => WcStatus::LOC_PROT_ERR,
+        0x05 => WcStatus::WR_FLUSH_ERR,
+        0x06 => WcStatus::MW_BIND_ERR,
+        0x10 => WcStatus::BAD_RESP_ERR,
+        0x11 => WcStatus::LOC_ACCESS_ERR,
+        0x12 => WcStatus::REM_INV_REQ_ERR,
+        0x13 => WcStatus::REM_ACCESS_ERR,
+        0x14 => WcStatus::REM_OP_ERR,
+        0x15 => WcStatus::RETRY_EXC_ERR,
+        0x16 => WcStatus::RNR_RETRY_EXC_ERR,
+        0x22 => WcStatus::REM_ABORT_ERR,
+        _ => WcStatus::GENERAL_ERR,
+    }
+}
+
+#[cfg(test)]
+#[path = "cqe_tests.rs"]
+mod tests;

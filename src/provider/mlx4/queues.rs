@@ -1,0 +1,179 @@
+//! Whose completions a completion queue holds.
+//!
+//! An entry names its queue pair by number, and the kernel gives numbers out again. So a completion queue knows each queue by a
+//! registration, which ends where the device has written the last entry of it: entries before that place belong to what was,
+//! entries after it to whoever has the number next. A queue pair that is reset begins anew, under a new registration.
+//!
+//! Registrations are made and ended by whoever makes and unmakes queue pairs, on any thread; the one who polls works on a
+//! copy, and takes a new one (under the lock) only when a flag says that there is something new. A look at the flag comes after
+//! each look at an entry, so a queue is always known before an entry of it is.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::cqe::{Cqe, Key, Owner, SIZE};
+use super::ring::Ring;
+use super::srq;
+use crate::sys::barrier;
+use crate::sys::region::Region;
+
+/// Where a receive's completion is looked up.
+#[derive(Debug, Clone)]
+pub(super) enum Received {
+    /// The queue pair does not complete receives here.
+    Nowhere,
+    Rq(Arc<Ring>),
+    Srq(Arc<srq::Ring>),
+}
+
+/// A queue that completes here.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    pub(super) key: Key,
+    pub(super) sent: Option<Arc<Ring>>,
+    pub(super) received: Received,
+    /// Entries from this place on are not of this queue any more.
+    pub(super) until: u64,
+    /// Which registration it is.
+    id: u64,
+}
+
+impl Queue {
+    /// Whether it is gone: what is left of it is told to nobody.
+    #[inline(always)]
+    pub(super) fn ended(&self) -> bool {
+        self.until != u64::MAX
+    }
+}
+
+/// The entries of a completion queue, as many as a power of two.
+#[derive(Debug, Clone)]
+pub(super) struct Buffer {
+    pub(super) memory: Arc<Region>,
+    pub(super) entries: u32,
+    /// Log2 of the bytes of an entry.
+    pub(super) shift: u32,
+}
+
+impl Buffer {
+    /// The entry at the running count `place`, and its last word; nothing while the device has not filled it.
+    #[inline(always)]
+    pub(super) fn filled(&self, place: u64) -> Option<(Cqe<'_>, Owner)> {
+        let entry = self.memory.entry::<SIZE>(self.offset(place) + (1 << self.shift) - SIZE);
+        let owner = Owner::of(&entry);
+        (owner.lap() == self.lap(place)).then_some((entry, owner))
+    }
+
+    #[inline(always)]
+    pub(super) fn offset(&self, place: u64) -> usize {
+        (place as usize & (self.entries as usize - 1)) << self.shift
+    }
+
+    /// What the lap bit of a filled entry is there.
+    #[inline(always)]
+    pub(super) fn lap(&self, place: u64) -> bool {
+        place & u64::from(self.entries) != 0
+    }
+}
+
+/// What a completion queue shares with those who complete into it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// The poller's copy of the registrations is out of date.
+    pub(super) changed: AtomicBool,
+    /// How many entries have been taken out: the poller's, before it tells the device.
+    pub(super) consumed: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) buffer: Buffer,
+    queues: Vec<Queue>,
+    next_id: u64,
+}
+
+/// A queue that completes into a completion queue, until dropped. By then the kernel's object is gone or reset.
+#[derive(Debug)]
+pub(super) struct Registration {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Shared {
+    pub(super) fn new(buffer: Buffer) -> Arc<Self> {
+        Arc::new(Self {
+            changed: AtomicBool::new(false),
+            consumed: AtomicU64::new(0),
+            state: Mutex::new(State { buffer, queues: Vec::new(), next_id: 0 }),
+        })
+    }
+
+    /// The state, for changing more than one thing of it.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a queue known.
+    pub(super) fn register(
+        self: &Arc<Self>,
+        key: Key,
+        sent: Option<Arc<Ring>>,
+        received: Received,
+    ) -> Registration {
+        let mut state = self.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        state.queues.push(Queue { key, sent, received, until: u64::MAX, id });
+        // Before the queue's first request, and so before its first entry.
+        self.changed.store(true, Ordering::Release);
+        Registration { shared: Arc::clone(self), id }
+    }
+
+    /// The running count of the entries that the device has written.
+    pub(super) fn produced(&self, state: &State) -> u64 {
+        loop {
+            let first = self.consumed.load(Ordering::Acquire);
+            let last = first.saturating_add(state.buffer.entries.into());
+            let mut place = first;
+            while place < last && state.buffer.filled(place).is_some() {
+                place += 1;
+            }
+            barrier::from_device();
+            // Where the poller has passed the place meanwhile, the entry there may have been of another lap.
+            if self.consumed.load(Ordering::Acquire) <= place {
+                return place;
+            }
+        }
+    }
+
+    /// The registrations that matter to entries from `place` on, by key and in the order they were made.
+    pub(super) fn copy(&self, state: &mut State, place: u64) -> Vec<Queue> {
+        state.queues.retain(|queue| queue.until > place);
+        let mut queues = state.queues.clone();
+        queues.sort_by_key(|queue| queue.key);
+        self.changed.store(false, Ordering::Relaxed);
+        queues
+    }
+
+    /// Entries have moved on by one place.
+    pub(super) fn shift(&self, state: &mut State) {
+        for queue in &mut state.queues {
+            queue.until = queue.until.saturating_add(1);
+        }
+        self.changed.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let until = self.shared.produced(&state);
+        if let Some(queue) = state.queues.iter_mut().find(|queue| queue.id == self.id) {
+            queue.until = until;
+        }
+        let consumed = self.shared.consumed.load(Ordering::Relaxed);
+        state.queues.retain(|queue| queue.until > consumed);
+        self.shared.changed.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,112 @@
+//! What who posts to a work queue and who polls its completions share: the requests' names, and how far each has come.
+//!
+//! Requests are numbered from 0 as they are posted. The slots themselves belong to who posts; the device reads them and never
+//! writes. So one word is enough for each side: the poster's `head`, the poller's `tail`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Of one queue; its length is a power of two.
+#[derive(Debug)]
+pub(super) struct Ring {
+    wr_ids: Box<[AtomicU64]>,
+    /// The number of the next request to be posted.
+    head: AtomicU32,
+    /// The number of the oldest request that has not completed.
+    tail: AtomicU32,
+}
+
+impl Ring {
+    pub(super) fn new(slots: u32) -> Arc<Self> {
+        let wr_ids = (0..slots).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { wr_ids, head: AtomicU32::new(0), tail: AtomicU32::new(0) })
+    }
+
+    #[inline(always)]
+    fn wr_id(&self, number: u32) -> Option<&AtomicU64> {
+        self.wr_ids.get(number as usize & self.wr_ids.len().wrapping_sub(1))
+    }
+
+    /// The oldest outstanding request has completed; gives its name, or nothing where none is outstanding.
+    #[inline]
+    pub(super) fn complete_oldest(&self) -> Option<u64> {
+        self.complete_at(self.tail.load(Ordering::Relaxed))
+    }
+
+    /// The request whose number ends in `low`, and all before it, have completed; nothing where it is not outstanding.
+    #[inline]
+    pub(super) fn complete(&self, low: u16) -> Option<u64> {
+        let tail = self.tail.load(Ordering::Relaxed);
+        self.complete_at(tail.wrapping_add(low.wrapping_sub(tail as u16).into()))
+    }
+
+    #[inline]
+    fn complete_at(&self, number: u32) -> Option<u64> {
+        let tail = self.tail.load(Ordering::Relaxed);
+        // The poster stored its head before the device could know of the request.
+        let outstanding = self.head.load(Ordering::Relaxed).wrapping_sub(tail);
+        if number.wrapping_sub(tail) >= outstanding {
+            return None;
+        }
+        let wr_id = self.wr_id(number)?.load(Ordering::Relaxed);
+        // Release: the slot may be filled anew, so our look at its name comes before.
+        self.tail.store(number.wrapping_add(1), Ordering::Release);
+        Some(wr_id)
+    }
+}
+
+/// The poster's side.
+#[derive(Debug)]
+pub(super) struct Producer {
+    ring: Arc<Ring>,
+    head: u32,
+    /// The poller's `tail` when last looked at.
+    tail: u32,
+    /// How many requests may be outstanding.
+    max: u32,
+}
+
+impl Producer {
+    pub(super) fn new(ring: Arc<Ring>, max: u32) -> Self {
+        Self { ring, head: 0, tail: 0, max }
+    }
+
+    /// The same size, on another ring.
+    pub(super) fn renewed(&self, ring: &Arc<Ring>) -> Self {
+        Self::new(Arc::clone(ring), self.max)
+    }
+
+    /// The number of the next request; `None` while as many are outstanding as may be.
+    #[inline(always)]
+    pub(super) fn next(&mut self) -> Option<u32> {
+        if self.head.wrapping_sub(self.tail) >= self.max {
+            // Acquire: pairs with the poller's release, so that it has read the name that we overwrite.
+            self.tail = self.ring.tail.load(Ordering::Acquire);
+            if self.head.wrapping_sub(self.tail) >= self.max {
+                return None;
+            }
+        }
+        Some(self.head)
+    }
+
+    /// The slot of the request that [`Self::next`] gave is filled; `wr_id` is its name.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, wr_id: u64) {
+        if let Some(slot) = self.ring.wr_id(self.head) {
+            slot.store(wr_id, Ordering::Relaxed);
+        }
+        self.head = self.head.wrapping_add(1);
+    }
+
+    /// Lets the poller know of the requests filled so far; the device must not know of them before. Gives the number of the
+    /// next one.
+    #[inline(always)]
+    pub(super) fn publish(&mut self) -> u32 {
+        self.ring.head.store(self.head, Ordering::Relaxed);
+        self.head
+    }
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

@@ -1,0 +1,83 @@
+//! Sizes of slots beside libmlx4's, and what is refused. The bytes themselves are compared in `qp_tests.rs`.
+
+use super::*;
+use crate::types::{Lkey, Rkey};
+
+const GOLDEN: &str = include_str!("../../../tests/golden/mlx4_wqe.txt");
+
+const LIMITS: Limits = Limits { shift: 7, max_sge: 6, max_inline: 88 };
+const SGE: Sge = Sge { addr: 0x1000, length: 8, lkey: Lkey(1) };
+const REMOTE: Remote = Remote { addr: 0x2000, rkey: Rkey(2) };
+
+#[test]
+fn slots_are_as_large_as_libmlx4_makes_them() {
+    let mut compared = 0;
+    for line in GOLDEN.lines().filter_map(|line| line.strip_prefix("layout ")) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let qp_type = match words[0] {
+            "rc" => QpType::Rc,
+            "uc" => QpType::Uc,
+            "ud" => QpType::Ud,
+            _ => QpType::XrcSend,
+        };
+        let number = |n: usize| words[n].parse::<u32>().unwrap();
+        let want = Limits { shift: number(5), max_sge: number(8), max_inline: number(9) };
+        assert_eq!(Limits::new(qp_type, number(2), number(3)), Some(want), "{line}");
+        compared += 1;
+    }
+    assert_eq!(compared, 32);
+    assert_eq!(Limits::new(QpType::Rc, u32::MAX, 0), None);
+}
+
+fn refused(wr: SendWr<'_>) -> Refusal {
+    write_send(&mut Region::heap(128), 0, &wr, LIMITS, 0).unwrap_err()
+}
+
+#[test]
+fn what_does_not_fit_or_makes_no_sense_is_refused() {
+    let send = SendWr::send(1);
+    assert_eq!(refused(send.sges(&[SGE; 7])), Refusal::TooManySges { max: 6 });
+    assert_eq!(refused(send.inline(&[0; 89])), Refusal::InlineTooLong { max: 88 });
+    let long = Sge { length: 1 << 31, ..SGE };
+    assert_eq!(refused(send.sge(long)), Refusal::MessageTooLong);
+    let half = Sge { length: 1 << 30, ..SGE };
+    assert_eq!(refused(send.sges(&[half, half])), Refusal::MessageTooLong);
+    assert_eq!(refused(SendWr::rdma_read(1, REMOTE).inline(b"read")), Refusal::InlineNotAllowed);
+    let add = SendWr::fetch_add(1, REMOTE, 1);
+    assert_eq!(refused(add.inline(&[0; 8])), Refusal::InlineNotAllowed);
+    assert_eq!(refused(add), Refusal::AtomicMisaligned);
+    assert_eq!(refused(add.sge(Sge { length: 4, ..SGE })), Refusal::AtomicMisaligned);
+    let odd = Remote { addr: 0x2004, ..REMOTE };
+    assert_eq!(refused(SendWr::compare_swap(1, odd, 0, 0).sge(SGE)), Refusal::AtomicMisaligned);
+    assert_eq!(refused(SendWr::local_inv(1, Rkey(1)).sge(SGE)), Refusal::DataNotAllowed);
+    // The atomic's own segments leave room for five elements of 16 bytes.
+    let none = Sge { length: 0, ..SGE };
+    assert_eq!(refused(add.sges(&[SGE, none, none, none, none, none])), Refusal::TooManySges { max: 5 });
+}
+
+#[test]
+fn a_receive_that_does_not_fit_is_refused() {
+    let mut region = Region::heap(64);
+    let mut refused = |wr: RecvWr<'_>, max_sge| write_recv(&mut region, 0, &wr, max_sge).unwrap_err();
+    assert_eq!(refused(RecvWr::new(1).sges(&[SGE; 5]), 4), Refusal::TooManySges { max: 4 });
+    assert_eq!(refused(RecvWr::new(1).sge(SGE), 0), Refusal::TooManySges { max: 0 });
+    assert_eq!(refused(RecvWr::new(1).sge(Sge { length: 1 << 31, ..SGE }), 2), Refusal::MessageTooLong);
+}
+
+#[test]
+fn elements_of_no_bytes_do_not_end_a_receives_list() {
+    let mut region = Region::heap(64);
+    let none = Sge { length: 0, ..SGE };
+    write_recv(&mut region, 0, &RecvWr::new(1).sges(&[none, SGE, none, SGE]), 4).unwrap();
+    let mut bytes = [0; 48];
+    region.read_bytes(0, &mut bytes);
+    let element = [0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x10, 0];
+    assert_eq!(bytes[..32], [element, element].concat());
+    assert_eq!(bytes[32..], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    // The same for the one element of a slot that has room for one.
+    for max_sge in [1, 4] {
+        write_recv(&mut region, 0, &RecvWr::new(1).sge(none), max_sge).unwrap();
+        region.read_bytes(0, &mut bytes);
+        assert_eq!(bytes[..16], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}
