@@ -98,11 +98,6 @@ impl Device {
         })
     }
 
-    /// A byte of the request fetched last, from its beginning.
-    pub(super) fn fetched(&self, offset: usize) -> u8 {
-        self.sq.read(self.slot(self.next - 1) + offset)
-    }
-
     /// Every slot that the device may fetch too early is invalid, each chunk of it.
     pub(super) fn headroom_is_stamped(&self) {
         for number in self.next..self.next + self.spare {
