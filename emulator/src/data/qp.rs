@@ -71,7 +71,7 @@ pub enum State {
     SqDraining = 7,
 }
 
-/// Bits of queue pair numbers that name one; the top one says that it is XRC.
+/// The bit of a queue pair's number that says that it is the target of XRC requests.
 const XRC: u32 = 1 << 23;
 
 /// A queue pair.
@@ -150,7 +150,10 @@ impl Qps {
 impl Qp {
     fn new(card: &mut Card, qpn: u32, context: Qpc) -> Result<Self, Status> {
         let kind = context.kind().ok_or(Status::BadParam)?;
-        let (send, receive) = (context.send_queue(), context.receive_queue());
+        // The target side of XRC never sends, and its driver leaves the send queue as it is.
+        let is_target = kind == Kind::Xrc && qpn & XRC != 0;
+        let send = context.send_queue().filter(|_| !is_target);
+        let receive = context.receive_queue();
         // The queue with the larger entries is first in the buffer.
         let bytes = |queue: Option<(u8, u8)>| queue.map_or(0, |(size, stride)| 1_u64 << (size + stride));
         let stride = |queue: Option<(u8, u8)>| queue.map_or(0, |(_, stride)| stride);
