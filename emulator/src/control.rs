@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{fabric::Fabric, fw, port::PortState};
+use crate::{fabric::Fabric, fw, port::PortState, switch::Fault};
 
 /// What can be asked for.
 const HELP: &str = "\
@@ -18,6 +18,12 @@ port HCA down               pull the cable of HCA (1, 2, ...)
 port HCA up                 plug it in
 catastrophe HCA             a catastrophic error: no answers until the driver resets the card
 stall HCA [COMMAND]         the next firmware command, or the next of that name, gets no answer
+overrun HCA CQN             completion queue CQN overruns
+drop|duplicate|corrupt|flip|delay MS [from HCA] [qp QPN] [rc|uc|ud|xrc] [KIND] [skip N] [count N]
+                            what happens to packets: lost, doubled, with a bad CRC, with a wrong byte that no CRC shows,
+                            late; to count (1) of them after skip (0); KIND is request, response, send, write, read,
+                            read-response, atomic, atomic-response or ack
+mend                        take back what was to happen to packets
 quit                        end the server";
 
 /// Serves the control socket, one connection after the other. `quit` ends the process.
@@ -72,17 +78,40 @@ pub fn request(fabric: &Fabric, line: &str) -> Result<String, String> {
             let opcode = fw::opcode(command).ok_or_else(|| format!("{command}: no such firmware command"))?;
             on(fabric, hca, |hca| hca.stall(Some(opcode)))?;
         }
+        ["overrun", hca, cqn] => {
+            let number = parse(cqn).ok_or_else(|| format!("{cqn}: not a number"))?;
+            let found = on(fabric, hca, |hca| hca.overrun(number))?;
+            if !found {
+                return Err(format!("{cqn}: the card has no such completion queue"));
+            }
+        }
+        ["mend"] => fabric.lock().switch.mend(),
+        ["drop" | "duplicate" | "corrupt" | "flip" | "delay", ..] => {
+            let mut fault: Fault = line.parse()?;
+            if let Some(from) = &mut fault.filter.from {
+                *from = from.checked_sub(1).ok_or("from 0: HCAs are counted from 1")?;
+            }
+            fabric.lock().switch.inject(fault);
+        }
         _ => return Err(format!("{line}: not understood; `help` lists what can be asked for")),
     }
     Ok("ok".to_owned())
 }
 
 /// Does something with the HCA of this number, counted from 1.
-fn on(fabric: &Fabric, number: &str, act: impl FnOnce(&mut crate::hca::Hca)) -> Result<(), String> {
+fn on<T>(fabric: &Fabric, number: &str, act: impl FnOnce(&mut crate::hca::Hca) -> T) -> Result<T, String> {
     let missing = || format!("{number}: no such HCA; they are counted from 1");
     let number: usize = number.parse().map_err(|_| missing())?;
     let number = number.checked_sub(1).ok_or_else(missing)?;
     fabric.work(number, |hca, _| act(hca)).ok_or_else(missing)
+}
+
+/// A number, in hexadecimal after 0x.
+fn parse(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
 }
 
 fn status(fabric: &Fabric) -> String {
@@ -122,9 +151,22 @@ mod tests {
         assert_eq!(request(&fabric, "port 1 up").unwrap(), "ok");
         assert!(fabric.lock().hcas[0].card.port.cable);
         assert_eq!(request(&fabric, "stall 1 NOP").unwrap(), "ok");
+        assert_eq!(request(&fabric, "drop rc from 1 count 2").unwrap(), "ok");
+        assert_eq!(request(&fabric, "mend").unwrap(), "ok");
         assert_eq!(request(&fabric, "catastrophe 1").unwrap(), "ok");
         assert!(request(&fabric, "status").unwrap().contains("broken down"));
-        for wrong in ["port 2 down", "port 0 up", "port x up", "port 1", "stall 1 NOPE", "dance"] {
+        for wrong in [
+            "port 2 down",
+            "port 0 up",
+            "port x up",
+            "port 1",
+            "stall 1 NOPE",
+            "dance",
+            "drop sideways",
+            "drop from 0",
+            "overrun 1 x",
+            "overrun 1 0x80",
+        ] {
             request(&fabric, wrong).unwrap_err();
         }
         assert_eq!(request(&fabric, "violations").unwrap(), "0");

@@ -15,7 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{data::Next, hca::Hca, packet::Packet};
+use crate::{
+    data::Next,
+    hca::Hca,
+    packet::Packet,
+    port::{GIDS, Port},
+    switch::{Delivery, Switch},
+};
 
 /// Packets that are delivered in one piece of work.
 const PIECE: usize = 64;
@@ -34,18 +40,54 @@ pub struct Fabric {
 pub struct State {
     /// The HCAs, in the order of their sockets.
     pub hcas: Vec<Hca>,
-    /// Packets under way, each with the HCA that it goes to.
-    wire: VecDeque<(usize, Packet)>,
+    /// What joins them.
+    pub switch: Switch,
+    /// What the switch knows of each port.
+    learnt: Vec<Address>,
+    /// Packets under way.
+    wire: VecDeque<Delivery>,
+    /// Packets that the switch has just passed on.
+    passed: Vec<Delivery>,
     /// Packets that an HCA has just sent.
     sent: Vec<Packet>,
     /// Whether the engine sleeps.
     asleep: bool,
 }
 
+/// What a switch has to know of a port.
+#[derive(Clone, PartialEq, Eq)]
+struct Address {
+    lid: u16,
+    lmc: u8,
+    prefix: u64,
+    guids: [u64; GIDS],
+    active: bool,
+}
+
+impl Address {
+    fn of(port: &Port) -> Self {
+        let Port { lid, lmc, prefix, guids, .. } = *port;
+        Self { lid, lmc, prefix, guids, active: port.is_active() }
+    }
+}
+
 impl Fabric {
     /// A fabric of these HCAs.
     pub fn new(hcas: Vec<Hca>) -> Self {
-        let state = State { hcas, wire: VecDeque::new(), sent: Vec::new(), asleep: false };
+        let mut switch = Switch::default();
+        for (number, hca) in hcas.iter().enumerate() {
+            switch.learn(number, &hca.card.port);
+        }
+        let learnt = hcas.iter().map(|hca| Address::of(&hca.card.port)).collect();
+        let state = State {
+            hcas,
+            switch,
+            learnt,
+            wire: VecDeque::new(),
+            passed: Vec::new(),
+            sent: Vec::new(),
+            asleep: false,
+        };
         Self {
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -122,30 +164,47 @@ impl Fabric {
 impl State {
     /// A bounded piece of work of all HCAs, and when there is more.
     fn turn(&mut self, now: Duration) -> Next {
+        self.learn();
+        self.switch.due(now, &mut self.passed);
+        self.wire.extend(self.passed.drain(..));
         let mut next = Next::Idle;
         for number in 0..self.hcas.len() {
             next = next.or(self.hcas[number].run(now, &mut self.sent));
-            self.send(number);
+            self.send(now, number);
         }
         for _ in 0..PIECE {
-            let Some((number, packet)) = self.wire.pop_front() else { return next };
-            self.hcas[number].receive(now, packet, &mut self.sent);
-            self.send(number);
+            let Some(Delivery { to, packet }) = self.wire.pop_front() else {
+                return self.switch.next().map_or(next, |due| next.or(Next::At(due)));
+            };
+            self.hcas[to].receive(now, packet, &mut self.sent);
+            self.send(now, to);
+            // What a packet makes possible is the business of the next turn.
             next = Next::Now;
         }
         Next::Now
     }
 
-    /// Puts what HCA `number` has sent on the wire.
-    fn send(&mut self, number: usize) {
-        for packet in self.sent.drain(..) {
-            let is_target = |hca: &Hca| hca.card.port.is_active() && hca.card.port.lid == packet.lrh.dlid;
-            if let Some(target) = self.hcas.iter().position(is_target) {
-                self.wire.push_back((target, packet));
-            } else {
-                self.hcas[number].card.port.counters.send_discards += 1;
+    /// Tells the switch of ports that have changed.
+    fn learn(&mut self) {
+        for (number, (hca, learnt)) in self.hcas.iter().zip(&mut self.learnt).enumerate() {
+            let address = Address::of(&hca.card.port);
+            if address == *learnt {
+                continue;
             }
+            self.switch.learn(number, &hca.card.port);
+            if address.lid != learnt.lid {
+                eprintln!("{}: the port's LID is {} now", hca.card.name, address.lid);
+            }
+            *learnt = address;
         }
+    }
+
+    /// Gives the switch what HCA `number` has sent.
+    fn send(&mut self, now: Duration, number: usize) {
+        for packet in self.sent.drain(..) {
+            self.switch.send(now, number, packet, &mut self.passed);
+        }
+        self.wire.extend(self.passed.drain(..));
     }
 }
 

@@ -199,6 +199,13 @@ impl Hca {
         self.catastrophe
     }
 
+    /// Makes a completion queue overrun, and says whether there is such a queue.
+    pub fn overrun(&mut self, cqn: u32) -> bool {
+        let found = self.data.overrun_cq(&mut self.card, cqn);
+        self.settle();
+        found
+    }
+
     /// Plugs the cable in or pulls it.
     pub fn plug(&mut self, cable: bool) {
         let before = self.card.port.is_active();
