@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::{CmId, ConnParam};
 use crate::error::{Error, Result};
-use crate::types::{QpState, Qpn};
+use crate::types::{Psn, QpState, Qpn};
 use crate::uapi::ucm::{self, Accept, Connect, Disconnect, Notify, RDMA_MAX_PRIVATE_DATA, Reject};
 use crate::verbs::{AsyncEventType, Pd, Qp, QpAttr, QpInit};
 
@@ -32,8 +32,9 @@ impl CmId {
         }
         self.bring(qp, QpState::Init, |attr| attr)?;
         if self.datagram {
-            self.bring(qp, QpState::Rtr, |attr| attr)?;
-            self.bring(qp, QpState::Rts, |attr| attr)?;
+            // Nothing is agreed on with a peer.
+            qp.modify(&QpAttr::to(QpState::Rtr))?;
+            qp.modify(&QpAttr { sq_psn: Some(Psn::default()), ..QpAttr::to(QpState::Rts) })?;
         }
         Ok(())
     }

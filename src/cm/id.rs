@@ -17,6 +17,8 @@ use crate::uapi::ucm::{
 };
 use crate::verbs::Context;
 
+const PORT_TAKEN: &str = "somebody else has that port; choose another";
+
 /// An id of the connection manager: a listener, or one side of a connection.
 ///
 /// It is destroyed when dropped; a connection that it still has is ended then. See `rdma_create_id(3)`.
@@ -109,7 +111,11 @@ impl CmId {
         self.channel.ucma.tell(&command).map_err(|errno| {
             let error = Error::os("bind_addr", address.to_string(), errno);
             match errno {
-                Errno::EADDRINUSE => error.hint("somebody else has that port; choose another"),
+                Errno::EADDRINUSE => error.hint(PORT_TAKEN),
+                // The kernel says so too where somebody has the port on all addresses.
+                Errno::EADDRNOTAVAIL if address.port() != 0 && self.has_device(address) => {
+                    error.hint(PORT_TAKEN)
+                }
                 Errno::ENODEV | Errno::EADDRNOTAVAIL => error.hint("no RDMA device has that address"),
                 Errno::EACCES => error.hint("ports below 1024 take CAP_NET_BIND_SERVICE"),
                 _ => error,
@@ -117,15 +123,22 @@ impl CmId {
         })
     }
 
-    /// Lets clients ask; up to `backlog` requests wait to be fetched. See `rdma_listen(3)`.
+    /// Whether an address can be had at some port.
+    fn has_device(&self, address: SocketAddr) -> bool {
+        let any_port = SocketAddr::new(address.ip(), 0);
+        self.channel().create_id(PortSpace::Tcp).is_ok_and(|id| id.bind(any_port).is_ok())
+    }
+
+    /// Lets clients ask; up to `backlog` requests wait to be fetched. An id that is not bound takes a free port of all addresses.
+    /// See `rdma_listen(3)`.
     ///
     /// # Errors
-    /// The port is taken, or the id is not bound.
+    /// The port is taken, or the id is a connection's.
     pub fn listen(&self, backlog: u32) -> Result<()> {
         self.channel.ucma.tell(&Listen { id: self.handle, backlog }).map_err(|errno| {
             let error = self.error("listen", errno);
             match errno {
-                Errno::EADDRINUSE => error.hint("somebody else has that port; choose another"),
+                Errno::EADDRINUSE => error.hint(PORT_TAKEN),
                 _ => error,
             }
         })
@@ -160,9 +173,6 @@ impl CmId {
                 }
                 (Errno::EINVAL, Some(source)) if source.is_ipv4() != peer.is_ipv4() => {
                     error.hint(format!("the source {} is of another family", source.ip()))
-                }
-                (Errno::EINVAL, _) if needs_scope(peer) => {
-                    error.hint("a link-local address needs its network device: ADDRESS%DEVICE")
                 }
                 _ => error,
             }
@@ -273,7 +283,7 @@ impl CmId {
         self.option("set TOS", RDMA_OPTION_ID_TOS, &tos)
     }
 
-    /// Lets several ids be bound to one address (`RDMA_OPTION_ID_REUSEADDR`); only one of them may listen.
+    /// Lets several ids be bound to one address (`RDMA_OPTION_ID_REUSEADDR`); a listener must have it alone.
     ///
     /// # Errors
     /// The id is bound already.
@@ -346,12 +356,4 @@ impl Drop for CmId {
 fn milliseconds(timeout: Duration) -> u32 {
     // The kernel's is an int.
     u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32)
-}
-
-/// A link-local address that does not say of which link.
-fn needs_scope(address: SocketAddr) -> bool {
-    match address {
-        SocketAddr::V6(v6) => v6.ip().segments()[0] & 0xffc0 == 0xfe80 && v6.scope_id() == 0,
-        SocketAddr::V4(_) => false,
-    }
 }
