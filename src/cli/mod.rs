@@ -12,7 +12,7 @@
 //! | `number` | numbers as the C tools read them |
 //! | `json` | values for programs |
 //! | `documents` | completions and man pages |
-//! | `devices`, `devinfo`, `doctor`, `link`, `pingpong` | one tool each |
+//! | `devices`, `devinfo`, `doctor`, `link`, `pingpong`, `rping` | one tool each |
 
 mod devices;
 mod devinfo;
@@ -25,6 +25,7 @@ mod number;
 mod outcome;
 mod output;
 mod pingpong;
+mod rping;
 mod signals;
 
 use std::ffi::{OsStr, OsString};
@@ -45,8 +46,10 @@ Examples:
   bareverbs devinfo --json      the same for programs
   bareverbs pingpong rc -g 1    wait for a client on this node; then, on another:
   bareverbs pingpong rc -g 1 node1
+  bareverbs rping -s            the same without telling where the device is: wait for a client; then, on another:
+  bareverbs rping -c -a 10.0.0.1 -C 20 -v
 
-Called as ibv_devices, ibv_devinfo or ibv_rc_pingpong (by a link of that name), it behaves as the C tool does.
+Called as ibv_devices, ibv_devinfo, ibv_rc_pingpong or rping (by a link of that name), it behaves as the C tool does.
 BAREVERBS_ABI=ioctl or =write keeps it to one of the kernel's two command interfaces.";
 
 /// RDMA tools on the bare kernel ABI
@@ -70,6 +73,8 @@ enum Command {
     /// Send messages to a peer and back, and measure
     #[command(subcommand)]
     Pingpong(pingpong::Service),
+    /// Connect by IP address and let the server read and write, as rping does
+    Rping(rping::Arguments),
     /// Print or install completions for a shell
     Completions(documents::Completions),
     /// Print or install man pages
@@ -98,6 +103,7 @@ const OLD_NAMES: &[OldName] = &[
         options: pingpong::OPTIONS,
         twin: &["pingpong", "rc"],
     },
+    OldName { name: "rping", run: rping::as_c, options: rping::OPTIONS, twin: &["rping"] },
 ];
 
 /// Runs the tool that the command line asks for.
@@ -126,6 +132,7 @@ fn ours(arguments: &[OsString]) -> ExitCode {
         Ok(Command::Doctor(arguments)) => run("bareverbs doctor", |tool| doctor::run(tool, &arguments)),
         Ok(Command::Link(arguments)) => run("bareverbs link", |tool| link::run(tool, &arguments)),
         Ok(Command::Pingpong(service)) => run(service.name(), |tool| pingpong::run(tool, &service)),
+        Ok(Command::Rping(arguments)) => run("bareverbs rping", |tool| rping::run(tool, &arguments)),
         Ok(Command::Completions(arguments)) => {
             run("bareverbs completions", |tool| documents::completions(tool, &arguments))
         }

@@ -46,6 +46,15 @@ impl Failure {
         self
     }
 
+    /// Says its line without the tool's name and exits with `code`, as C tools that have one code for all errors; a quiet end
+    /// stays what it is.
+    pub(crate) fn unnamed(self, code: u8) -> Self {
+        match self.words {
+            Words::Line(line) => Self::bare(line).code(code),
+            _ => self,
+        }
+    }
+
     /// The exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         self.code

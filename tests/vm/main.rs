@@ -5,6 +5,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+mod cm;
 mod devinfo;
 mod doctor;
 mod faults;
@@ -12,4 +13,5 @@ mod link;
 mod opcodes;
 mod pingpong;
 mod queues;
+mod rping;
 mod support;

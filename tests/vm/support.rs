@@ -1,10 +1,12 @@
 //! Processes with a time limit, pairs of them, and queue pairs connected to each other.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use bareverbs::netlink::Nldev;
 use bareverbs::{Access, Context, Cq, CqInit, Device, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc};
 
 /// The index of rxe's IPv4 GID in the guest.
@@ -132,6 +134,79 @@ pub fn await_listener(port: u16) {
         }
         assert!(start.elapsed() < Duration::from_secs(20), "nothing listens on port {port}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until something listens on a port of the connection manager, which shows it on each device.
+pub fn await_cm_listener(port: u16) {
+    let start = Instant::now();
+    loop {
+        let listed = text(&run("rdma resource show cm_id").stdout);
+        if listed.lines().any(|line| line.contains("LISTEN") && line.contains(&format!(":{port} "))) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "nothing listens on port {port}:\n{listed}");
+    }
+}
+
+/// The guest's address.
+pub fn ipv4() -> IpAddr {
+    "10.0.0.1".parse().unwrap()
+}
+
+/// An IPv6 address of the guest, which gets it the first time that somebody asks.
+pub fn ipv6() -> IpAddr {
+    const ADDRESS: &str = "fd00::1";
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let line = format!("ip -6 addr add {ADDRESS}/64 dev {} nodad", crate::faults::netdev());
+        let added = run(&line);
+        assert!(added.status.success(), "{line}: {}", text(&added.stderr));
+        await_gid_of("fd00:0000:");
+    });
+    ADDRESS.parse().unwrap()
+}
+
+fn await_gid_of(beginning: &str) {
+    let start = Instant::now();
+    let has_it = |n: u32| {
+        let gid = std::fs::read_to_string(format!("/sys/class/infiniband/rxe0/ports/1/gids/{n}"));
+        gid.is_ok_and(|gid| gid.starts_with(beginning))
+    };
+    while !(0..8).any(has_it) {
+        assert!(start.elapsed() < Duration::from_secs(20), "no GID {beginning}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// How many objects there are on the first device.
+pub struct Resources(Vec<(String, u64)>);
+
+impl Resources {
+    pub fn now() -> Self {
+        let index = Device::first().unwrap().info().index.unwrap();
+        let counts = Nldev::open().unwrap().resource_counts(index).unwrap();
+        Self(counts.iter().map(|(kind, count)| (kind.to_owned(), count)).collect())
+    }
+
+    /// How many more of a kind there are now.
+    pub fn more(&self, kind: &str) -> u64 {
+        let of = |counts: &Self| {
+            counts.0.iter().find(|(name, _)| name == kind).unwrap_or_else(|| panic!("no count of {kind}")).1
+        };
+        of(&Self::now()) - of(self)
+    }
+
+    /// Asserts that there are as many again, and no id of a program's; a killed process may take a moment to be gone.
+    pub fn are_back(&self) {
+        let start = Instant::now();
+        let mut now = Self::now();
+        while now.0 != self.0 && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+            now = Self::now();
+        }
+        assert_eq!(now.0, self.0);
+        assert_eq!(now.0.iter().find(|(kind, _)| kind == "cm_id").map(|(_, count)| *count), Some(0));
     }
 }
 

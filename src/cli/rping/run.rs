@@ -1,0 +1,445 @@
+//! One thread for everything: connections that are played, and what the connection manager tells.
+//!
+//! As long as something completes, nothing else is looked at but now and then. When nothing has for 2 ms, the thread sleeps on
+//! all descriptors at once.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use bareverbs::{CmEvent, CmEventType, CmId, ConnParam, EventChannel, PortSpace};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::args::Plan;
+use super::report;
+use super::session::Session;
+use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::output::Tool;
+
+/// How long to look for completions before sleeping, and how often between two looks at the clock.
+const SPIN: Duration = Duration::from_millis(2);
+const LOOKS: u32 = 64;
+
+/// How often something completes, one thing after another, before the connection manager's events are looked for.
+const TURNS: u32 = 1024;
+
+/// How long an address and a route may take to be found, as in the C tool.
+const RESOLVE: Duration = Duration::from_millis(2000);
+
+/// How long the peer's answer to a disconnection is waited for.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Requests that wait to be taken.
+const BACKLOG: u32 = 128;
+
+/// What the epoll calls the connection manager; sessions have their ids' cookies, which are never 0.
+const EVENTS: u64 = 0;
+
+/// The connections, and what they are waited for with.
+struct Run<'a> {
+    tool: &'a Tool,
+    plan: &'a Plan,
+    events: EventChannel,
+    /// Of a server.
+    listener: Option<CmId>,
+    sessions: Vec<Session>,
+    epoll: Epoll,
+    /// A server that is for one client has had it.
+    served: bool,
+}
+
+/// Opens the connection manager and is server or client, to the end.
+pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
+    let events = EventChannel::open()
+        .map_err(|e| Failure::new(format!("failed to create RDMA CM event channel: {e}")))?;
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|e| unwatched("epoll_create", e))?;
+    epoll
+        .add(events.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, EVENTS))
+        .map_err(|e| unwatched("epoll_ctl", e))?;
+    let id = events.create_id(PortSpace::Tcp)?;
+    let mut run = Run { tool, plan, events, listener: None, sessions: Vec::new(), epoll, served: false };
+    run.log(|| format!("created cm_id {:#x}\n", id.cookie()))?;
+    match plan.server {
+        true => run.serve(id),
+        false => run.ask(id),
+    }
+}
+
+impl Run<'_> {
+    fn serve(&mut self, id: CmId) -> Outcome {
+        id.bind(self.plan.address).map_err(|e| Failure::new(format!("rdma_bind_addr: {e}")))?;
+        self.log(|| "rdma_bind_addr successful\nrdma_listen\n".into())?;
+        id.listen(BACKLOG).map_err(|e| Failure::new(format!("rdma_listen: {e}")))?;
+        self.listener = Some(id);
+        self.play()
+    }
+
+    fn ask(&mut self, id: CmId) -> Outcome {
+        id.resolve_addr(self.plan.source, self.plan.address, RESOLVE)
+            .map_err(|e| Failure::new(format!("rdma_resolve_addr: {e}")))?;
+        self.await_event(&id, CmEventType::AddrResolved, Some(2 * RESOLVE))?;
+        id.resolve_route(RESOLVE).map_err(|e| Failure::new(format!("rdma_resolve_route: {e}")))?;
+        self.await_event(&id, CmEventType::RouteResolved, Some(2 * RESOLVE))?;
+        self.log(|| "rdma_resolve_addr - rdma_resolve_route successful\n".into())?;
+
+        let mut session = Session::new(self.tool, self.plan, id)?;
+        let wires = &mut session.wires;
+        wires
+            .id
+            .connect(&wires.qp, &ConnParam::new())
+            .map_err(|e| Failure::new(format!("rdma_connect: {e}")))?;
+        self.await_event(&session.wires.id, CmEventType::ConnectResponse, self.plan.timeout)?;
+        if self.plan.own_qp {
+            session.modify_by_hand()?;
+            session.wires.id.confirm()?;
+        } else {
+            let wires = &mut session.wires;
+            wires.id.establish(&mut wires.qp)?;
+        }
+        self.log(|| "rdma_connect successful\n".into())?;
+        self.watch(&session)?;
+        let begun = session.begin(self.tool);
+        self.sessions.push(session);
+        begun?;
+        let played = self.play();
+        self.part(played)
+    }
+
+    /// The client's end, good or bad.
+    fn part(&mut self, played: Outcome) -> Outcome {
+        let Some(mut session) = self.sessions.pop() else { return played };
+        session.disconnect();
+        // A server that has not disconnected itself says that it knows.
+        let end = Instant::now() + FAREWELL;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.events.wait(Some(left)) {
+                Ok(Some(event)) if event.event_type == CmEventType::Disconnected => {
+                    self.told(&event, &session.wires.id)?;
+                    self.tool.say("client DISCONNECT EVENT...");
+                    break;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) if !left.is_zero() => {}
+                _ => break,
+            }
+        }
+        self.summary(&session, played.is_ok())?;
+        played
+    }
+
+    /// Waits for an event of an id that has nothing else to do.
+    fn await_event(&self, id: &CmId, wanted: CmEventType, timeout: Option<Duration>) -> Outcome {
+        let start = Instant::now();
+        loop {
+            let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+            match self.events.wait(left)? {
+                Some(event) => {
+                    self.told(&event, id)?;
+                    if event.event_type == wanted && event.status == 0 {
+                        return Ok(());
+                    }
+                    return Err(bad_event(id, &event));
+                }
+                None if left.is_some_and(|left| left.is_zero()) => {
+                    return Err(Failure::new(format!(
+                        "no {} from {} within {} s: is it up, is UDP port 4791 open?",
+                        wanted.name(),
+                        self.plan.address,
+                        start.elapsed().as_secs()
+                    )));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Plays until the client has sent all its messages, or the server's one client has left.
+    fn play(&mut self) -> Outcome {
+        let (mut turns, mut looks) = (0u32, 0u32);
+        let mut idle = None;
+        while !self.is_over() {
+            if self.turn()? {
+                (looks, idle) = (0, None);
+                turns = turns.wrapping_add(1);
+                if turns.is_multiple_of(TURNS) {
+                    self.tend(EpollTimeout::ZERO)?;
+                }
+                continue;
+            }
+            looks += 1;
+            if !looks.is_multiple_of(LOOKS) && !self.sessions.is_empty() {
+                std::hint::spin_loop();
+                continue;
+            }
+            std::thread::yield_now();
+            if idle.get_or_insert_with(Instant::now).elapsed() >= SPIN || self.sessions.is_empty() {
+                self.sleep()?;
+                (looks, idle) = (0, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        match self.plan.server {
+            true => self.served && self.sessions.is_empty() && !self.plan.persistent,
+            false => self.sessions.iter().all(Session::is_done),
+        }
+    }
+
+    /// Handles what has completed; false if nothing has.
+    #[inline]
+    fn turn(&mut self) -> Result<bool, Failure> {
+        self.each(|session, tool| session.turn(tool))
+    }
+
+    /// Does something with every session; those that fail are lost.
+    #[inline]
+    fn each(
+        &mut self,
+        mut what: impl FnMut(&mut Session, &Tool) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let (mut any, mut at) = (false, 0);
+        while let Some(session) = self.sessions.get_mut(at) {
+            match what(session, self.tool) {
+                Ok(one) => {
+                    any |= one;
+                    at += 1;
+                }
+                Err(why) => self.lose(at, why)?,
+            }
+        }
+        Ok(any)
+    }
+
+    /// Sleeps until something happens.
+    fn sleep(&mut self) -> Outcome {
+        if self.each(Session::arm)? || self.is_over() {
+            return Ok(());
+        }
+        let timeout = self.patience();
+        self.tend(timeout)
+    }
+
+    /// Waits for the descriptors, and handles what the connection manager tells.
+    fn tend(&mut self, timeout: EpollTimeout) -> Outcome {
+        let mut ready = [EpollEvent::empty(); 16];
+        let ready = match self.epoll.wait(&mut ready, timeout) {
+            Ok(n) => &ready[..n],
+            Err(Errno::EINTR) => &[],
+            Err(errno) => return Err(unwatched("epoll_wait", errno)),
+        };
+        let mut told = false;
+        for one in ready {
+            match one.data() {
+                EVENTS => told = true,
+                cookie => {
+                    if let Some(session) =
+                        self.sessions.iter_mut().find(|session| session.wires.id.cookie() == cookie)
+                    {
+                        session.disarm()?;
+                    }
+                }
+            }
+        }
+        if told {
+            while let Some(event) = self.events.next_event()? {
+                self.handle(event)?;
+            }
+        }
+        self.silent()
+    }
+
+    /// How long to sleep at most: until somebody has been silent for too long.
+    fn patience(&mut self) -> EpollTimeout {
+        let longest = self.sessions.iter_mut().map(Session::silence).max();
+        match (self.plan.timeout, longest) {
+            (Some(limit), Some(longest)) => {
+                let left = limit.saturating_sub(longest).as_millis().saturating_add(1);
+                EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+            }
+            _ => EpollTimeout::NONE,
+        }
+    }
+
+    /// Gives up those who have been silent for too long.
+    fn silent(&mut self) -> Outcome {
+        let Some(limit) = self.plan.timeout else { return Ok(()) };
+        self.each(|session, _| {
+            if session.silence() < limit {
+                return Ok(false);
+            }
+            let (wanted, _) = session.waits_for();
+            let limit = limit.as_secs();
+            Err(Failure::new(format!("wait for {wanted}: nothing has come from the peer for {limit} s")))
+        })
+        .map(drop)
+    }
+
+    /// What the connection manager tells while connections are played.
+    fn handle(&mut self, event: CmEvent) -> Outcome {
+        let at = self.sessions.iter().position(|session| session.wires.id.owns(&event));
+        match (at, self.listener.as_ref()) {
+            (Some(at), _) => self.told(&event, &self.sessions[at].wires.id)?,
+            (None, Some(listener)) => self.told(&event, event.request.as_ref().unwrap_or(listener))?,
+            (None, None) => {}
+        }
+        match (event.event_type, at) {
+            (CmEventType::ConnectRequest, _) => match event.request {
+                Some(id) if self.plan.persistent || !self.served => self.accept(id),
+                // Dropping it tells the client no.
+                _ => Ok(()),
+            },
+            (CmEventType::Established, _) => self.log(|| "ESTABLISHED\n".into()),
+            (CmEventType::Disconnected, Some(at)) => self.left(at),
+            (CmEventType::DeviceRemoval, at) => {
+                let why = Failure::new("cma detected device removal!!!!");
+                match at {
+                    Some(at) => self.lose(at, why),
+                    None => Err(why),
+                }
+            }
+            (_, Some(at)) => match self.sessions[at].wires.id.failure(&event) {
+                Some(_) => {
+                    let why = bad_event(&self.sessions[at].wires.id, &event);
+                    self.lose(at, why)
+                }
+                None => self.unhandled(&event),
+            },
+            _ => self.unhandled(&event),
+        }
+    }
+
+    fn unhandled(&self, event: &CmEvent) -> Outcome {
+        self.tool.say(&format!("unhandled event: {}, ignoring", event.event_type.name()));
+        Ok(())
+    }
+
+    /// Takes a client.
+    fn accept(&mut self, id: CmId) -> Outcome {
+        self.served = true;
+        self.log(|| format!("child cma {:#x}\n", id.cookie()))?;
+        let accepted = || -> Result<Session, Failure> {
+            let mut session = Session::new(self.tool, self.plan, id)?;
+            self.log(|| "accepting client connection request\n".into())?;
+            let param = ConnParam::new();
+            let done = match self.plan.own_qp {
+                false => {
+                    let wires = &mut session.wires;
+                    wires.id.accept(&mut wires.qp, &param)
+                }
+                true => {
+                    session.modify_by_hand()?;
+                    session.wires.id.answer(session.wires.qp.qp_num(), &param)
+                }
+            };
+            done.map_err(|e| Failure::new(format!("rdma_accept: {e}")))?;
+            self.watch(&session)?;
+            session.begin(self.tool)?;
+            Ok(session)
+        };
+        match accepted() {
+            Ok(session) => {
+                self.sessions.push(session);
+                Ok(())
+            }
+            Err(why) => self.survive(why),
+        }
+    }
+
+    /// A peer has left: at its right time, or early.
+    fn left(&mut self, at: usize) -> Outcome {
+        // What it sent before it left is still to be seen to.
+        let turned = self.sessions[at].turn(self.tool);
+        let (wanted, may_leave) = self.sessions[at].waits_for();
+        let side = if self.plan.server { "server" } else { "client" };
+        self.tool.say(&format!("{side} DISCONNECT EVENT..."));
+        let mut session = self.sessions.swap_remove(at);
+        session.disconnect();
+        self.summary(&session, may_leave && turned.is_ok())?;
+        const DISCONNECTED: u32 = 10;
+        let line = format!("wait for {wanted} state {DISCONNECTED}");
+        if may_leave {
+            self.tool.say(&line);
+            return turned.map(drop).or_else(|why| self.survive(why));
+        }
+        let pings = session.pings();
+        let why = match self.plan.count {
+            count if count > 0 && !self.plan.server => {
+                format!("{line}: the server has left after {pings} of {count} messages")
+            }
+            _ if self.plan.server => format!("{line}: the client has left in the middle of message {pings}"),
+            _ => format!("{line}: the server has left after {pings} messages"),
+        };
+        self.survive(Failure::new(why))
+    }
+
+    /// A connection that failed is over.
+    fn lose(&mut self, at: usize, why: Failure) -> Outcome {
+        if !self.plan.server {
+            // The client still has to part.
+            return Err(why);
+        }
+        let mut session = self.sessions.swap_remove(at);
+        session.disconnect();
+        self.summary(&session, false)?;
+        self.survive(why)
+    }
+
+    /// A persistent server says what became of a client, and goes on; others end.
+    fn survive(&self, why: Failure) -> Outcome {
+        if !self.plan.persistent || why.exit_code() == 0 {
+            return Err(why);
+        }
+        if let Some(line) = why.line(self.tool.name()) {
+            self.tool.say(&line);
+        }
+        Ok(())
+    }
+
+    fn watch(&self, session: &Session) -> Outcome {
+        let wanted = EpollEvent::new(EpollFlags::EPOLLIN, session.wires.id.cookie());
+        self.epoll.add(session.as_fd(), wanted).map_err(|e| unwatched("epoll_ctl", e))
+    }
+
+    fn summary(&self, session: &Session, complete: bool) -> Outcome {
+        if !self.plan.json {
+            return Ok(());
+        }
+        self.tool.print(&report::json(self.plan, session, complete)?)
+    }
+
+    /// A line of the steps, where they are printed.
+    fn log(&self, line: impl FnOnce() -> String) -> Outcome {
+        if self.plan.debug { self.tool.print(&line()) } else { Ok(()) }
+    }
+
+    fn told(&self, event: &CmEvent, id: &CmId) -> Outcome {
+        let whose = if event.request.is_some() || self.plan.server && self.owns_none(event) {
+            "child"
+        } else {
+            "parent"
+        };
+        self.log(|| {
+            format!("cma_event type {} cma_id {:#x} ({whose})\n", event.event_type.name(), id.cookie())
+        })
+    }
+
+    fn owns_none(&self, event: &CmEvent) -> bool {
+        self.listener.as_ref().is_none_or(|listener| !listener.owns(event))
+    }
+}
+
+/// An event that is not the one that was due, in the C tool's words and with its meaning.
+fn bad_event(id: &CmId, event: &CmEvent) -> Failure {
+    let words = format!("cma event {}, error {}", event.event_type.name(), event.status);
+    Failure::new(match id.failure(event) {
+        Some(meaning) => format!("{words}: {meaning}"),
+        None => words,
+    })
+}
+
+fn unwatched(call: &str, errno: Errno) -> Failure {
+    Failure::new(format!("{call}: {} ({errno:?})", errno.desc()))
+}

@@ -1,0 +1,497 @@
+//! The connection manager's API, both sides in this process.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use bareverbs::{
+    Access, AsyncEventType, Cause, CmEvent, CmEventType, CmId, ConnParam, Context, Cq, CqInit, EventChannel,
+    Mr, PortSpace, Qp, QpAttr, QpInit, QpState, QpType, RecvWr, SendWr, Wc,
+};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::support::{Resources, assert_quiet, completion, fresh_port, ipv4, ipv6};
+
+const SOON: Duration = Duration::from_secs(5);
+
+/// An id with what a connection needs.
+struct Side {
+    qp: Qp,
+    cq: Cq,
+    mr: Mr,
+    id: CmId,
+}
+
+impl Side {
+    fn new(id: CmId) -> Self {
+        let ctx = id.context().unwrap();
+        let pd = ctx.alloc_pd().unwrap();
+        let cq = ctx.create_cq(CqInit::new(8).own_channel()).unwrap();
+        let mr = pd.alloc_mr(256, Access::LOCAL_WRITE).unwrap();
+        let qp = id.create_qp(&pd, QpInit::rc(&cq, &cq).max_recv_wr(2)).unwrap();
+        Self { qp, cq, mr, id }
+    }
+
+    /// Both sides have the same text: one sends it, the other receives it.
+    fn send(&mut self, to: &mut Self, text: &[u8]) {
+        to.qp.post_recv(RecvWr::new(7).sge(to.mr.slice(128..))).unwrap();
+        self.mr.write(0, text);
+        self.qp.post_send(SendWr::send(8).sge(self.mr.slice(..text.len())).signaled()).unwrap();
+        assert!(completion(&mut self.cq).is_success());
+        let wc: Wc = completion(&mut to.cq);
+        assert!(wc.is_success() && wc.wr_id == 7, "{wc:?}");
+        let mut found = vec![0; wc.byte_len as usize];
+        to.mr.read(128, &mut found);
+        assert_eq!(found, text);
+    }
+}
+
+fn id() -> CmId {
+    EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap()
+}
+
+fn listener(address: SocketAddr) -> CmId {
+    let id = id();
+    id.bind(address).unwrap();
+    id.listen(8).unwrap();
+    id
+}
+
+/// An id of its own channel, with the route to `address`.
+fn resolved(address: SocketAddr) -> CmId {
+    let id = id();
+    resolve(&id, address);
+    id
+}
+
+fn resolve(id: &CmId, address: SocketAddr) {
+    id.resolve_addr(None, address, SOON).unwrap();
+    id.wait_for(CmEventType::AddrResolved, SOON).unwrap();
+    id.resolve_route(SOON).unwrap();
+    id.wait_for(CmEventType::RouteResolved, SOON).unwrap();
+}
+
+fn event(channel: &EventChannel, wanted: CmEventType) -> CmEvent {
+    let event = channel.wait(Some(SOON)).unwrap().unwrap_or_else(|| panic!("no {}", wanted.name()));
+    assert_eq!(event.event_type, wanted, "{event:?}");
+    event
+}
+
+/// The id of the next request that a listener gets.
+fn request(listener: &CmId) -> CmId {
+    let event = event(&listener.channel(), CmEventType::ConnectRequest);
+    assert!(listener.owns(&event));
+    event.request.unwrap()
+}
+
+/// A connection through `listener`: the client's side and the server's.
+fn connected(listener: &CmId, address: SocketAddr) -> (Side, Side) {
+    let mut client = Side::new(resolved(address));
+    client.id.connect(&client.qp, &ConnParam::new()).unwrap();
+    let mut server = Side::new(request(listener));
+    server.id.accept(&mut server.qp, &ConnParam::new()).unwrap();
+    client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    client.id.establish(&mut client.qp).unwrap();
+    let established = event(&listener.channel(), CmEventType::Established);
+    assert!(server.id.owns(&established));
+    (client, server)
+}
+
+fn part(mut leaving: Side, mut left: Side) {
+    leaving.id.disconnect(&mut leaving.qp).unwrap();
+    let told = event(&left.id.channel(), CmEventType::Disconnected);
+    assert!(left.id.owns(&told));
+    left.id.disconnect(&mut left.qp).unwrap();
+    leaving.id.wait_for(CmEventType::Disconnected, SOON).unwrap();
+    assert_eq!(leaving.qp.state().unwrap(), QpState::Err);
+    left.id.destroy().unwrap();
+    leaving.id.destroy().unwrap();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn connections_over_both_families() {
+    let before = Resources::now();
+    for ip in [ipv4(), ipv6()] {
+        let address = SocketAddr::new(ip, fresh_port());
+        let listener = listener(address);
+        assert_eq!(listener.local_addr().unwrap(), address);
+
+        let mut client = Side::new(resolved(address));
+        assert_eq!(client.id.peer_addr().unwrap(), address);
+        let param =
+            ConnParam::new().private_data(b"from the client").responder_resources(3).initiator_depth(2);
+        client.id.connect(&client.qp, &param).unwrap();
+
+        let asked = event(&listener.channel(), CmEventType::ConnectRequest);
+        assert!(asked.private_data().starts_with(b"from the client\0"));
+        assert_eq!((asked.initiator_depth(), asked.responder_resources()), (3, 2));
+        assert_eq!(asked.qp_num(), client.qp.qp_num());
+        let mut server = Side::new(asked.request.unwrap());
+        assert_eq!(server.id.peer_addr().unwrap(), client.id.local_addr().unwrap());
+        // More than the client asked for is not given.
+        let param =
+            ConnParam::new().private_data(b"from the server").responder_resources(9).initiator_depth(1);
+        server.id.accept(&mut server.qp, &param).unwrap();
+        let at_server = server.qp.query().unwrap();
+        assert_eq!((at_server.max_dest_rd_atomic, at_server.max_rd_atomic), (Some(2), Some(1)));
+
+        let answer = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+        assert!(answer.private_data().starts_with(b"from the server\0"));
+        assert_eq!(answer.qp_num(), server.qp.qp_num());
+        client.id.establish(&mut client.qp).unwrap();
+        let established = event(&listener.channel(), CmEventType::Established);
+        assert!(server.id.owns(&established) && !listener.owns(&established));
+
+        client.send(&mut server, b"there");
+        server.send(&mut client, b"and back");
+        part(client, server);
+        drop(listener);
+    }
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn either_side_may_leave_and_another_connect() {
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    for client_leaves in [true, false] {
+        let (mut client, mut server) = connected(&listener, address);
+        client.send(&mut server, b"hello");
+        if client_leaves { part(client, server) } else { part(server, client) }
+    }
+    // A side that is dropped leaves too.
+    let (client, mut server) = connected(&listener, address);
+    drop(client);
+    event(&listener.channel(), CmEventType::Disconnected);
+    server.id.disconnect(&mut server.qp).unwrap();
+    drop((server, listener));
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_listener_of_all_addresses_serves_both_families() {
+    let before = Resources::now();
+    let listener = listener("[::]:0".parse().unwrap());
+    let port = listener.local_addr().unwrap().port();
+    assert_ne!(port, 0);
+    let pairs = [ipv4(), ipv6()].map(|ip| connected(&listener, SocketAddr::new(ip, port)));
+    assert_eq!(before.more("ctx"), 3, "the listener's channel has one context for both, each client its own");
+    for (mut client, mut server) in pairs {
+        client.send(&mut server, b"each to its own");
+        part(client, server);
+    }
+    drop(listener);
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn requests_that_are_rejected() {
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    let ask = || {
+        let client = Side::new(resolved(address));
+        client.id.connect(&client.qp, &ConnParam::new()).unwrap();
+        client
+    };
+    let client = ask();
+    request(&listener).reject(b"not today").unwrap();
+    let told = event(&client.id.channel(), CmEventType::Rejected);
+    assert!(told.private_data().starts_with(b"not today\0"));
+    assert_eq!(told.status, 28);
+    let meaning = client.id.failure(&told).unwrap();
+    assert!(matches!(meaning.cause(), Cause::Refused(_)));
+    assert_eq!(
+        meaning.to_string(),
+        format!("connect on {address}: the peer's program rejected it (reason 28)")
+    );
+    drop(client);
+
+    // A request that nobody wants to have.
+    let client = ask();
+    drop(request(&listener));
+    let error = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap_err();
+    assert!(error.to_string().contains("rejected"), "{error}");
+    drop(client);
+
+    // A listener that goes before it has looked.
+    let client = ask();
+    drop(listener);
+    let error = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap_err();
+    assert!(matches!(error.cause(), Cause::Refused(_)), "{error}");
+    drop(client);
+
+    // None at all.
+    let client = ask();
+    let error = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains(&address.to_string()) && said.contains("nobody listens there"), "{said}");
+    drop(client);
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn private_data_that_are_too_long() {
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    let bytes = [b'x'; 300];
+    let refused = |done: bareverbs::Result<()>, len: usize, limit: usize| {
+        let said = done.unwrap_err().to_string();
+        assert!(said.contains(&format!("{len} bytes of private data")), "{said}");
+        assert!(said.contains(&limit.to_string()), "{said}");
+    };
+    let client = Side::new(resolved(address));
+    for len in [57, 255] {
+        refused(client.id.connect(&client.qp, &ConnParam::new().private_data(&bytes[..len])), len, 56);
+    }
+    refused(client.id.connect(&client.qp, &ConnParam::new().private_data(&bytes)), 300, 255);
+    client.id.connect(&client.qp, &ConnParam::new().private_data(&bytes[..56])).unwrap();
+    let mut server = Side::new(request(&listener));
+    let answer = |len: usize| ConnParam::new().private_data(bytes.get(..len).unwrap());
+    refused(server.id.accept(&mut server.qp, &answer(197)), 197, 196);
+    drop(server);
+    drop(client);
+
+    let client = Side::new(resolved(address));
+    client.id.connect(&client.qp, &ConnParam::new()).unwrap();
+    let mut server = Side::new(request(&listener));
+    server.id.accept(&mut server.qp, &answer(196)).unwrap();
+    let told = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    assert_eq!(told.private_data(), &bytes[..196]);
+    drop((client, server));
+
+    for (len, limit) in [(149, 148), (256, 255)] {
+        let client = Side::new(resolved(address));
+        client.id.connect(&client.qp, &ConnParam::new()).unwrap();
+        refused(skipping(&listener).reject(&bytes[..len]), len, limit);
+    }
+    drop(listener);
+    before.are_back();
+}
+
+/// The id of the next request, whatever comes before it.
+fn skipping(listener: &CmId) -> CmId {
+    loop {
+        let event = listener.channel().wait(Some(SOON)).unwrap().unwrap();
+        if let Some(id) = event.request {
+            return id;
+        }
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn addresses_that_cannot_be_had() {
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let holder = listener(address);
+    let refused = |done: bareverbs::Result<()>, errno: Errno, part: &str| {
+        let error = done.unwrap_err();
+        assert_eq!(error.errno(), Some(errno), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    refused(id().bind(address), Errno::EADDRINUSE, "somebody else has that port");
+    refused(
+        id().bind("10.9.9.9:7174".parse().unwrap()),
+        Errno::EADDRNOTAVAIL,
+        "no RDMA device has that address",
+    );
+    let unbound = id();
+    unbound.listen(1).unwrap();
+    assert_ne!(unbound.local_addr().unwrap().port(), 0);
+    drop(unbound);
+    drop(holder);
+
+    // Two may have one address if both say so, but a listener must have it alone.
+    let [one, other] = [id(), id()];
+    for id in [&one, &other] {
+        id.set_reuseaddr(true).unwrap();
+        id.bind(address).unwrap();
+    }
+    refused(one.listen(1), Errno::EADDRINUSE, "choose another");
+    drop(other);
+    one.listen(1).unwrap();
+    let all = SocketAddr::new("0.0.0.0".parse().unwrap(), address.port());
+    refused(id().bind(all), Errno::EADDRNOTAVAIL, "somebody else has that port");
+    drop(one);
+    let everywhere = listener(all);
+    refused(id().bind(address), Errno::EADDRNOTAVAIL, "somebody else has that port");
+    drop(everywhere);
+
+    let port = fresh_port();
+    let (six, four) = (id(), id());
+    six.set_afonly(true).unwrap();
+    six.bind(SocketAddr::new("::".parse().unwrap(), port)).unwrap();
+    six.listen(1).unwrap();
+    four.bind(SocketAddr::new("0.0.0.0".parse().unwrap(), port)).unwrap();
+    four.listen(1).unwrap();
+    drop((six, four));
+
+    let far = "192.0.2.1:7174".parse().unwrap();
+    refused(id().resolve_addr(None, far, SOON), Errno::ENETUNREACH, "192.0.2.1:7174");
+    let source = "10.9.9.9:0".parse().unwrap();
+    let done = id().resolve_addr(Some(source), address, SOON);
+    assert!(done.unwrap_err().to_string().contains("does an RDMA device have the address 10.9.9.9?"));
+    let done = id().resolve_addr(Some("[::1]:0".parse().unwrap()), address, SOON);
+    assert!(done.is_err());
+    // Steps that are not due.
+    refused(id().resolve_route(SOON), Errno::EINVAL, "resolve_route");
+    let error = id().context().unwrap_err();
+    assert!(error.to_string().contains("not bound to a device"), "{error}");
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn waits_end() {
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    let channel = listener.channel();
+    assert!(channel.next_event().unwrap().is_none());
+    assert!(channel.wait(Some(Duration::from_millis(20))).unwrap().is_none());
+    let readable = |channel: &EventChannel| {
+        poll(&mut [PollFd::new(channel.as_fd(), PollFlags::POLLIN)], PollTimeout::from(500u16)).unwrap() > 0
+    };
+    // Nobody answers a request that nobody fetches.
+    let client = Side::new(resolved(address));
+    client.id.connect(&client.qp, &ConnParam::new()).unwrap();
+    let error = client.id.wait_for(CmEventType::ConnectResponse, Duration::from_millis(50)).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::ETIMEDOUT), "{error}");
+    assert!(readable(&channel));
+    // What was not delivered before an id went is not delivered after it.
+    drop(listener);
+    assert!(channel.next_event().unwrap().is_none());
+    assert!(!readable(&channel));
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_queue_pair_brought_up_by_hand() {
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    let by_hand = |side: &mut Side| {
+        for state in [QpState::Init, QpState::Rtr, QpState::Rts] {
+            let attr: QpAttr = side.id.init_qp_attr(state).unwrap();
+            assert_eq!(attr.state, Some(state));
+            side.qp.modify(&attr).unwrap();
+        }
+    };
+    let client_id = id();
+    client_id.set_tos(32).unwrap();
+    client_id.set_ack_timeout(17).unwrap();
+    resolve(&client_id, address);
+    let mut client = Side::new(client_id);
+    client.id.connect(&client.qp, &ConnParam::new()).unwrap();
+    let mut server = Side::new(request(&listener));
+    by_hand(&mut server);
+    server.id.answer(server.qp.qp_num(), &ConnParam::new()).unwrap();
+    client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    by_hand(&mut client);
+    let attr = client.qp.query().unwrap();
+    assert_eq!(attr.timeout, Some(17));
+    assert_eq!(attr.av.unwrap().traffic_class, 32);
+    // The server need not wait for the client's word.
+    server.id.notify(AsyncEventType::CommEst).unwrap();
+    event(&listener.channel(), CmEventType::Established);
+    client.id.confirm().unwrap();
+    client.send(&mut server, b"by hand");
+    part(client, server);
+    drop(listener);
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn ids_of_one_channel_share_a_context() {
+    let before = Resources::now();
+    let channel = EventChannel::open().unwrap();
+    let ids: Vec<CmId> = (0..3)
+        .map(|_| {
+            let id = channel.create_id(PortSpace::Tcp).unwrap();
+            id.bind(SocketAddr::new(ipv4(), fresh_port())).unwrap();
+            id
+        })
+        .collect();
+    let contexts: Vec<Context> = ids.iter().map(|id| id.context().unwrap()).collect();
+    assert_eq!(before.more("ctx"), 1);
+    // What one id's context has made serves another id.
+    let pd = contexts[0].alloc_pd().unwrap();
+    let cq = contexts[1].create_cq(4).unwrap();
+    assert_eq!(ids[2].create_qp(&pd, QpInit::rc(&cq, &cq)).unwrap().state().unwrap(), QpState::Init);
+    drop((contexts, ids, cq, pd));
+    assert_eq!(before.more("ctx"), 0, "the channel alone keeps no context open");
+    drop(channel);
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn datagrams_find_their_peer() {
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let ud = |id: &CmId| {
+        let ctx = id.context().unwrap();
+        let pd = ctx.alloc_pd().unwrap();
+        let cq = ctx.create_cq(4).unwrap();
+        id.create_qp(&pd, QpInit::new(QpType::Ud, &cq, &cq)).unwrap()
+    };
+    let listener = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
+    listener.bind(address).unwrap();
+    listener.listen(8).unwrap();
+    let client = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
+    resolve(&client, address);
+    let asking = ud(&client);
+    assert_eq!(asking.state().unwrap(), QpState::Rts);
+    let long = [b'u'; 181];
+    let error = client.connect(&asking, &ConnParam::new().private_data(&long)).unwrap_err();
+    assert!(error.to_string().contains("180"), "{error}");
+    client.connect(&asking, &ConnParam::new().private_data(&long[..180])).unwrap();
+    let asked = event(&listener.channel(), CmEventType::ConnectRequest);
+    assert!(asked.private_data().starts_with(&long[..180]));
+    let server = asked.request.unwrap();
+    let mut answering = ud(&server);
+    server.accept(&mut answering, &ConnParam::new().private_data(b"here")).unwrap();
+    let found = client.wait_for(CmEventType::Established, SOON).unwrap();
+    assert!(found.private_data().starts_with(b"here"));
+    let peer = found.datagram_peer().unwrap();
+    assert_eq!(peer.qp_num, answering.qp_num());
+    assert_eq!(Some(peer.qkey), answering.query().unwrap().qkey);
+    assert!(peer.av.dgid.is_some());
+    drop((asking, answering, client, server, listener));
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn an_id_outlives_its_device() {
+    use crate::faults::NoLink;
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let bound = id();
+    bound.bind(address).unwrap();
+    {
+        let _again = NoLink;
+        let removing = std::thread::spawn(NoLink::remove);
+        event(&bound.channel(), CmEventType::DeviceRemoval);
+        removing.join().unwrap();
+        assert!(bound.listen(1).is_err());
+        assert!(bound.context().is_err());
+        let error = id().bind(address).unwrap_err();
+        assert!(error.to_string().contains("no RDMA device has that address"), "{error}");
+    }
+    bound.destroy().unwrap();
+    // The device that came back is another one.
+    let again = listener(address);
+    let (mut client, mut server) = connected(&again, address);
+    client.send(&mut server, b"again");
+    assert_quiet(&mut client.cq);
+    part(client, server);
+}
