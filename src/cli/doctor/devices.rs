@@ -2,7 +2,7 @@
 
 use bareverbs::netlink::NetNamespaceMode;
 
-use super::finding::{Finding, Level};
+use super::finding::Finding;
 use super::snapshot::{ModuleState, Node, NodeState, Snapshot};
 
 const DEVICE: &str = "device";
@@ -30,8 +30,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
     }
     if let Some(node) = &snapshot.rdma_cm {
         // Needed by those alone who use RDMA-CM.
-        let finding = opens(node);
-        findings.push(Finding { level: finding.level.min(Level::Warning), ..finding });
+        findings.push(opens(node).softened());
     }
     findings
 }
@@ -88,6 +87,7 @@ fn opens(node: &Node) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finding::Level;
     use super::super::sample;
     use super::super::snapshot::Trouble;
     use super::*;

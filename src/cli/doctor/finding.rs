@@ -60,6 +60,12 @@ impl Finding {
         self
     }
 
+    /// A warning where it was a failure.
+    pub(super) fn softened(mut self) -> Self {
+        self.level = self.level.min(Level::Warning);
+        self
+    }
+
     pub(super) fn gid_index(mut self, index: u32) -> Self {
         self.gid_index = Some(index);
         self

@@ -39,11 +39,11 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
     let some_work = drivers.iter().any(|driver| modules.works(driver)) || !devices.is_empty();
     for driver in drivers {
         let finding = needed(modules, driver, "it drives devices");
-        findings.push(if some_work { soften(finding) } else { finding });
+        findings.push(if some_work { finding.softened() } else { finding });
     }
     let ucm =
         needed(modules, "rdma_ucm", "RDMA-CM (rping and others) needs it; programs without RDMA-CM do not");
-    findings.push(soften(ucm));
+    findings.push(ucm.softened());
     findings
 }
 
@@ -108,12 +108,6 @@ fn needed(modules: &Modules, name: &str, what_for: &str) -> Finding {
         )
         .mend("boot a kernel that has it"),
     }
-}
-
-/// A failure that is a warning only.
-fn soften(finding: Finding) -> Finding {
-    use super::finding::Level;
-    Finding { level: finding.level.min(Level::Warning), ..finding }
 }
 
 #[cfg(test)]

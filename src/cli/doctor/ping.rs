@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bareverbs::{
-    Access, Cause, Cq, CqInit, Device, Error, LinkLayer, Mr, PortNum, PortState, Qp, QpInit, RcAttr, RecvWr,
-    SendWr, Wait, Wc,
+    Access, Cause, Cq, CqInit, Device, Error, LinkLayer, Mr, PortNum, Qp, QpInit, RcAttr, RecvWr, SendWr,
+    Wait, Wc,
 };
 
 use super::finding::Finding;
@@ -27,6 +27,9 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
                 _ if device.iwarp => {
                     Finding::warning(CHECK, name, "not tried: iWARP connects by RDMA-CM alone")
                 }
+                Some(why) if opens && ports::some_active(device) && !ports::is_active(port) => {
+                    not_tried(why).softened()
+                }
                 Some(why) => not_tried(why),
                 None => tried(&device.name, port, name),
             });
@@ -40,7 +43,7 @@ fn obstacle(port: &Port, opens: bool) -> Option<&'static str> {
     let ethernet = port.detail.as_ref().is_none_or(|detail| detail.link_layer == LinkLayer::Ethernet);
     if !opens {
         Some("the device does not open")
-    } else if !matches!(port.state, PortState::Active | PortState::ActiveDefer) {
+    } else if !ports::is_active(port) {
         Some("the port is not active")
     } else if ethernet && ports::choose(port).is_none() {
         Some("the port has no GID")
@@ -153,6 +156,7 @@ mod tests {
     use super::super::finding::Level;
     use super::super::sample;
     use super::*;
+    use bareverbs::PortState;
 
     #[test]
     fn what_cannot_be_pinged_says_why() {

@@ -23,7 +23,8 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
     for device in snapshot.devices.as_deref().unwrap_or_default() {
         for port in &device.ports {
             let name = format!("{}/{}", device.name, port.number);
-            findings.push(state(device, port, &name));
+            let found = state(device, port, &name);
+            findings.push(if some_active(device) { found.softened() } else { found });
             if let Some(detail) = &port.detail {
                 findings.extend(mtu(port, detail, &name));
                 findings.extend((!device.iwarp).then(|| gid(port, detail, &name)));
@@ -31,6 +32,15 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
         }
     }
     findings
+}
+
+pub(super) fn is_active(port: &Port) -> bool {
+    matches!(port.state, PortState::Active | PortState::ActiveDefer)
+}
+
+/// Beside a port that is active, one that is not may be left unplugged.
+pub(super) fn some_active(device: &Device) -> bool {
+    device.ports.iter().any(is_active)
 }
 
 fn state(device: &Device, port: &Port, name: &str) -> Finding {
@@ -41,7 +51,6 @@ fn state(device: &Device, port: &Port, name: &str) -> Finding {
         _ => "",
     };
     let over = port.netdev.as_ref().map(|netdev| format!(" over {}", netdev.name)).unwrap_or_default();
-    let infiniband = layer == ", InfiniBand";
     let fail = |reason: &str| Finding::fail(PORT, name, format!("{reason}{layer}{over}"));
     match port.state {
         PortState::Active | PortState::ActiveDefer => Finding::ok(PORT, name, format!("ACTIVE{layer}{over}")),
@@ -57,8 +66,7 @@ fn state(device: &Device, port: &Port, name: &str) -> Finding {
                 Some(netdev) => fail("DOWN: its network device is switched off")
                     .mend(format!("ip link set dev {} up", netdev.name)),
                 None if port.phys_state == PhysState::Disabled => {
-                    let mend = if infiniband { "ibportstate enable it, or " } else { "" };
-                    fail("DOWN: the port is disabled").mend(format!("{mend}see the cable and the switch"))
+                    fail("DOWN: the port is disabled").mend("see the switch, and ibportstate on InfiniBand")
                 }
                 None => fail("DOWN: there is no link").mend("see the cable, the other end, and the switch"),
             }

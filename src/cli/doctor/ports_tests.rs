@@ -46,6 +46,16 @@ fn a_port_that_is_down_says_why() {
 }
 
 #[test]
+fn a_second_port_may_be_unplugged() {
+    let mut snapshot = sample::healthy();
+    let ports = &mut snapshot.devices.as_mut().unwrap()[0].ports;
+    let second = Port { number: 2, state: PortState::Down, detail: None, ..ports[0].clone() };
+    ports.push(second);
+    let finding = check(&snapshot).pop().unwrap();
+    assert_eq!((finding.level, finding.object.as_str()), (Level::Warning, "rxe0/2"));
+}
+
+#[test]
 fn packets_must_fit_into_the_network_device() {
     let small = with(|port| port.netdev.as_mut().unwrap().mtu = Some(1000));
     assert_eq!(
