@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold, from formatting to every kernel.
 
 mod bare;
+mod cards;
 mod guest;
 mod host;
 mod libtest;
@@ -29,6 +30,8 @@ enum Part {
     Vm,
     /// Pingpong between two guests, on each kernel
     Nodes,
+    /// The emulated card under the kernel's own driver, on each kernel
+    Cards,
 }
 
 /// Run every check; the last line is `N passed, N failed`.
@@ -74,6 +77,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Nodes) {
         part(&mut tally, "nodes", || nodes::suite(arguments));
+    }
+    if wanted(Part::Cards) {
+        part(&mut tally, "cards", || cards::suite(arguments));
     }
     println!("took {}", human(started.elapsed()));
     tally.conclude();

@@ -1,0 +1,166 @@
+//! The emulated card under the kernel's own driver and rdma-core's tools: what it says, what goes wrong on request, and
+//! the driver's way back.
+
+use std::time::{Duration, Instant};
+
+use super::Arguments;
+use crate::Result;
+use crate::progress::human;
+use crate::tally::Tally;
+use crate::vm::{Guests, Kernel, Mlx4, Run, Vm};
+
+/// What devinfo has to say of the card of the reference transcript.
+const REFERENCE: [&str; 14] = [
+    "hca_id:	mlx4_0",
+    "transport:			InfiniBand (0)",
+    "fw_ver:				2.9.1000",
+    "node_guid:			10d2:c910:0000:6bd0",
+    "sys_image_guid:			10d2:c910:0000:6bd3",
+    "vendor_id:			0x02c9",
+    "vendor_part_id:			26428",
+    "hw_ver:				0xB0",
+    "board_id:			MT_0D90110009",
+    "state:			PORT_ACTIVE (4)",
+    "max_mtu:		4096 (5)",
+    "sm_lid:			1",
+    "port_lid:		1",
+    "link_layer:		InfiniBand",
+];
+
+/// How long a driver may take to see what happened: it looks for a catastrophe every five seconds.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Runs it on every kernel.
+pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for kernel in arguments.kernels() {
+        let place = format!("cards {kernel}");
+        if arguments.filter.as_ref().is_some_and(|wanted| !place.contains(wanted.as_str())) {
+            continue;
+        }
+        super::part(&mut tally, &place, || one(&kernel, &place));
+    }
+    Ok(tally)
+}
+
+type Step = fn(&Guests) -> Result<()>;
+
+fn one(kernel: &Kernel, place: &str) -> Result<Tally> {
+    let guests = Vm::new(kernel.clone()).c_tools(true).mlx4(Mlx4::default().connectx2().faults()).boot()?;
+    let started = Instant::now();
+    let mut tally = Tally::default();
+    let steps: [(&str, Step); 6] = [
+        ("devinfo as in the transcript", devinfo),
+        ("lost packets are sent again", lost_packets),
+        ("a cable is pulled and plugged in", cable),
+        ("a completion queue overruns", overrun),
+        ("a catastrophe, and the driver's way back", catastrophe),
+        ("the driver is unloaded and loaded", reload),
+    ];
+    for (name, step) in steps {
+        tally.check(&format!("{place}: {name}"), step(&guests));
+    }
+    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
+    println!("{place}: {tally} ({})", human(started.elapsed()));
+    Ok(tally)
+}
+
+/// Runs a command that must succeed.
+fn done(guests: &Guests, line: &str) -> Result<String> {
+    guests.node(1).run(Run::new(line.split(' ')))?.ok().map(|output| output.text())
+}
+
+fn pingpong(guests: &Guests) -> Result<()> {
+    let serving = guests.node(1).spawn(Run::new("ibv_rc_pingpong -e -n 100".split(' ')))?;
+    guests.node(1).await_port(18515)?;
+    let asking = guests.node(1).run(Run::new("ibv_rc_pingpong -e -n 100 127.0.0.1".split(' ')))?;
+    if !asking.success() {
+        // A server whose client failed may wait for ever.
+        serving.signal(9)?;
+    }
+    for output in [asking.ok()?, serving.wait()?.ok()?] {
+        if !output.text().contains("usec/iter") {
+            return Err(format!("{}: no usec/iter line in its output: {:?}", output.command, output.text()));
+        }
+    }
+    Ok(())
+}
+
+fn devinfo(guests: &Guests) -> Result<()> {
+    let text = done(guests, "ibv_devinfo -d mlx4_0")?;
+    let missing: Vec<&str> = REFERENCE.into_iter().filter(|line| !text.contains(line)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("not in its output: {missing:?}\n{text}")) }
+}
+
+fn lost_packets(guests: &Guests) -> Result<()> {
+    for fault in ["drop rc send skip 3 count 2", "drop rc ack skip 50", "duplicate rc send skip 60 count 3"] {
+        guests.emulator()?.control(fault)?;
+    }
+    pingpong(guests)?;
+    guests.emulator()?.control("mend").map(drop)
+}
+
+fn cable(guests: &Guests) -> Result<()> {
+    guests.emulator()?.control("port 1 down")?;
+    await_text(guests, "ibv_devinfo", "PORT_DOWN (1)")?;
+    guests.emulator()?.control("port 1 up")?;
+    await_text(guests, "ibv_devinfo", "PORT_ACTIVE (4)")?;
+    pingpong(guests)
+}
+
+/// The queue of a program that waits; the device goes on for others.
+fn overrun(guests: &Guests) -> Result<()> {
+    let emulator = guests.emulator()?;
+    if emulator.control("overrun 1 0x7fff").is_ok() {
+        return Err("a queue that is not there overran".into());
+    }
+    let waiting = guests.node(1).spawn(Run::new(["ibv_rc_pingpong"]))?;
+    guests.node(1).await_port(18515)?;
+    // The first numbers are reserved, the next the kernel's own; the program's is the last.
+    let last = (0x80..0x100).rev().find(|cqn| emulator.control(&format!("overrun 1 {cqn}")).is_ok());
+    last.ok_or("no completion queue is there to overrun")?;
+    waiting.signal(9)?;
+    waiting.wait()?;
+    pingpong(guests)
+}
+
+fn catastrophe(guests: &Guests) -> Result<()> {
+    guests.emulator()?.control("catastrophe 1")?;
+    let end = Instant::now() + PATIENCE;
+    while guests.emulator()?.control("status")?.contains("broken down") {
+        if Instant::now() > end {
+            return Err("the driver has not reset the card".into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    done(guests, "/init await-active mlx4_0")?;
+    pingpong(guests)
+}
+
+fn reload(guests: &Guests) -> Result<()> {
+    for module in ["mlx4_ib", "mlx4_core"] {
+        done(guests, &format!("/init unload {module}"))?;
+    }
+    let status = guests.emulator()?.control("status")?;
+    if !status.contains("Reset") {
+        return Err(format!("the driver has left the card as {status}"));
+    }
+    for module in ["mlx4_core", "mlx4_ib"] {
+        done(guests, &format!("/init load {module}"))?;
+    }
+    done(guests, "/init await-active mlx4_0")?;
+    pingpong(guests)
+}
+
+fn await_text(guests: &Guests, line: &str, wanted: &str) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let text = done(guests, line)?;
+        if text.contains(wanted) {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            return Err(format!("{line}: no {wanted:?} in its output:\n{text}"));
+        }
+    }
+}
