@@ -8,11 +8,13 @@ pub(crate) mod rxe;
 use nix::errno::Errno;
 
 use crate::error::{Cause, Error, Result};
-use crate::types::{PostError, RecvWr, SendWr, Wc};
+use crate::types::{DeviceAh, PostError, RecvWr, Refusal, SendWr, Wc};
 use crate::uapi::ioctl::{RDMA_DRIVER_MLX4, RDMA_DRIVER_RXE, RDMA_DRIVER_SIW};
+use crate::uapi::verbs::{AhAttr, ModifySrq};
 use crate::uverbs::cq::CqInit;
 use crate::uverbs::device::NewContext;
 use crate::uverbs::qp::{NewQp, QpInit};
+use crate::uverbs::srq::{NewSrq, SRQ_LIMIT, SrqInit};
 use crate::uverbs::{Udata, Uverbs};
 
 /// What knows a context's queues.
@@ -49,27 +51,58 @@ impl Provider {
         }
     }
 
-    /// Makes a queue pair that completes into these queues; gives it, its rings and what must outlive it.
+    /// Makes a queue pair that uses these queues, where it has such; gives it, its rings and what must outlive it.
     pub(crate) fn create_qp(
         &self,
         uverbs: &Uverbs,
         init: &QpInit,
-        send_cq: &Cq,
-        recv_cq: &Cq,
+        queues: Queues<'_>,
     ) -> Result<(NewQp, Sq, Rq, Hold)> {
         match self {
             Self::Rxe => {
                 let (made, sq, rq) = rxe::qp::create(uverbs, init)?;
-                Ok((made, Sq::Rxe(sq), Rq::Rxe(rq), Hold::Nothing))
+                Ok((made, Sq::Rxe(sq), rq.map_or(Rq::None, Rq::Rxe), Hold::Nothing))
             }
             Self::Mlx4(ctx) => {
-                let (made, sq, rq, hold) =
-                    mlx4::qp::create(ctx, uverbs, init, send_cq.mlx4(), recv_cq.mlx4(), None)?;
+                let (send_cq, recv_cq) = (queues.send_cq.and_then(Cq::mlx4), queues.recv_cq.and_then(Cq::mlx4));
+                let (made, sq, rq, hold) = mlx4::qp::create(ctx, uverbs, init, send_cq, recv_cq, None)?;
                 Ok((made, Sq::Mlx4(sq), Rq::Mlx4(rq), Hold::Mlx4Qp(hold)))
             }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
         }
     }
+
+    /// Makes a shared receive queue; gives it, its ring and what must outlive it.
+    pub(crate) fn create_srq(&self, uverbs: &Uverbs, init: &SrqInit) -> Result<(NewSrq, Srq, Hold)> {
+        match self {
+            Self::Rxe => {
+                let (made, srq) = rxe::srq::create(uverbs, init)?;
+                Ok((made, Srq::Rxe(srq), Hold::Nothing))
+            }
+            Self::Mlx4(_) => Err(not_yet("create_srq", uverbs)),
+            Self::None(driver) => Err(unsupported(*driver, uverbs)),
+        }
+    }
+
+    /// Makes an address handle; gives the kernel's handle on it, and what requests name it by.
+    pub(crate) fn create_ah(&self, uverbs: &Uverbs, pd_handle: u32, attr: AhAttr) -> Result<(u32, DeviceAh)> {
+        match self {
+            Self::Rxe => rxe::ah::create(uverbs, pd_handle, attr),
+            Self::Mlx4(_) => Err(not_yet("create_ah", uverbs)),
+            Self::None(driver) => Err(unsupported(*driver, uverbs)),
+        }
+    }
+}
+
+/// What a queue pair is made on.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Queues<'q> {
+    pub(crate) send_cq: Option<&'q Cq>,
+    pub(crate) recv_cq: Option<&'q Cq>,
+}
+
+fn not_yet(verb: &'static str, uverbs: &Uverbs) -> Error {
+    Error::new(verb, uverbs.device(), Cause::Unsupported("the mlx4 provider does not have that yet".into()))
 }
 
 fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
@@ -169,10 +202,20 @@ impl Sq {
             Self::Mlx4(sq) => sq.post(wrs),
         }
     }
+
+    /// Of a datagram queue pair: how many bytes fit one packet of its port.
+    pub(crate) fn set_mtu(&mut self, mtu: u32) {
+        match self {
+            Self::Rxe(sq) => sq.set_mtu(mtu),
+            Self::Mlx4(_) => {}
+        }
+    }
 }
 
 /// A receive queue's ring.
 pub(crate) enum Rq {
+    /// The queue pair takes its receives from elsewhere.
+    None,
     Rxe(rxe::qp::Rq),
     Mlx4(mlx4::qp::Rq),
 }
@@ -182,8 +225,39 @@ impl Rq {
     #[inline(always)]
     pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
         match self {
+            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
             Self::Rxe(rq) => rq.post(wrs),
             Self::Mlx4(rq) => rq.post(wrs),
+        }
+    }
+}
+
+/// A shared receive queue's ring.
+pub(crate) enum Srq {
+    Rxe(rxe::srq::Srq),
+}
+
+impl Srq {
+    /// Posts requests.
+    #[inline(always)]
+    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
+        match self {
+            Self::Rxe(srq) => srq.post(wrs),
+        }
+    }
+
+    /// Changes the limit below which an event comes.
+    pub(crate) fn set_limit(&mut self, uverbs: &Uverbs, srq_handle: u32, srq_limit: u32) -> Result<()> {
+        let command = ModifySrq { srq_handle, attr_mask: SRQ_LIMIT, srq_limit, ..ModifySrq::default() };
+        match self {
+            Self::Rxe(_) => rxe::srq::Srq::modify(uverbs, &command),
+        }
+    }
+
+    /// Changes the size.
+    pub(crate) fn resize(&mut self, uverbs: &Uverbs, srq_handle: u32, max_wr: u32) -> Result<()> {
+        match self {
+            Self::Rxe(srq) => srq.resize(uverbs, srq_handle, max_wr),
         }
     }
 }

@@ -78,6 +78,11 @@ number_24! {
     Psn, "PSN"
 }
 
+number_24! {
+    /// The number of an XRC shared receive queue (24 bits).
+    Srqn, "SRQN"
+}
+
 impl Psn {
     /// The number `count` packets later.
     #[must_use]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use super::{Access, Lkey, Rkey};
+use super::{Access, Lkey, Qkey, Qpn, Rkey, Srqn};
 
 /// A piece of registered memory of this side: a scatter/gather element.
 ///
@@ -142,6 +142,30 @@ impl Data<'_> {
     }
 }
 
+/// Where a send goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Dest<'a> {
+    /// To the one peer that the queue pair is connected to.
+    Connected,
+    /// Of a datagram queue pair: to whoever is named.
+    Ud(UdAddr<'a>),
+    /// Of an XRC queue pair: to a shared receive queue of the peer's.
+    #[allow(dead_code)] // read by providers whose devices have XRC
+    Xrc(Srqn),
+}
+
+/// Where a datagram goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UdAddr<'a> {
+    pub(crate) ah: &'a DeviceAh,
+    pub(crate) qpn: Qpn,
+    pub(crate) qkey: Qkey,
+}
+
+/// What a provider puts into a request to name an address handle. Only the provider knows the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct DeviceAh(pub(crate) [u32; 10]);
+
 /// A request for the send queue; made by one of its named constructors and then refined.
 ///
 /// ```
@@ -157,12 +181,13 @@ pub struct SendWr<'a> {
     pub(crate) op: SendOp,
     pub(crate) flags: SendFlags,
     pub(crate) data: Data<'a>,
+    pub(crate) dest: Dest<'a>,
 }
 
 impl<'a> SendWr<'a> {
     /// A request whose completion carries `wr_id`.
     pub const fn new(wr_id: u64, op: SendOp) -> Self {
-        Self { wr_id, op, flags: SendFlags::empty(), data: Data::None }
+        Self { wr_id, op, flags: SendFlags::empty(), data: Data::None, dest: Dest::Connected }
     }
 
     /// [`SendOp::Send`]
@@ -225,6 +250,12 @@ impl<'a> SendWr<'a> {
     /// The data: these bytes, copied into the request when it is posted. They need not be registered.
     pub const fn inline(mut self, bytes: &'a [u8]) -> Self {
         self.data = Data::Inline(bytes);
+        self
+    }
+
+    /// The shared receive queue of the peer's that the message goes to; on XRC queue pairs.
+    pub const fn xrc_srqn(mut self, srqn: Srqn) -> Self {
+        self.dest = Dest::Xrc(srqn);
         self
     }
 
@@ -294,6 +325,17 @@ pub enum Refusal {
     },
     /// A message of more than 2³¹ bytes.
     MessageTooLong,
+    /// A datagram that does not fit one packet.
+    DatagramTooLong {
+        /// Bytes that fit: the port's MTU.
+        max: u32,
+    },
+    /// A datagram queue pair has no peer of its own: each send needs an address ([`SendWr::ud_addr`]).
+    AddressMissing,
+    /// Only a send of a datagram queue pair has an address; an XRC one has the number of a queue.
+    AddressNotAllowed,
+    /// The queue pair has no such queue: it takes its receives from a shared one, or only sends, or only receives.
+    NoQueue,
     /// An atomic operation whose data are not 8 bytes, or whose address is not a multiple of 8.
     AtomicMisaligned,
     /// An operation on a memory window has no data.
@@ -311,6 +353,10 @@ impl fmt::Display for Refusal {
             Self::TooManySges { max } => write!(f, "more than {max} scatter/gather elements"),
             Self::InlineTooLong { max } => write!(f, "more than {max} inline bytes"),
             Self::MessageTooLong => f.write_str("a message of more than 2^31 bytes"),
+            Self::DatagramTooLong { max } => write!(f, "a datagram of more than {max} bytes, the port's MTU"),
+            Self::AddressMissing => f.write_str("a datagram needs an address"),
+            Self::AddressNotAllowed => f.write_str("only a send of a datagram queue pair has an address"),
+            Self::NoQueue => f.write_str("the queue pair has no such queue"),
             Self::AtomicMisaligned => f.write_str("an atomic operation needs 8 bytes at a multiple of 8"),
             Self::DataNotAllowed => f.write_str("an operation on a memory window has no data"),
             Self::InlineNotAllowed => f.write_str("only sends and writes can have inline data"),

@@ -19,7 +19,7 @@ use super::uapi_structs;
 pub struct WrUnion(pub [u64; 15]);
 
 impl WrUnion {
-    /// Sends carry nothing here (on RC and UC).
+    /// Sends carry nothing here where the queue pair is connected.
     #[must_use]
     pub const fn none() -> Self {
         Self([0; 15])
@@ -42,6 +42,15 @@ impl WrUnion {
         all.0[1] = arm.compare_add;
         all.0[2] = arm.swap;
         all.0[3] = pair(arm.rkey, arm.reserved);
+        all
+    }
+
+    /// A send to the address handle that the driver calls `ah_num`; its `av` is for drivers that number none.
+    #[must_use]
+    pub fn ud(arm: WrUd) -> Self {
+        let mut all = Self::none();
+        all.0[0] = pair(arm.remote_qpn, arm.remote_qkey);
+        all.0[1] = zerocopy::transmute!([[arm.pkey_index, arm.reserved], zerocopy::transmute!(arm.ah_num)]);
         all
     }
 
@@ -71,6 +80,15 @@ uapi_structs! {
 
     struct WrMw = "__typeof__(((struct rxe_send_wr *)0)->wr.mw)" {
         addr: u64, length: u64, mr_lkey: u32, mw_rkey: u32, rkey: u32, access: u32,
+    }
+
+    struct WrUd = "__typeof__(((struct rxe_send_wr *)0)->wr.ud)" {
+        remote_qpn: u32, remote_qkey: u32, pkey_index: u16, reserved: u16, ah_num: u32, pad: [u32; 4], av: Av,
+    }
+
+    /// An address as drivers before Linux 5.17 wanted it in each request.
+    struct Av = "struct rxe_av" {
+        port_num: u8, network_type: u8, dmac: [u8; 6], grh: [u64; 3], sgid_addr: [u32; 7], dgid_addr: [u32; 7],
     }
 
     struct SendWr = "struct rxe_send_wr" {
@@ -113,6 +131,13 @@ uapi_structs! {
     struct ResizeCqResp = "struct rxe_resize_cq_resp" { mi: MmInfo }
 
     struct CreateQpResp = "struct rxe_create_qp_resp" { rq_mi: MmInfo, sq_mi: MmInfo }
+
+    struct CreateAhResp = "struct rxe_create_ah_resp" { ah_num: u32, reserved: u32 }
+
+    struct CreateSrqResp = "struct rxe_create_srq_resp" { mi: MmInfo, srq_num: u32, reserved: u32 }
+
+    /// Where the driver writes the [`MmInfo`] of a queue that it has resized.
+    struct ModifySrqCmd = "struct rxe_modify_srq_cmd" { mmap_info_addr: u64 }
 
     /// The head of every shared queue; the elements follow it.
     struct QueueBuf = "struct rxe_queue_buf" {

@@ -2,6 +2,7 @@
 //!
 //! Addresses are `struct sockaddr`s in 128 bytes, aligned to 8.
 
+use super::verbs::AhAttr;
 use super::{uapi_numbers, uapi_structs};
 
 uapi_numbers! {
@@ -107,26 +108,6 @@ uapi_structs! {
         retry_count: u8,
         rnr_retry_count: u8,
         valid: u8,
-    }
-
-    struct GlobalRoute = "struct ib_uverbs_global_route" {
-        dgid: [u8; 16],
-        flow_label: u32,
-        sgid_index: u8,
-        hop_limit: u8,
-        traffic_class: u8,
-        reserved: u8,
-    }
-
-    struct AhAttr = "struct ib_uverbs_ah_attr" {
-        grh: GlobalRoute,
-        dlid: u16,
-        sl: u8,
-        src_path_bits: u8,
-        static_rate: u8,
-        is_global: u8,
-        port_num: u8,
-        reserved: u8,
     }
 
     struct UdParam = "struct rdma_ucm_ud_param" {

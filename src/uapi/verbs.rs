@@ -9,6 +9,8 @@ uapi_numbers! {
         IB_USER_VERBS_CMD_QUERY_PORT = 2,
         IB_USER_VERBS_CMD_ALLOC_PD = 3,
         IB_USER_VERBS_CMD_DEALLOC_PD = 4,
+        IB_USER_VERBS_CMD_CREATE_AH = 5,
+        IB_USER_VERBS_CMD_DESTROY_AH = 8,
         IB_USER_VERBS_CMD_REG_MR = 9,
         IB_USER_VERBS_CMD_DEREG_MR = 13,
         IB_USER_VERBS_CMD_ALLOC_MW = 14,
@@ -23,10 +25,21 @@ uapi_numbers! {
         IB_USER_VERBS_CMD_MODIFY_QP = 26,
         IB_USER_VERBS_CMD_DESTROY_QP = 27,
         IB_USER_VERBS_CMD_POST_SEND = 28,
+        IB_USER_VERBS_CMD_ATTACH_MCAST = 30,
+        IB_USER_VERBS_CMD_DETACH_MCAST = 31,
+        IB_USER_VERBS_CMD_CREATE_SRQ = 32,
+        IB_USER_VERBS_CMD_MODIFY_SRQ = 33,
+        IB_USER_VERBS_CMD_QUERY_SRQ = 34,
+        IB_USER_VERBS_CMD_DESTROY_SRQ = 35,
+        IB_USER_VERBS_CMD_OPEN_XRCD = 37,
+        IB_USER_VERBS_CMD_CLOSE_XRCD = 38,
+        IB_USER_VERBS_CMD_CREATE_XSRQ = 39,
         IB_USER_VERBS_EX_CMD_QUERY_DEVICE = 1,
         IB_USER_VERBS_CMD_FLAG_EXTENDED = 0x8000_0000,
     }
     u32 {
+        IB_UVERBS_DEVICE_SRQ_RESIZE = 1 << 13,
+        IB_UVERBS_DEVICE_XRC = 1 << 20,
         IB_UVERBS_WC_SEND = 0,
         IB_UVERBS_WC_RDMA_WRITE = 1,
         IB_UVERBS_WC_RDMA_READ = 2,
@@ -388,4 +401,94 @@ uapi_structs! {
         rkey: u32 = "wr.atomic.rkey",
         reserved: u32 = "wr.atomic.reserved",
     }
+
+    struct GlobalRoute = "struct ib_uverbs_global_route" {
+        dgid: [u8; 16], flow_label: u32, sgid_index: u8, hop_limit: u8, traffic_class: u8, reserved: u8,
+    }
+
+    /// An address vector inside [`CreateAh`].
+    struct AhAttr = "struct ib_uverbs_ah_attr" {
+        grh: GlobalRoute,
+        dlid: u16,
+        sl: u8,
+        src_path_bits: u8,
+        static_rate: u8,
+        is_global: u8,
+        port_num: u8,
+        reserved: u8,
+    }
+
+    struct CreateAh = "struct ib_uverbs_create_ah" {
+        response: u64,
+        user_handle: u64,
+        pd_handle: u32,
+        reserved: u32,
+        attr: AhAttr,
+        driver_data: [u64; 0] = _,
+    }
+
+    struct CreateAhResp = "struct ib_uverbs_create_ah_resp" { ah_handle: u32, driver_data: [u32; 0] = _ }
+
+    struct DestroyAh = "struct ib_uverbs_destroy_ah" { ah_handle: u32 }
+
+    struct AttachMcast = "struct ib_uverbs_attach_mcast" {
+        gid: [u8; 16], qp_handle: u32, mlid: u16, reserved: u16, driver_data: [u64; 0] = _,
+    }
+
+    struct DetachMcast = "struct ib_uverbs_detach_mcast" {
+        gid: [u8; 16], qp_handle: u32, mlid: u16, reserved: u16, driver_data: [u64; 0] = _,
+    }
+
+    struct CreateSrq = "struct ib_uverbs_create_srq" {
+        response: u64,
+        user_handle: u64,
+        pd_handle: u32,
+        max_wr: u32,
+        max_sge: u32,
+        srq_limit: u32,
+        driver_data: [u64; 0] = _,
+    }
+
+    struct CreateXsrq = "struct ib_uverbs_create_xsrq" {
+        response: u64,
+        user_handle: u64,
+        srq_type: u32,
+        pd_handle: u32,
+        max_wr: u32,
+        max_sge: u32,
+        srq_limit: u32,
+        max_num_tags: u32,
+        xrcd_handle: u32,
+        cq_handle: u32,
+        driver_data: [u64; 0] = _,
+    }
+
+    struct CreateSrqResp = "struct ib_uverbs_create_srq_resp" {
+        srq_handle: u32, max_wr: u32, max_sge: u32, srqn: u32, driver_data: [u32; 0] = _,
+    }
+
+    struct ModifySrq = "struct ib_uverbs_modify_srq" {
+        srq_handle: u32, attr_mask: u32, max_wr: u32, srq_limit: u32, driver_data: [u64; 0] = _,
+    }
+
+    struct QuerySrq = "struct ib_uverbs_query_srq" {
+        response: u64, srq_handle: u32, reserved: u32, driver_data: [u64; 0] = _,
+    }
+
+    struct QuerySrqResp = "struct ib_uverbs_query_srq_resp" {
+        max_wr: u32, max_sge: u32, srq_limit: u32, reserved: u32,
+    }
+
+    struct DestroySrq = "struct ib_uverbs_destroy_srq" { response: u64, srq_handle: u32, reserved: u32 }
+
+    struct DestroySrqResp = "struct ib_uverbs_destroy_srq_resp" { events_reported: u32 }
+
+    /// `fd` is -1 for a domain that no file names.
+    struct OpenXrcd = "struct ib_uverbs_open_xrcd" {
+        response: u64, fd: u32, oflags: u32, driver_data: [u64; 0] = _,
+    }
+
+    struct OpenXrcdResp = "struct ib_uverbs_open_xrcd_resp" { xrcd_handle: u32, driver_data: [u32; 0] = _ }
+
+    struct CloseXrcd = "struct ib_uverbs_close_xrcd" { xrcd_handle: u32 }
 }

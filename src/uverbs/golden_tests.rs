@@ -274,9 +274,11 @@ fn queue_pairs() {
         "what ibv_rc_pingpong asks for"
     );
     let init = QpInit {
-        pd_handle: number(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE),
-        send_cq_handle: number(abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE),
-        recv_cq_handle: number(abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE),
+        pd_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE)),
+        send_cq_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE)),
+        recv_cq_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE)),
+        srq_handle: None,
+        xrcd_handle: None,
         qp_type: number(abi::UVERBS_ATTR_CREATE_QP_TYPE) as u8,
         sq_sig_all: false,
         cap,

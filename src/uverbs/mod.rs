@@ -3,6 +3,7 @@
 //! A command travels as attributes of `RDMA_VERBS_IOCTL` ([`ioctl`]), as a legacy command inside that ioctl, or as a legacy
 //! command by `write()` ([`write`](mod@write)). [`Uverbs`] is the open device and remembers what its kernel refused.
 
+mod ah;
 pub(crate) mod cq;
 pub(crate) mod device;
 mod doorbell;
@@ -10,11 +11,14 @@ pub(crate) mod event;
 #[cfg(test)]
 mod golden_tests;
 mod ioctl;
+mod mcast;
 pub(crate) mod mr;
 pub(crate) mod mw;
 pub(crate) mod pd;
 pub(crate) mod qp;
+pub(crate) mod srq;
 mod write;
+mod xrcd;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,6 +82,11 @@ impl<'a> Udata<'a> {
     /// An answer only.
     pub(crate) fn answer<T: FromBytes + IntoBytes>(output: &'a mut T) -> Self {
         Udata { input: &[], output: output.as_mut_bytes() }
+    }
+
+    /// A question only.
+    pub(crate) fn question<T: IntoBytes + Immutable>(input: &'a T) -> Self {
+        Udata { input: input.as_bytes(), output: &mut [] }
     }
 }
 

@@ -15,9 +15,16 @@ use crate::uapi::verbs::{
 /// What is wanted of a queue pair.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QpInit {
-    pub(crate) pd_handle: u32,
-    pub(crate) send_cq_handle: u32,
-    pub(crate) recv_cq_handle: u32,
+    /// Of every type but the receiving side of XRC.
+    pub(crate) pd_handle: Option<u32>,
+    /// The same.
+    pub(crate) send_cq_handle: Option<u32>,
+    /// Of types other than those of XRC.
+    pub(crate) recv_cq_handle: Option<u32>,
+    /// Where it takes its receives from, if not from a queue of its own.
+    pub(crate) srq_handle: Option<u32>,
+    /// Of the receiving side of XRC.
+    pub(crate) xrcd_handle: Option<u32>,
     pub(crate) qp_type: u8,
     pub(crate) sq_sig_all: bool,
     pub(crate) cap: QpCap,
@@ -39,11 +46,8 @@ impl Uverbs {
     pub(crate) fn create_qp(&self, init: &QpInit, driver: Udata<'_>) -> Result<NewQp> {
         let (mut cap, mut qp_num) = (QpCap::default(), 0u32);
         let flags = if init.sq_sig_all { abi::IB_UVERBS_QP_CREATE_SQ_SIG_ALL } else { 0 };
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_QP, abi::UVERBS_METHOD_QP_CREATE)
+        let mut request = ioctl::Request::new(abi::UVERBS_OBJECT_QP, abi::UVERBS_METHOD_QP_CREATE)
             .new_handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE)
-            .handle(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE, init.pd_handle)
-            .handle(abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE, init.send_cq_handle)
-            .handle(abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE, init.recv_cq_handle)
             .input(abi::UVERBS_ATTR_CREATE_QP_USER_HANDLE, &init.user_handle)
             .input(abi::UVERBS_ATTR_CREATE_QP_CAP, &init.cap)
             .constant(abi::UVERBS_ATTR_CREATE_QP_TYPE, init.qp_type.into())
@@ -51,6 +55,17 @@ impl Uverbs {
             .output(abi::UVERBS_ATTR_CREATE_QP_RESP_CAP, &mut cap)
             .output(abi::UVERBS_ATTR_CREATE_QP_RESP_QP_NUM, &mut qp_num)
             .udata(Udata { input: driver.input, output: &mut *driver.output });
+        for (id, handle) in [
+            (abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE, init.pd_handle),
+            (abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE, init.send_cq_handle),
+            (abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE, init.recv_cq_handle),
+            (abi::UVERBS_ATTR_CREATE_QP_SRQ_HANDLE, init.srq_handle),
+            (abi::UVERBS_ATTR_CREATE_QP_XRCD_HANDLE, init.xrcd_handle),
+        ] {
+            if let Some(handle) = handle {
+                request = request.handle(id, handle);
+            }
+        }
         let made = match self.attributes(request) {
             Some(done) => done
                 .and_then(|done| done.handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE))
@@ -63,9 +78,12 @@ impl Uverbs {
     fn create_qp_legacy(&self, init: &QpInit, driver: Udata<'_>) -> Result<NewQp, Errno> {
         let command = CreateQp {
             user_handle: init.user_handle,
-            pd_handle: init.pd_handle,
-            send_cq_handle: init.send_cq_handle,
-            recv_cq_handle: init.recv_cq_handle,
+            // The command has one place for either.
+            pd_handle: init.pd_handle.or(init.xrcd_handle).unwrap_or_default(),
+            send_cq_handle: init.send_cq_handle.unwrap_or_default(),
+            recv_cq_handle: init.recv_cq_handle.unwrap_or_default(),
+            srq_handle: init.srq_handle.unwrap_or_default(),
+            is_srq: init.srq_handle.is_some().into(),
             max_send_wr: init.cap.max_send_wr,
             max_recv_wr: init.cap.max_recv_wr,
             max_send_sge: init.cap.max_send_sge,

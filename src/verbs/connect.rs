@@ -4,7 +4,9 @@ use std::hash::{BuildHasher, Hasher};
 
 use super::{AddressVector, Qp, QpAttr};
 use crate::error::{Error, Result};
-use crate::types::{Access, Gid, Lid, LinkLayer, Mtu, PortNum, Psn, QpState, QpType, Qpn, ServiceLevel};
+use crate::types::{
+    Access, Gid, Lid, LinkLayer, Mtu, PortNum, Psn, Qkey, QpState, QpType, Qpn, ServiceLevel,
+};
 
 /// What a peer must be told: where a queue pair is, and with which packet number it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,6 +119,9 @@ impl RcAttr {
 }
 
 impl Qp {
+    /// The key that [`Qp::endpoint`] and [`Qp::init`] give a datagram queue pair; rdma-core's examples use the same.
+    pub const DEFAULT_QKEY: Qkey = Qkey(0x1111_1111);
+
     /// Brings a new queue pair to INIT, where receives can be posted, and says what the peer must be told.
     ///
     /// Ethernet ports need a `gid_index`; InfiniBand ports need one only across subnets.
@@ -154,62 +159,86 @@ impl Qp {
         self.context().check_port(port, "modify_qp")?;
         let attr = QpAttr { pkey_index: Some(0), port: Some(port), ..QpAttr::to(QpState::Init) };
         self.modify(&match self.qp_type() {
-            QpType::Ud => QpAttr { qkey: Some(crate::types::Qkey(0x1111_1111)), ..attr },
+            QpType::Ud => QpAttr { qkey: Some(Qp::DEFAULT_QKEY), ..attr },
             _ => QpAttr { access: Some(access), ..attr },
         })
     }
 
     /// Connects to a peer: INIT to RTR to RTS. The peer must do the same with [`Qp::endpoint`]'s answer of this side.
     ///
+    /// Datagram queue pairs have no peer: [`Qp::start`] is theirs.
+    ///
     /// # Errors
     /// [`Qp::endpoint`] was not called, or the kernel cannot reach the peer.
     pub fn connect(&mut self, peer: &Endpoint, attr: RcAttr) -> Result<()> {
-        let Some((local, path)) = self.local else {
-            return Err(Error::invalid(
-                "connect",
-                self.context().info().name.as_str(),
-                "there is no endpoint yet",
-            )
-            .hint("call endpoint() first"));
-        };
-        let reliable = self.qp_type() != QpType::Uc;
-        let when_reliable = |value: u8| reliable.then_some(value);
+        let (local, path) = self.local("connect")?;
+        let qp_type = self.qp_type();
+        // The two ends of a reliable connection, which XRC has in queue pairs of their own.
+        let requester = matches!(qp_type, QpType::Rc | QpType::XrcSend);
+        let responder = matches!(qp_type, QpType::Rc | QpType::XrcRecv);
         let mtu = match attr.mtu {
             Some(mtu) => mtu,
             None => self.context().query_port(path.port)?.active_mtu,
         };
-        let sgid_index = match path.gid_index.map(u8::try_from) {
-            None => 0,
-            Some(Ok(index)) => index,
-            Some(Err(_)) => {
-                let why = "the kernel's modify_qp takes GID indices up to 255";
-                return Err(Error::invalid("connect", self.context().info().name.as_str(), why));
-            }
-        };
-        let av = AddressVector {
-            sl: attr.sl,
-            dgid: (peer.gid.interface_id() != 0).then_some(peer.gid),
-            sgid_index,
-            hop_limit: attr.hop_limit,
-            ..AddressVector::local(path.port, peer.lid)
-        };
+        let av = AddressVector { sl: attr.sl, hop_limit: attr.hop_limit, ..self.address(peer)? };
         self.modify(&QpAttr {
             av: Some(av),
             path_mtu: Some(mtu),
             dest_qp_num: Some(peer.qp_num),
             rq_psn: Some(peer.psn),
             access: (!attr.access.is_empty()).then_some(attr.access),
-            max_dest_rd_atomic: when_reliable(attr.max_rd_atomic),
-            min_rnr_timer: when_reliable(attr.min_rnr_timer),
+            max_dest_rd_atomic: responder.then_some(attr.max_rd_atomic),
+            min_rnr_timer: responder.then_some(attr.min_rnr_timer),
             ..QpAttr::to(QpState::Rtr)
         })?;
         self.modify(&QpAttr {
             sq_psn: Some(local.psn),
-            timeout: when_reliable(attr.timeout),
-            retry_cnt: when_reliable(attr.retry_cnt),
-            rnr_retry: when_reliable(attr.rnr_retry),
-            max_rd_atomic: when_reliable(attr.max_rd_atomic),
+            timeout: (requester || responder).then_some(attr.timeout),
+            retry_cnt: requester.then_some(attr.retry_cnt),
+            rnr_retry: requester.then_some(attr.rnr_retry),
+            max_rd_atomic: requester.then_some(attr.max_rd_atomic),
             ..QpAttr::to(QpState::Rts)
+        })
+    }
+
+    /// Makes a datagram queue pair ready to receive and to send: INIT to RTR to RTS.
+    ///
+    /// # Errors
+    /// [`Qp::endpoint`] was not called, or the queue pair is of another type.
+    pub fn start(&mut self) -> Result<()> {
+        let (local, _) = self.local("start")?;
+        self.modify(&QpAttr::to(QpState::Rtr))?;
+        self.modify(&QpAttr { sq_psn: Some(local.psn), ..QpAttr::to(QpState::Rts) })
+    }
+
+    /// The way to a peer from this side's endpoint, on service level 0 and over up to 64 routers; [`super::Pd::create_ah`]
+    /// makes an address handle of it.
+    ///
+    /// # Errors
+    /// [`Qp::endpoint`] was not called, or the kernel cannot take the GID index.
+    pub fn address(&self, peer: &Endpoint) -> Result<AddressVector> {
+        let (_, path) = self.local("make an address")?;
+        let sgid_index = match path.gid_index.map(u8::try_from) {
+            None => 0,
+            Some(Ok(index)) => index,
+            Some(Err(_)) => {
+                let why = "the kernel takes GID indices up to 255 here";
+                return Err(Error::invalid("make an address", self.context().info().name.as_str(), why));
+            }
+        };
+        Ok(AddressVector {
+            dgid: (peer.gid.interface_id() != 0).then_some(peer.gid),
+            sgid_index,
+            hop_limit: 64,
+            ..AddressVector::local(path.port, peer.lid)
+        })
+    }
+
+    /// What `endpoint` has settled.
+    fn local(&self, operation: &'static str) -> Result<(Endpoint, Path)> {
+        self.local.ok_or_else(|| {
+            let name = self.context().info().name.clone();
+            Error::invalid(operation, name, "there is no endpoint yet").hint("call endpoint() first")
         })
     }
 }

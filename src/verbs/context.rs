@@ -1,11 +1,11 @@
 //! An open device.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use super::event::AsyncEvents;
-use super::{CompChannel, Cq, CqInit, Device, DeviceAttr, Pd, PortAttr};
+use super::{CompChannel, Cq, CqInit, Device, DeviceAttr, Pd, PortAttr, Xrcd};
 use crate::discover::{DeviceInfo, DriverId};
 use crate::error::{Cause, Error, Result};
 use crate::provider::Provider;
@@ -211,6 +211,17 @@ impl Context {
     /// The size is 0 or over the device's limit, or the device has no provider.
     pub fn create_cq(&self, init: impl Into<CqInit>) -> Result<Cq> {
         Cq::create(&self.0, &init.into())
+    }
+
+    /// Opens the XRC domain that `file` stands for, or one that no other process can share.
+    ///
+    /// `oflags` are flags of `open(2)`: with `O_CREAT` the domain is made where there is none, with `O_EXCL` it must be new.
+    /// See `ibv_open_xrcd(3)`.
+    ///
+    /// # Errors
+    /// The device has no XRC, or the flags do not fit what there is.
+    pub fn open_xrcd(&self, file: Option<BorrowedFd<'_>>, oflags: i32) -> Result<Xrcd> {
+        Xrcd::open(&self.0, file, oflags)
     }
 
     /// The device's async events. See `ibv_get_async_event(3)`.

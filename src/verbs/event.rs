@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::Context;
 use crate::error::Result;
-use crate::types::open_enum;
+use crate::types::{PortNum, open_enum};
 use crate::uapi::verbs::AsyncEventDesc;
 use crate::uverbs::event::read_event;
 
@@ -57,8 +57,58 @@ open_enum! {
 pub struct AsyncEvent {
     /// What happened.
     pub event_type: AsyncEventType,
-    /// The port's number for port events; [`super::Qp::cookie`] or [`super::Cq::cookie`] for events of queues.
+    /// The port's number for port events; the cookie of the object for events of queues. [`AsyncEvent::source`] says which.
     pub element: u64,
+}
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventSource {
+    /// The completion queue with this cookie ([`super::Cq::cookie`]).
+    Cq(u64),
+    /// The queue pair with this cookie ([`super::Qp::cookie`]).
+    Qp(u64),
+    /// The shared receive queue with this cookie ([`super::Srq::cookie`]).
+    Srq(u64),
+    /// A port.
+    Port(PortNum),
+    /// The whole device.
+    Device,
+    /// The event is one that this crate has no name for.
+    Unknown,
+}
+
+impl AsyncEvent {
+    /// What the event is about. Cookies differ among all objects of a context.
+    #[must_use]
+    pub fn source(&self) -> EventSource {
+        use AsyncEventType as Type;
+        match self.event_type {
+            Type::CqErr => EventSource::Cq(self.element),
+            Type::QpFatal
+            | Type::QpReqErr
+            | Type::QpAccessErr
+            | Type::CommEst
+            | Type::SqDrained
+            | Type::PathMig
+            | Type::PathMigErr
+            | Type::QpLastWqeReached => EventSource::Qp(self.element),
+            Type::SrqErr | Type::SrqLimitReached => EventSource::Srq(self.element),
+            Type::PortActive
+            | Type::PortErr
+            | Type::LidChange
+            | Type::PkeyChange
+            | Type::SmChange
+            | Type::ClientReregister
+            | Type::GidChange => {
+                let port = u32::try_from(self.element).ok().and_then(|port| PortNum::new(port).ok());
+                port.map_or(EventSource::Unknown, EventSource::Port)
+            }
+            Type::DeviceFatal => EventSource::Device,
+            Type::Other(_) => EventSource::Unknown,
+        }
+    }
 }
 
 /// A context's async events. Readable when there is one; never blocks.

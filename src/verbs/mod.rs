@@ -4,6 +4,7 @@
 //! gives the kernel's refusal, if there is one. The man pages of rdma-core (`ibv_open_device(3)`, …) describe what each verb
 //! does; names here are theirs.
 
+mod ah;
 mod attr;
 mod channel;
 mod connect;
@@ -18,9 +19,12 @@ mod pd;
 mod qp;
 #[cfg(doctest)]
 mod soundness;
+mod srq;
 mod transition;
 mod wait;
+mod xrcd;
 
+pub use ah::Ah;
 pub use attr::{AtomicCap, DeviceAttr, OdpCaps, PortAttr, RssCaps, TmCaps};
 pub use channel::{CompChannel, CompEvent};
 pub use connect::{Endpoint, RcAttr};
@@ -28,10 +32,12 @@ pub(crate) use context::WeakContext;
 pub use context::{Context, OpenOptions};
 pub use cq::{Cq, CqInit};
 pub use device::Device;
-pub use event::{AsyncEvent, AsyncEventType, AsyncEvents};
+pub use event::{AsyncEvent, AsyncEventType, AsyncEvents, EventSource};
 pub use mr::Mr;
 pub use mw::Mw;
 pub use pd::Pd;
 pub use qp::{Qp, QpCap, QpInit, RecvQueue, SendQueue};
+pub use srq::{Srq, SrqAttr, SrqInit};
 pub use transition::{AddressVector, QpAttr};
 pub use wait::Wait;
+pub use xrcd::Xrcd;

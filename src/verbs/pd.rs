@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::ContextInner;
 use super::object::{Kind, Object};
-use super::{Mr, Mw, Qp, QpInit};
+use super::{AddressVector, Ah, Mr, Mw, Qp, QpInit, Srq, SrqInit};
 use crate::error::Result;
 use crate::types::{Access, MwType};
 use crate::uverbs::{Udata, Uverbs};
@@ -66,6 +66,22 @@ impl Pd {
     /// A size is over the device's limit, a completion queue belongs to another context, or the device has no provider.
     pub fn create_qp(&self, init: QpInit<'_>) -> Result<Qp> {
         Qp::create(&self.0, &init)
+    }
+
+    /// Makes an address handle, for datagrams to a peer.
+    ///
+    /// # Errors
+    /// The port or the GID index does not exist, the peer cannot be reached, or the device has no provider.
+    pub fn create_ah(&self, av: &AddressVector) -> Result<Ah> {
+        Ah::create(&self.0, av)
+    }
+
+    /// Makes a shared receive queue: of so many receives, or as a [`SrqInit`] says. See `ibv_create_srq_ex(3)`.
+    ///
+    /// # Errors
+    /// A size is over the device's limit, the device has no shared receive queues, or it has no provider.
+    pub fn create_srq<'c>(&self, init: impl Into<SrqInit<'c>>) -> Result<Srq> {
+        Srq::create(&self.0, &init.into())
     }
 
     /// Unmakes the domain.

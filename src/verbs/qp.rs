@@ -1,14 +1,15 @@
 //! Queue pairs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cq::CqCore;
 use super::object::{Kind, Object};
+use super::srq::SrqCore;
 use super::transition::{self, QpAttr};
-use super::{Cq, Endpoint};
+use super::{Cq, Endpoint, Srq};
 use crate::error::{Cause, Error, Result};
 use crate::provider;
-use crate::types::{PostError, QpState, QpType, Qpn, RecvWr, SendWr};
+use crate::types::{Gid, Lid, Mtu, PostError, QpState, QpType, Qpn, RecvWr, SendWr};
 use crate::uapi::ioctl::verbs::QpCap as RawCap;
 use crate::uverbs::Uverbs;
 
@@ -39,7 +40,8 @@ impl Default for QpCap {
 pub struct QpInit<'c> {
     qp_type: QpType,
     send_cq: &'c Cq,
-    recv_cq: &'c Cq,
+    recv_cq: Option<&'c Cq>,
+    srq: Option<&'c Srq>,
     cap: QpCap,
     sq_sig_all: bool,
 }
@@ -47,12 +49,35 @@ pub struct QpInit<'c> {
 impl<'c> QpInit<'c> {
     /// A queue pair of a type, with one request of one element each way.
     pub fn new(qp_type: QpType, send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self { qp_type, send_cq, recv_cq, cap: QpCap::default(), sq_sig_all: false }
+        Self { qp_type, send_cq, recv_cq: Some(recv_cq), srq: None, cap: QpCap::default(), sq_sig_all: false }
     }
 
     /// A reliable connection.
     pub fn rc(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
         Self::new(QpType::Rc, send_cq, recv_cq)
+    }
+
+    /// An unreliable connection: what is lost on the way is not sent again.
+    pub fn uc(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
+        Self::new(QpType::Uc, send_cq, recv_cq)
+    }
+
+    /// Unreliable datagrams: each send goes to an address of its own ([`SendWr::ud_addr`]), in one packet.
+    ///
+    /// A receive needs 40 bytes more than the message, which begins after them.
+    pub fn ud(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
+        Self::new(QpType::Ud, send_cq, recv_cq)
+    }
+
+    /// The sending side of an extended reliable connection; [`super::Xrcd::create_recv_qp`] makes the other.
+    pub fn xrc_send(send_cq: &'c Cq) -> Self {
+        Self { recv_cq: None, ..Self::new(QpType::XrcSend, send_cq, send_cq) }
+    }
+
+    /// It takes its receives from a shared queue, and has none of its own.
+    pub fn srq(mut self, srq: &'c Srq) -> Self {
+        self.srq = Some(srq);
+        self
     }
 
     /// Outstanding sends.
@@ -111,9 +136,28 @@ pub struct Qp {
 #[derive(Debug)]
 struct QpCore {
     object: Object,
-    _send_cq: Arc<CqCore>,
-    _recv_cq: Arc<CqCore>,
-    _pd: Arc<Object>,
+    /// Multicast groups that it is in: the kernel does not unmake a queue pair that is in one.
+    groups: Mutex<Vec<(Gid, Lid)>>,
+    _send_cq: Option<Arc<CqCore>>,
+    _recv_cq: Option<Arc<CqCore>>,
+    _srq: Option<Arc<SrqCore>>,
+    /// Its protection domain, or its XRC domain.
+    _domain: Arc<Object>,
+}
+
+impl QpCore {
+    fn leave_all(&mut self) {
+        for (gid, lid) in self.groups.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // What stays in a group is refused when it is unmade, and that is told.
+            let _ = self.object.ctx.uverbs.detach_mcast(self.object.handle, gid.0, lid.0);
+        }
+    }
+}
+
+impl Drop for QpCore {
+    fn drop(&mut self) {
+        self.leave_all();
+    }
 }
 
 /// The sending half of a queue pair.
@@ -130,50 +174,87 @@ pub struct RecvQueue {
 
 impl Qp {
     pub(super) fn create(pd: &Arc<Object>, init: &QpInit<'_>) -> Result<Self> {
-        const KIND: Kind =
-            Kind { verb: "destroy_qp", unmake: |uverbs, handle| uverbs.destroy_qp(handle).map(drop) };
         let ctx = &pd.ctx;
-        for cq in [init.send_cq, init.recv_cq] {
+        let invalid = |why: &'static str| Err(Error::invalid("create_qp", ctx.uverbs.device(), why));
+        if init.qp_type == QpType::XrcRecv {
+            return invalid("the receiving side of XRC is made from its XRC domain");
+        }
+        for cq in std::iter::once(init.send_cq).chain(init.recv_cq) {
             if !Arc::ptr_eq(&cq.core.object.ctx, ctx) {
-                let why = "a completion queue is of another context";
-                return Err(Error::invalid("create_qp", ctx.uverbs.device(), why));
+                return invalid("a completion queue is of another context");
             }
         }
+        let mut cap = init.cap;
+        if let Some(srq) = init.srq {
+            if !Arc::ptr_eq(&srq.core.object.ctx, ctx) {
+                return invalid("the shared receive queue is of another context");
+            }
+            if srq.core.is_xrc || init.recv_cq.is_none() {
+                return invalid("XRC queue pairs and XRC shared receive queues are not made for each other");
+            }
+        }
+        if init.srq.is_some() || init.recv_cq.is_none() {
+            (cap.max_recv_wr, cap.max_recv_sge) = (0, 0);
+        }
+        let raw = crate::uverbs::qp::QpInit {
+            pd_handle: Some(pd.handle),
+            send_cq_handle: Some(init.send_cq.core.object.handle),
+            recv_cq_handle: init.recv_cq.map(|cq| cq.core.object.handle),
+            srq_handle: init.srq.map(|srq| srq.core.object.handle),
+            sq_sig_all: init.sq_sig_all,
+            ..raw(init.qp_type, cap, None)
+        };
+        let queues = provider::Queues {
+            send_cq: Some(&init.send_cq.ring),
+            recv_cq: init.recv_cq.map(|cq| &cq.ring),
+        };
+        Self::make(pd, raw, queues, |object| QpCore {
+            object,
+            groups: Mutex::default(),
+            _send_cq: Some(Arc::clone(&init.send_cq.core)),
+            _recv_cq: init.recv_cq.map(|cq| Arc::clone(&cq.core)),
+            _srq: init.srq.map(|srq| Arc::clone(&srq.core)),
+            _domain: Arc::clone(pd),
+        })
+    }
+
+    pub(super) fn create_xrc_recv(xrcd: &Arc<Object>) -> Result<Self> {
+        let none =
+            QpCap { max_send_wr: 0, max_recv_wr: 0, max_send_sge: 0, max_recv_sge: 0, max_inline_data: 0 };
+        let raw = raw(QpType::XrcRecv, none, Some(xrcd.handle));
+        Self::make(xrcd, raw, provider::Queues::default(), |object| QpCore {
+            object,
+            groups: Mutex::default(),
+            _send_cq: None,
+            _recv_cq: None,
+            _srq: None,
+            _domain: Arc::clone(xrcd),
+        })
+    }
+
+    fn make(
+        domain: &Arc<Object>,
+        mut raw: crate::uverbs::qp::QpInit,
+        queues: provider::Queues<'_>,
+        core: impl FnOnce(Object) -> QpCore,
+    ) -> Result<Self> {
+        const KIND: Kind =
+            Kind { verb: "destroy_qp", unmake: |uverbs, handle| uverbs.destroy_qp(handle).map(drop) };
+        let ctx = &domain.ctx;
         ctx.async_file()?;
         let cookie = ctx.next_cookie();
-        let cap = init.cap;
-        let raw = crate::uverbs::qp::QpInit {
-            pd_handle: pd.handle,
-            send_cq_handle: init.send_cq.core.object.handle,
-            recv_cq_handle: init.recv_cq.core.object.handle,
-            qp_type: init.qp_type.into(),
-            sq_sig_all: init.sq_sig_all,
-            cap: RawCap {
-                max_send_wr: cap.max_send_wr,
-                max_recv_wr: cap.max_recv_wr,
-                max_send_sge: cap.max_send_sge,
-                max_recv_sge: cap.max_recv_sge,
-                max_inline_data: cap.max_inline_data,
-            },
-            user_handle: cookie,
-        };
-        let (send_cq, recv_cq) = (&init.send_cq.ring, &init.recv_cq.ring);
+        raw.user_handle = cookie;
         let (made, sq, rq, hold) = ctx
             .provider()
-            .create_qp(&ctx.uverbs, &raw, send_cq, recv_cq)
-            .map_err(|e| explain(e, &ctx.uverbs, &cap))?;
-        let core = Arc::new(QpCore {
-            object: Object::new(ctx, made.handle, KIND).holding(hold),
-            _send_cq: Arc::clone(&init.send_cq.core),
-            _recv_cq: Arc::clone(&init.recv_cq.core),
-            _pd: Arc::clone(pd),
-        });
+            .create_qp(&ctx.uverbs, &raw, queues)
+            .map_err(|e| explain(e, &ctx.uverbs, &raw.cap))?;
+        let core = Arc::new(core(Object::new(ctx, made.handle, KIND).holding(hold)));
         Ok(Self {
             send: SendQueue { ring: sq, core: Arc::clone(&core) },
             recv: RecvQueue { ring: rq, _core: Arc::clone(&core) },
             core,
             qp_num: Qpn::truncate(made.qp_num),
-            qp_type: init.qp_type,
+            qp_type: raw.qp_type.into(),
             cap: QpCap {
                 max_send_wr: made.cap.max_send_wr,
                 max_recv_wr: made.cap.max_recv_wr,
@@ -270,6 +351,55 @@ impl Qp {
         if attr.state == Some(QpState::Reset) {
             object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
         }
+        if let (QpType::Ud, Some(port)) = (self.qp_type, attr.port) {
+            // A device may drop a datagram that does not fit and say that it was sent: posting refuses it.
+            if let Some(mtu) = Mtu::from(uverbs.query_port(port.get())?.legacy_resp.active_mtu).bytes() {
+                self.send.ring.set_mtu(mtu);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a datagram queue pair into a multicast group: from now on it gets what is sent to the group, too.
+    ///
+    /// `lid` is the group's on InfiniBand, 0 on Ethernet. See `ibv_attach_mcast(3)`.
+    ///
+    /// # Errors
+    /// `gid` is no multicast address, the queue pair is of another type, or the device has no more groups.
+    pub fn attach_mcast(&mut self, gid: Gid, lid: Lid) -> Result<()> {
+        let object = &self.core.object;
+        object.ctx.uverbs.attach_mcast(object.handle, gid.0, lid.0).map_err(|errno| {
+            let error = object.ctx.uverbs.error("attach_mcast", errno);
+            match errno {
+                nix::errno::Errno::EINVAL if gid.0[0] != 0xff => {
+                    error.hint(format!("{gid} is no multicast GID: those begin with ff"))
+                }
+                nix::errno::Errno::EINVAL if self.qp_type != QpType::Ud => {
+                    error.hint("only datagram queue pairs are in multicast groups")
+                }
+                _ => error,
+            }
+        })?;
+        let mut groups = self.core.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if !groups.contains(&(gid, lid)) {
+            groups.push((gid, lid));
+        }
+        Ok(())
+    }
+
+    /// Takes a queue pair out of a multicast group. One that is unmade leaves its groups.
+    ///
+    /// # Errors
+    /// It is not in that group.
+    pub fn detach_mcast(&mut self, gid: Gid, lid: Lid) -> Result<()> {
+        let object = &self.core.object;
+        object
+            .ctx
+            .uverbs
+            .detach_mcast(object.handle, gid.0, lid.0)
+            .map_err(|errno| object.ctx.uverbs.error("detach_mcast", errno))?;
+        let mut groups = self.core.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.retain(|group| *group != (gid, lid));
         Ok(())
     }
 
@@ -302,12 +432,15 @@ impl Qp {
     /// Unmakes the queue pair. Requests that are outstanding do not complete any more.
     ///
     /// # Errors
-    /// The kernel refuses (it is still in a multicast group).
+    /// The device is gone.
     pub fn destroy(self) -> Result<()> {
         let Self { send, recv, core, .. } = self;
         drop((send, recv));
         match Arc::try_unwrap(core) {
-            Ok(mut core) => core.object.destroy(),
+            Ok(mut core) => {
+                core.leave_all();
+                core.object.destroy()
+            }
             Err(core) => Err(core.object.in_use("one of its halves")),
         }
     }
@@ -368,8 +501,29 @@ impl std::fmt::Debug for RecvQueue {
     }
 }
 
+/// A request for a queue pair with nothing but a type, sizes and perhaps an XRC domain.
+fn raw(qp_type: QpType, cap: QpCap, xrcd_handle: Option<u32>) -> crate::uverbs::qp::QpInit {
+    crate::uverbs::qp::QpInit {
+        pd_handle: None,
+        send_cq_handle: None,
+        recv_cq_handle: None,
+        srq_handle: None,
+        xrcd_handle,
+        qp_type: qp_type.into(),
+        sq_sig_all: false,
+        cap: RawCap {
+            max_send_wr: cap.max_send_wr,
+            max_recv_wr: cap.max_recv_wr,
+            max_send_sge: cap.max_send_sge,
+            max_recv_sge: cap.max_recv_sge,
+            max_inline_data: cap.max_inline_data,
+        },
+        user_handle: 0,
+    }
+}
+
 /// Names the size that is over the device's limit, where one is.
-fn explain(error: Error, uverbs: &Uverbs, cap: &QpCap) -> Error {
+fn explain(error: Error, uverbs: &Uverbs, cap: &RawCap) -> Error {
     if !matches!(error.cause(), Cause::Os(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOMEM)) {
         return error;
     }

@@ -3,7 +3,7 @@
 //! The table is that of the InfiniBand specification (section 10.3.1) as `ibv_modify_qp(3)` gives it.
 
 use crate::types::{Access, Gid, Lid, Mtu, PortNum, Psn, Qkey, QpState, QpType, Qpn, ServiceLevel};
-use crate::uapi::verbs::{ModifyQp, QpDest, QueryQpResp};
+use crate::uapi::verbs::{AhAttr, GlobalRoute, ModifyQp, QpDest, QueryQpResp};
 
 bitflags::bitflags! {
     /// Which attributes are meant (`enum ibv_qp_attr_mask`).
@@ -81,8 +81,20 @@ impl AddressVector {
         }
     }
 
+    pub(super) fn to_ah(self) -> AhAttr {
+        let QpDest { dgid, flow_label, dlid, sgid_index, hop_limit, traffic_class, sl, .. } = self.to_raw();
+        AhAttr {
+            grh: GlobalRoute { dgid, flow_label, sgid_index, hop_limit, traffic_class, reserved: 0 },
+            dlid,
+            sl,
+            is_global: self.dgid.is_some().into(),
+            port_num: self.port.get(),
+            ..AhAttr::default()
+        }
+    }
+
     /// What RDMA-CM tells of a peer; `None` where it names a port that cannot be.
-    pub(crate) fn from_cm(raw: &crate::uapi::ucm::AhAttr) -> Option<Self> {
+    pub(crate) fn from_cm(raw: &AhAttr) -> Option<Self> {
         Self::from_raw(&QpDest {
             dgid: raw.grh.dgid,
             flow_label: raw.grh.flow_label,
@@ -269,14 +281,17 @@ impl QpAttr {
 fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
     use QpState::{Err, Init, Reset, Rtr, Rts, Sqd, Sqe};
     let connected = matches!(qp_type, QpType::Rc | QpType::Uc | QpType::XrcSend | QpType::XrcRecv);
-    let reliable = connected && qp_type != QpType::Uc;
+    // The two ends of a reliable connection, which XRC has in queue pairs of their own.
+    let requester = matches!(qp_type, QpType::Rc | QpType::XrcSend);
+    let responder = matches!(qp_type, QpType::Rc | QpType::XrcRecv);
+    let reliable = requester || responder;
     let with = |when: bool, mask: Mask| if when { mask } else { Mask::empty() };
     let none = Mask::empty();
     // What a running queue pair may have changed.
     let running = Mask::CUR_STATE
         | with(connected, Mask::ACCESS_FLAGS)
         | with(!connected, Mask::QKEY)
-        | with(reliable, Mask::MIN_RNR_TIMER);
+        | with(responder, Mask::MIN_RNR_TIMER);
     let init = Mask::PKEY_INDEX | Mask::PORT | if connected { Mask::ACCESS_FLAGS } else { Mask::QKEY };
     Some(match (from, to) {
         (_, Reset | Err) => (none, none),
@@ -287,13 +302,14 @@ fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
                 | Mask::PATH_MTU
                 | Mask::DEST_QPN
                 | Mask::RQ_PSN
-                | with(reliable, Mask::MAX_DEST_RD_ATOMIC | Mask::MIN_RNR_TIMER),
+                | with(responder, Mask::MAX_DEST_RD_ATOMIC | Mask::MIN_RNR_TIMER),
             Mask::ACCESS_FLAGS | Mask::PKEY_INDEX,
         ),
         (Init, Rtr) => (none, Mask::PKEY_INDEX | Mask::QKEY),
         (Rtr, Rts) => (
             Mask::SQ_PSN
-                | with(reliable, Mask::TIMEOUT | Mask::RETRY_CNT | Mask::RNR_RETRY | Mask::MAX_QP_RD_ATOMIC),
+                | with(reliable, Mask::TIMEOUT)
+                | with(requester, Mask::RETRY_CNT | Mask::RNR_RETRY | Mask::MAX_QP_RD_ATOMIC),
             running,
         ),
         (Rts, Rts) | (Sqd, Rts) => (none, running),
@@ -304,16 +320,9 @@ fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
             Mask::AV
                 | Mask::ACCESS_FLAGS
                 | Mask::PKEY_INDEX
-                | with(
-                    reliable,
-                    Mask::PORT
-                        | Mask::TIMEOUT
-                        | Mask::RETRY_CNT
-                        | Mask::RNR_RETRY
-                        | Mask::MAX_QP_RD_ATOMIC
-                        | Mask::MAX_DEST_RD_ATOMIC
-                        | Mask::MIN_RNR_TIMER,
-                ),
+                | with(reliable, Mask::PORT | Mask::TIMEOUT)
+                | with(requester, Mask::RETRY_CNT | Mask::RNR_RETRY | Mask::MAX_QP_RD_ATOMIC)
+                | with(responder, Mask::MAX_DEST_RD_ATOMIC | Mask::MIN_RNR_TIMER),
         ),
         (Sqd, Sqd) => (none, Mask::PKEY_INDEX | Mask::QKEY),
         _ => return None,
@@ -361,6 +370,18 @@ mod tests {
             explain(QpType::Rc, QpState::Rts, &attr).as_deref(),
             Some("Rts to Err does not take timeout")
         );
+    }
+
+    #[test]
+    fn each_end_of_xrc_has_its_own_half() {
+        let init_to_rtr =
+            |qp_type| explain(qp_type, QpState::Init, &QpAttr::to(QpState::Rtr)).unwrap_or_default();
+        assert_eq!(init_to_rtr(QpType::XrcSend), "Init to Rtr needs av, path_mtu, rq_psn, dest_qp_num too");
+        assert!(init_to_rtr(QpType::XrcRecv).contains("min_rnr_timer, max_dest_rd_atomic"));
+        let rtr_to_rts =
+            |qp_type| explain(qp_type, QpState::Rtr, &QpAttr::to(QpState::Rts)).unwrap_or_default();
+        assert_eq!(rtr_to_rts(QpType::XrcRecv), "Rtr to Rts needs timeout, sq_psn too");
+        assert!(rtr_to_rts(QpType::XrcSend).contains("retry_cnt, rnr_retry, max_rd_atomic"));
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Its queues are rings in memory that the driver shares ([`ring`]). A completion is read and a receive is posted with no system
 //! call; a send needs one, to wake the driver, however many requests it announces.
 
+pub(crate) mod ah;
 pub(crate) mod cq;
 #[cfg(test)]
 mod mock;
 pub(crate) mod qp;
 mod ring;
+pub(crate) mod srq;
 mod wqe;
 
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@ use super::ring::Producer;
 use super::wqe::{self, Limits};
 use crate::error::Result;
 use crate::sys::region::Region;
-use crate::types::{PostError, RecvWr, Refusal, SendWr};
+use crate::types::{PostError, QpType, RecvWr, Refusal, SendWr};
 use crate::uapi::rxe::CreateQpResp;
 use crate::uverbs::qp::{NewQp, QpInit};
 use crate::uverbs::{Udata, Uverbs};
@@ -19,17 +19,20 @@ pub(crate) struct Sq {
     ssn: u32,
 }
 
-/// The ring of a receive queue.
+/// The ring of a receive queue, shared or not.
 pub(crate) struct Rq {
     ring: Producer,
     limits: Limits,
 }
 
-/// Makes a queue pair and maps its queues.
-pub(crate) fn create(uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Rq)> {
+/// The longest datagram that any port takes, until the port is known.
+const MAX_MTU: u32 = 4096;
+
+/// Makes a queue pair and maps its queues; one that takes its receives from a shared queue has none for them.
+pub(crate) fn create(uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Option<Rq>)> {
     let mut answer = CreateQpResp::default();
     let made = uverbs.create_qp(init, Udata::answer(&mut answer))?;
-    match queues(uverbs, &made, &answer) {
+    match queues(uverbs, init, &made, &answer) {
         Ok((sq, rq)) => Ok((made, sq, rq)),
         Err(error) => {
             // Nothing to add to the first error.
@@ -39,18 +42,28 @@ pub(crate) fn create(uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Rq)> 
     }
 }
 
-fn queues(uverbs: &Uverbs, made: &NewQp, answer: &CreateQpResp) -> Result<(Sq, Rq)> {
-    let limits = Limits { max_sge: made.cap.max_send_sge, max_inline: made.cap.max_inline_data };
+fn queues(uverbs: &Uverbs, init: &QpInit, made: &NewQp, answer: &CreateQpResp) -> Result<(Sq, Option<Rq>)> {
+    let mut limits = Limits::new(made.cap.max_send_sge, made.cap.max_inline_data);
+    if QpType::from(init.qp_type) == QpType::Ud {
+        limits = limits.datagrams(MAX_MTU);
+    }
     let region = super::map(uverbs, "create_qp", answer.sq_mi)?;
     let sq = Sq::new(region, limits)?;
-    let limits = Limits { max_sge: made.cap.max_recv_sge, max_inline: 0 };
+    if init.srq_handle.is_some() {
+        return Ok((sq, None));
+    }
     let region = super::map(uverbs, "create_qp", answer.rq_mi)?;
-    Ok((sq, Rq::new(region, limits)?))
+    Ok((sq, Some(Rq::new(region, "create_qp", Limits::new(made.cap.max_recv_sge, 0))?)))
 }
 
 impl Sq {
     fn new(region: Region, limits: Limits) -> Result<Self> {
         Ok(Self { ring: Producer::new(region, "create_qp", limits.send_slot())?, limits, ssn: 0 })
+    }
+
+    /// From now on a datagram may have `mtu` bytes.
+    pub(crate) fn set_mtu(&mut self, mtu: u32) {
+        self.limits = self.limits.datagrams(mtu);
     }
 
     /// Posts requests and rings the doorbell once for all of them.
@@ -90,8 +103,9 @@ impl Sq {
 }
 
 impl Rq {
-    fn new(region: Region, limits: Limits) -> Result<Self> {
-        Ok(Self { ring: Producer::new(region, "create_qp", limits.recv_slot())?, limits })
+    /// `what` is the verb that the queue comes from.
+    pub(super) fn new(region: Region, what: &'static str, limits: Limits) -> Result<Self> {
+        Ok(Self { ring: Producer::new(region, what, limits.recv_slot())?, limits })
     }
 
     /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.

@@ -8,7 +8,7 @@ use super::super::mock::{self, Loopback, Queue, Random, recv_wqe, send_wqe, time
 use super::*;
 use crate::types::{Lkey, Remote, SendOp, Sge, Wc, WcOpcode};
 
-const LIMITS: Limits = Limits { max_sge: 2, max_inline: 64 };
+const LIMITS: Limits = Limits::new(2, 64);
 
 fn send_queue(elems: u32) -> (Sq, Queue) {
     let (region, kernel) = mock::queue(elems, 208 + 64);
@@ -17,7 +17,7 @@ fn send_queue(elems: u32) -> (Sq, Queue) {
 
 fn recv_queue(elems: u32) -> (Rq, Queue) {
     let (region, kernel) = mock::queue(elems, 40 + 32);
-    (Rq::new(region, Limits { max_inline: 0, ..LIMITS }).unwrap(), kernel)
+    (Rq::new(region, "test", Limits::new(2, 0)).unwrap(), kernel)
 }
 
 fn sge(length: u32) -> Sge {
@@ -131,10 +131,10 @@ fn a_request_over_the_queue_s_sizes_is_refused() {
 
 #[test]
 fn a_queue_whose_slots_are_too_short_for_its_limits_is_refused() {
-    let limits = Limits { max_sge: 2, max_inline: 1000 };
+    let limits = Limits::new(2, 1000);
     assert!(Sq::new(mock::queue(1, 512).0, limits).is_err());
     assert!(Sq::new(mock::queue(1, 2048).0, limits).is_ok());
-    assert!(Rq::new(mock::queue(1, 64).0, Limits { max_sge: u32::MAX, max_inline: 0 }).is_err());
+    assert!(Rq::new(mock::queue(1, 64).0, "test", Limits::new(u32::MAX, 0)).is_err());
 }
 
 /// The whole of a loopback: the driver's thread takes sends when the doorbell rings, and receives, and completes both.
@@ -251,5 +251,35 @@ fn fits(wr: &SendWr<'_>) -> Result<(), Refusal> {
         () if inline && reads => Err(Refusal::InlineNotAllowed),
         () if atomic_at.is_some_and(|at| at % 8 != 0 || total != 8) => Err(Refusal::AtomicMisaligned),
         () => Ok(()),
+    }
+}
+
+#[test]
+fn a_datagram_longer_than_the_mtu_is_refused() {
+    let (region, kernel) = mock::queue(8, 208 + 64);
+    let mut sq = Sq::new(region, LIMITS.datagrams(4096)).unwrap();
+    let ah = crate::provider::rxe::wqe::device_ah(1);
+    let to = crate::types::UdAddr { ah: &ah, qpn: Default::default(), qkey: Default::default() };
+    let datagram = |wr: SendWr<'static>| {
+        let mut wr: SendWr<'_> = wr;
+        wr.dest = crate::types::Dest::Ud(to);
+        wr
+    };
+    sq.set_mtu(32);
+    let refused = Err(PostError { posted: 0, refusal: Refusal::DatagramTooLong { max: 32 } });
+    const TWO: [Sge; 2] =
+        [Sge { addr: 0, length: 16, lkey: Lkey(0) }, Sge { addr: 0, length: 17, lkey: Lkey(0) }];
+    for wr in [
+        SendWr::send(1).sge(sge(33)),
+        SendWr::send(1).sge(sge(u32::MAX)),
+        SendWr::send(1).sges(&TWO),
+        SendWr::send(1).inline(&[0; 33]),
+    ] {
+        assert_eq!(post(&mut sq, &kernel, &[datagram(wr)]), (refused, vec![]));
+    }
+    for wr in
+        [SendWr::send(1).sge(sge(32)), SendWr::send(1).sges(&TWO[..1]), SendWr::send(1).inline(&[0; 32])]
+    {
+        assert_eq!(post(&mut sq, &kernel, &[datagram(wr)]).0, Ok(()));
     }
 }

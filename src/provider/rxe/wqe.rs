@@ -3,15 +3,15 @@
 use std::mem::offset_of;
 
 use crate::sys::region::{Region, Slot};
-use crate::types::{Data, MwBind, RecvWr, Refusal, Remote, SendOp, SendWr};
-use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUnion};
+use crate::types::{Data, Dest, DeviceAh, MwBind, RecvWr, Refusal, Remote, SendOp, SendWr};
+use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUd, WrUnion};
 use crate::uapi::verbs as abi;
 
 /// `IB_SEND_INLINE` of `enum ib_send_flags`.
 const SEND_INLINE: u32 = 1 << 3;
 
 /// The longest message of InfiniBand.
-const MAX_MESSAGE: u64 = 1 << 31;
+const MAX_MESSAGE: u32 = 1 << 31;
 
 /// Bytes of a request's head, and of a head and one element.
 const SEND_HEAD: usize = size_of::<SendWqe>();
@@ -24,9 +24,31 @@ const RECV_ONE: usize = RECV_HEAD + size_of::<Sge>();
 pub(super) struct Limits {
     pub(super) max_sge: u32,
     pub(super) max_inline: u32,
+    /// Bytes.
+    max_message: u32,
+    /// Each send goes to an address of its own, in one packet.
+    datagrams: bool,
 }
 
 impl Limits {
+    /// Of a queue whose messages may be as long as any.
+    pub(super) const fn new(max_sge: u32, max_inline: u32) -> Self {
+        Self { max_sge, max_inline, max_message: MAX_MESSAGE, datagrams: false }
+    }
+
+    /// Of a queue that sends datagrams of `mtu` bytes at the most.
+    pub(super) fn datagrams(self, mtu: u32) -> Self {
+        Self { max_message: mtu, datagrams: true, ..self }
+    }
+
+    fn too_long(self) -> Refusal {
+        if self.datagrams {
+            Refusal::DatagramTooLong { max: self.max_message }
+        } else {
+            Refusal::MessageTooLong
+        }
+    }
+
     /// Bytes that a slot of the send queue needs.
     pub(super) fn send_slot(self) -> usize {
         let tail = (self.max_sge as usize).saturating_mul(size_of::<Sge>()).max(self.max_inline as usize);
@@ -58,6 +80,21 @@ pub(super) fn write_send(
         slot.put(offset_of!(SendWqe, iova), remote.map_or(0, |remote| remote.addr));
     };
     let rdma = |to: Remote| WrUnion::rdma(WrRdma { remote_addr: to.addr, rkey: to.rkey.0, reserved: 0 });
+    let send = matches!(wr.op, SendOp::Send | SendOp::SendWithImm(_));
+    match wr.dest {
+        Dest::Connected if !limits.datagrams => {}
+        Dest::Connected => return Err(Refusal::AddressMissing),
+        Dest::Ud(to) if limits.datagrams && send => arm(
+            None,
+            WrUnion::ud(WrUd {
+                remote_qpn: to.qpn.get(),
+                remote_qkey: to.qkey.0,
+                ah_num: ah_num(to.ah),
+                ..WrUd::default()
+            }),
+        ),
+        Dest::Ud(_) | Dest::Xrc(_) => return Err(Refusal::AddressNotAllowed),
+    }
     let (opcode, ex) = match wr.op {
         SendOp::Send => (abi::IB_UVERBS_WR_SEND, 0),
         SendOp::SendWithImm(imm) => (abi::IB_UVERBS_WR_SEND_WITH_IMM, imm.to_be()),
@@ -138,7 +175,7 @@ fn write_data<'r, const HEAD: usize, const ONE: usize>(
     limits: Limits,
 ) -> Result<(Written, Slot<'r, HEAD>), Refusal> {
     let written = match data {
-        Data::One(sge) if limits.max_sge > 0 && u64::from(sge.length) <= MAX_MESSAGE => {
+        Data::One(sge) if limits.max_sge > 0 && sge.length <= limits.max_message => {
             let mut slot = region.slot::<ONE>(at);
             slot.put(HEAD, raw(sge));
             return Ok((Written { length: sge.length, num_sge: 1, flag: 0 }, slot.head()));
@@ -166,8 +203,8 @@ fn write_list(
         length += u64::from(sge.length);
         region.slot::<{ size_of::<Sge>() }>(at + n * size_of::<Sge>()).put(0, raw(sge));
     }
-    if length > MAX_MESSAGE {
-        return Err(Refusal::MessageTooLong);
+    if length > limits.max_message.into() {
+        return Err(limits.too_long());
     }
     Ok(Written { length: length as u32, num_sge: sges.len() as u32, flag: 0 })
 }
@@ -177,8 +214,22 @@ fn write_inline(region: &mut Region, at: usize, bytes: &[u8], limits: Limits) ->
     if bytes.len() > limits.max_inline as usize {
         return Err(Refusal::InlineTooLong { max: limits.max_inline });
     }
+    if bytes.len() > limits.max_message as usize {
+        return Err(limits.too_long());
+    }
     region.write_bytes(at, bytes);
     Ok(Written { length: bytes.len() as u32, num_sge: 0, flag: SEND_INLINE })
+}
+
+/// An address handle in this provider's words: the driver's number of it.
+pub(super) fn device_ah(ah_num: u32) -> DeviceAh {
+    let mut words = [0; 10];
+    words[0] = ah_num;
+    DeviceAh(words)
+}
+
+fn ah_num(ah: &DeviceAh) -> u32 {
+    ah.0[0]
 }
 
 #[inline]

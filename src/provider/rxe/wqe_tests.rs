@@ -6,11 +6,11 @@
 
 use super::super::mock::{Entry, recv_wqe, send_wqe as at};
 use super::*;
-use crate::types::{Lkey, Remote, Rkey, SendFlags};
+use crate::types::{Lkey, Qkey, Qpn, Remote, Rkey, SendFlags, UdAddr};
 
 const SLOT: usize = 512;
 const UNTOUCHED: u8 = 0xee;
-const LIMITS: Limits = Limits { max_sge: 4, max_inline: 256 };
+const LIMITS: Limits = Limits::new(4, 256);
 
 const REMOTE: Remote = Remote { addr: 0x7f00_1122_3344_5568, rkey: Rkey(0xaabb_ccdd) };
 const SGES: [Sge; 3] = [
@@ -184,5 +184,43 @@ fn receives_with_every_kind_of_data() {
             .with(recv_wqe::NUM_SGE, sges.len() as u32);
         let found = slot_of(|region, at| write_recv(region, at, &wr, LIMITS));
         assert_eq!(found, Ok(with_sges(want, recv_wqe::DATA, sges)), "{wr:?}");
+    }
+}
+
+/// `wr.ud`: the queue pair, the key, two words of no use here, the driver's number of the address handle.
+#[test]
+fn a_datagram_names_its_address() {
+    let ah = device_ah(0x0505);
+    let to = UdAddr { ah: &ah, qpn: Qpn::truncate(0x11_2233), qkey: Qkey(0x1111_1111) };
+    let datagrams = LIMITS.datagrams(4096);
+    let written = |wr: &SendWr<'_>, limits| slot_of(|region, at| write_send(region, at, wr, limits, 7));
+    for (op, opcode, ex) in [(SendOp::Send, 2, [0; 4]), (SendOp::SendWithImm(0x0102_0304), 3, [1, 2, 3, 4])] {
+        let mut wr = SendWr::new(9, op).sge(SGES[0]);
+        wr.dest = Dest::Ud(to);
+        let expected = with_sges(blank(at::DATA + 16), at::DATA, &SGES[..1])
+            .with_u64(at::WR_ID, 9)
+            .with(at::OPCODE, opcode)
+            .with_bytes(at::EX, &ex)
+            .with(24, 0x11_2233)
+            .with(28, 0x1111_1111)
+            .with(36, 0x0505)
+            .with(at::SSN, 7)
+            .with(at::LENGTH, 8)
+            .with(at::RESID, 8)
+            .with(at::NUM_SGE, 1);
+        assert_eq!(written(&wr, datagrams), Ok(expected));
+        assert_eq!(written(&wr, LIMITS), Err(Refusal::AddressNotAllowed), "a connected queue pair");
+        wr.dest = Dest::Connected;
+        assert_eq!(written(&wr, datagrams), Err(Refusal::AddressMissing));
+        wr.dest = Dest::Xrc(crate::types::Srqn::truncate(1));
+        assert_eq!(written(&wr, datagrams), Err(Refusal::AddressNotAllowed));
+        assert_eq!(written(&wr, LIMITS), Err(Refusal::AddressNotAllowed));
+    }
+    for op in OPERATIONS.map(|(op, ..)| op) {
+        let mut wr = SendWr::new(9, op);
+        assert_eq!(written(&wr, datagrams).is_err(), true, "{op:?} without an address");
+        wr.dest = Dest::Ud(to);
+        let send = matches!(op, SendOp::Send | SendOp::SendWithImm(_));
+        assert_eq!(written(&wr, datagrams).is_ok(), send, "{op:?}");
     }
 }

@@ -1,0 +1,45 @@
+//! Address handles: where datagrams go.
+
+use std::sync::Arc;
+
+use super::AddressVector;
+use super::object::{Kind, Object};
+use crate::error::Result;
+use crate::types::{Dest, DeviceAh, Qkey, Qpn, SendWr, UdAddr};
+use crate::uverbs::Uverbs;
+
+/// An address to which queue pairs of its domain send datagrams. See `ibv_create_ah(3)`.
+///
+/// A datagram that has not left yet when its address handle is dropped may be lost.
+#[derive(Debug)]
+pub struct Ah {
+    object: Object,
+    device: DeviceAh,
+    _pd: Arc<Object>,
+}
+
+impl Ah {
+    pub(super) fn create(pd: &Arc<Object>, av: &AddressVector) -> Result<Self> {
+        const KIND: Kind = Kind { verb: "destroy_ah", unmake: Uverbs::destroy_ah };
+        let ctx = &pd.ctx;
+        let (handle, device) = ctx.provider().create_ah(&ctx.uverbs, pd.handle, av.to_ah())?;
+        Ok(Self { object: Object::new(ctx, handle, KIND), device, _pd: Arc::clone(pd) })
+    }
+
+    /// Unmakes the address handle.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn destroy(mut self) -> Result<()> {
+        self.object.destroy()
+    }
+}
+
+impl<'a> SendWr<'a> {
+    /// Where the datagram goes: the address, the queue pair there, and the key that it takes.
+    #[inline(always)]
+    pub const fn ud_addr(mut self, ah: &'a Ah, qp_num: Qpn, qkey: Qkey) -> Self {
+        self.dest = Dest::Ud(UdAddr { ah: &ah.device, qpn: qp_num, qkey });
+        self
+    }
+}

@@ -1,0 +1,252 @@
+//! Shared receive queues.
+
+use std::sync::Arc;
+
+use super::cq::CqCore;
+use super::object::{Kind, Object};
+use super::{Cq, Xrcd};
+use crate::error::{Cause, Error, Result};
+use crate::provider;
+use crate::types::{PostError, RecvWr, Srqn};
+use crate::uverbs::Uverbs;
+use crate::uverbs::srq::Xrc;
+
+/// What a shared receive queue is to be.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct SrqInit<'c> {
+    max_wr: u32,
+    max_sge: u32,
+    srq_limit: u32,
+    xrc: Option<(&'c Xrcd, &'c Cq)>,
+}
+
+impl<'c> SrqInit<'c> {
+    /// Room for at least `max_wr` receives of one element; no limit.
+    pub const fn new(max_wr: u32) -> Self {
+        Self { max_wr, max_sge: 1, srq_limit: 0, xrc: None }
+    }
+
+    /// Elements of a receive.
+    pub const fn max_sge(mut self, n: u32) -> Self {
+        self.max_sge = n;
+        self
+    }
+
+    /// An event comes once fewer than `n` receives are left; 0 for never.
+    pub const fn limit(mut self, n: u32) -> Self {
+        self.srq_limit = n;
+        self
+    }
+
+    /// An XRC queue: peers that send to any receiving queue pair of `xrcd` can name it, and it completes into `cq`.
+    pub const fn xrc(mut self, xrcd: &'c Xrcd, cq: &'c Cq) -> Self {
+        self.xrc = Some((xrcd, cq));
+        self
+    }
+}
+
+impl From<u32> for SrqInit<'_> {
+    fn from(max_wr: u32) -> Self {
+        Self::new(max_wr)
+    }
+}
+
+/// Sizes and limit of a shared receive queue (`struct ibv_srq_attr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SrqAttr {
+    /// Outstanding receives.
+    pub max_wr: u32,
+    /// Elements of a receive.
+    pub max_sge: u32,
+    /// An event comes once fewer receives are left; 0 for never, and after the event.
+    pub srq_limit: u32,
+}
+
+/// A receive queue that several queue pairs take from. It has one owner, who posts to it; queue pairs keep it alive.
+///
+/// See `ibv_create_srq(3)`.
+pub struct Srq {
+    ring: provider::Srq,
+    pub(super) core: Arc<SrqCore>,
+    max_wr: u32,
+    max_sge: u32,
+    srq_num: Option<Srqn>,
+    cookie: u64,
+}
+
+/// The kernel's object, and those that must outlive it. Fields drop in this order.
+#[derive(Debug)]
+pub(super) struct SrqCore {
+    pub(super) object: Object,
+    /// Only queue pairs' messages that name the queue come to it; no queue pair is made with it.
+    pub(super) is_xrc: bool,
+    _cq: Option<Arc<CqCore>>,
+    _xrcd: Option<Arc<Object>>,
+    _pd: Arc<Object>,
+}
+
+impl Srq {
+    pub(super) fn create(pd: &Arc<Object>, init: &SrqInit<'_>) -> Result<Self> {
+        const KIND: Kind =
+            Kind { verb: "destroy_srq", unmake: |uverbs, handle| uverbs.destroy_srq(handle).map(drop) };
+        let ctx = &pd.ctx;
+        if let Some((xrcd, cq)) = init.xrc
+            && !(Arc::ptr_eq(&xrcd.0.ctx, ctx) && Arc::ptr_eq(&cq.core.object.ctx, ctx))
+        {
+            let why = "the XRC domain or the completion queue is of another context";
+            return Err(Error::invalid("create_srq", ctx.uverbs.device(), why));
+        }
+        ctx.async_file()?;
+        let cookie = ctx.next_cookie();
+        let raw = crate::uverbs::srq::SrqInit {
+            pd_handle: pd.handle,
+            max_wr: init.max_wr,
+            max_sge: init.max_sge,
+            srq_limit: init.srq_limit,
+            xrc: init
+                .xrc
+                .map(|(xrcd, cq)| Xrc { xrcd_handle: xrcd.0.handle, cq_handle: cq.core.object.handle }),
+            user_handle: cookie,
+        };
+        let (made, ring, hold) = ctx
+            .provider()
+            .create_srq(&ctx.uverbs, &raw)
+            .map_err(|e| explain(e, &ctx.uverbs, init.max_wr, init.max_sge))?;
+        let core = SrqCore {
+            object: Object::new(ctx, made.handle, KIND).holding(hold),
+            is_xrc: init.xrc.is_some(),
+            _cq: init.xrc.map(|(_, cq)| Arc::clone(&cq.core)),
+            _xrcd: init.xrc.map(|(xrcd, _)| Arc::clone(&xrcd.0)),
+            _pd: Arc::clone(pd),
+        };
+        Ok(Self {
+            ring,
+            core: Arc::new(core),
+            max_wr: made.max_wr,
+            max_sge: made.max_sge,
+            srq_num: init.xrc.map(|_| Srqn::truncate(made.srq_num)),
+            cookie,
+        })
+    }
+
+    /// Outstanding receives; may be more than was asked for.
+    #[must_use]
+    pub fn max_wr(&self) -> u32 {
+        self.max_wr
+    }
+
+    /// Elements of a receive; may be more than was asked for.
+    #[must_use]
+    pub fn max_sge(&self) -> u32 {
+        self.max_sge
+    }
+
+    /// By which peers name an XRC queue; `None` for others. See `ibv_get_srq_num(3)`.
+    #[must_use]
+    pub fn srq_num(&self) -> Option<Srqn> {
+        self.srq_num
+    }
+
+    /// What async events of this queue carry.
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    /// Posts one receive. See `ibv_post_srq_recv(3)`.
+    ///
+    /// # Errors
+    /// The queue is full, or the request is over its sizes.
+    #[inline(always)]
+    pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
+        self.ring.post(std::iter::once(wr))
+    }
+
+    /// Posts several receives.
+    ///
+    /// # Errors
+    /// As [`Srq::post_recv`]; requests before the refused one are posted.
+    #[inline(always)]
+    pub fn post_recvs(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+        self.ring.post(wrs.iter().copied())
+    }
+
+    /// Asks for one event ([`super::AsyncEventType::SrqLimitReached`]) once fewer than `limit` receives are left.
+    ///
+    /// See `ibv_modify_srq(3)`.
+    ///
+    /// # Errors
+    /// The limit is over the queue's size.
+    pub fn set_limit(&mut self, limit: u32) -> Result<()> {
+        let object = &self.core.object;
+        self.ring.set_limit(&object.ctx.uverbs, object.handle, limit).map_err(|error| match error.errno() {
+            Some(nix::errno::Errno::EINVAL) if limit > self.max_wr => {
+                error.hint(format!("the limit is {limit}; the queue has room for {}", self.max_wr))
+            }
+            _ => error,
+        })
+    }
+
+    /// Changes how many receives it holds; those in it stay. See `ibv_modify_srq(3)`.
+    ///
+    /// # Errors
+    /// `max_wr` is over the device's limit or below what is in the queue, or the device cannot resize.
+    pub fn resize(&mut self, max_wr: u32) -> Result<()> {
+        let object = &self.core.object;
+        let uverbs = &object.ctx.uverbs;
+        self.ring
+            .resize(uverbs, object.handle, max_wr)
+            .map_err(|e| explain(e, uverbs, max_wr, self.max_sge))?;
+        self.max_wr = max_wr;
+        Ok(())
+    }
+
+    /// Asks the kernel for sizes and limit. See `ibv_query_srq(3)`.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn query(&self) -> Result<SrqAttr> {
+        let object = &self.core.object;
+        let raw = object.ctx.uverbs.query_srq(object.handle)?;
+        Ok(SrqAttr { max_wr: raw.max_wr, max_sge: raw.max_sge, srq_limit: raw.srq_limit })
+    }
+
+    /// Unmakes the queue.
+    ///
+    /// # Errors
+    /// Queue pairs still take from it: it is unmade when the last of them goes.
+    pub fn destroy(self) -> Result<()> {
+        Arc::try_unwrap(self.core).map_err(|core| core.object.in_use("queue pairs"))?.object.destroy()
+    }
+}
+
+impl std::fmt::Debug for Srq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Srq")
+            .field("core", &self.core)
+            .field("max_wr", &self.max_wr)
+            .field("max_sge", &self.max_sge)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Names the size that is over the device's limit, where one is.
+fn explain(error: Error, uverbs: &Uverbs, max_wr: u32, max_sge: u32) -> Error {
+    let Ok(device) = uverbs.query_device() else { return error };
+    let base = &device.base;
+    match error.cause() {
+        _ if base.max_srq == 0 => {
+            let why = "it has no shared receive queues";
+            Error::new(error.operation(), uverbs.device(), Cause::Unsupported(why.into()))
+        }
+        Cause::Os(_) if max_wr > base.max_srq_wr || max_wr == 0 => error.hint(format!(
+            "{max_wr} receives were asked for; the device's max_srq_wr is {}",
+            base.max_srq_wr
+        )),
+        Cause::Os(_) if max_sge > base.max_srq_sge => {
+            error.hint(format!("max_sge is {max_sge}; the device's max_srq_sge is {}", base.max_srq_sge))
+        }
+        _ => error,
+    }
+}
