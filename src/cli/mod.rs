@@ -12,8 +12,9 @@
 //! | `number` | numbers as the C tools read them |
 //! | `json` | values for programs |
 //! | `documents` | completions and man pages |
-//! | `devices`, `devinfo`, `doctor`, `link`, `pingpong`, `rping` | one tool each |
+//! | `asyncwatch`, `devices`, `devinfo`, `doctor`, `link`, `pingpong`, `rping` | one tool each |
 
+mod asyncwatch;
 mod devices;
 mod devinfo;
 mod doctor;
@@ -38,6 +39,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use getopt::Spec;
 use outcome::{Failure, Outcome};
 use output::{Manner, Tool};
+use pingpong::Kind;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,7 +51,8 @@ Examples:
   bareverbs rping -s            the same without telling where the device is: wait for a client; then, on another:
   bareverbs rping -c -a 10.0.0.1 -C 20 -v
 
-Called as ibv_devices, ibv_devinfo, ibv_rc_pingpong or rping (by a link of that name), it behaves as the C tool does.
+Called as ibv_devices, ibv_devinfo, ibv_asyncwatch, rping, or ibv_rc_pingpong and its sisters uc, ud, srq and xsrq (by a link
+of that name), it behaves as the C tool does.
 BAREVERBS_ABI=ioctl or =write keeps it to one of the kernel's two command interfaces.";
 
 /// RDMA tools on the bare kernel ABI
@@ -62,6 +65,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Watch what happens to a device and its ports
+    Asyncwatch(asyncwatch::Arguments),
     /// List the RDMA devices
     Devices(devices::Arguments),
     /// Show what devices and their ports say of themselves
@@ -95,13 +100,43 @@ struct OldName {
 }
 
 const OLD_NAMES: &[OldName] = &[
+    OldName {
+        name: "ibv_asyncwatch",
+        run: asyncwatch::as_c,
+        options: asyncwatch::OPTIONS,
+        twin: &["asyncwatch"],
+    },
     OldName { name: "ibv_devices", run: devices::as_c, options: &[], twin: &["devices"] },
     OldName { name: "ibv_devinfo", run: devinfo::as_c, options: devinfo::OPTIONS, twin: &["devinfo"] },
     OldName {
         name: "ibv_rc_pingpong",
-        run: pingpong::rc_as_c,
-        options: pingpong::OPTIONS,
+        run: |tool, arguments| pingpong::as_c(Kind::Rc, tool, arguments),
+        options: Kind::Rc.options(),
         twin: &["pingpong", "rc"],
+    },
+    OldName {
+        name: "ibv_srq_pingpong",
+        run: |tool, arguments| pingpong::as_c(Kind::Srq, tool, arguments),
+        options: Kind::Srq.options(),
+        twin: &["pingpong", "srq"],
+    },
+    OldName {
+        name: "ibv_uc_pingpong",
+        run: |tool, arguments| pingpong::as_c(Kind::Uc, tool, arguments),
+        options: Kind::Uc.options(),
+        twin: &["pingpong", "uc"],
+    },
+    OldName {
+        name: "ibv_ud_pingpong",
+        run: |tool, arguments| pingpong::as_c(Kind::Ud, tool, arguments),
+        options: Kind::Ud.options(),
+        twin: &["pingpong", "ud"],
+    },
+    OldName {
+        name: "ibv_xsrq_pingpong",
+        run: |tool, arguments| pingpong::as_c(Kind::Xsrq, tool, arguments),
+        options: Kind::Xsrq.options(),
+        twin: &["pingpong", "xsrq"],
     },
     OldName { name: "rping", run: rping::as_c, options: rping::OPTIONS, twin: &["rping"] },
 ];
@@ -127,6 +162,9 @@ fn old_tool(name: &OsStr) -> Option<OldTool> {
 
 fn ours(arguments: &[OsString]) -> ExitCode {
     let (name, outcome) = match Cli::try_parse_from(arguments).map(|cli| cli.command) {
+        Ok(Command::Asyncwatch(arguments)) => {
+            run("bareverbs asyncwatch", |tool| asyncwatch::run(tool, &arguments))
+        }
         Ok(Command::Devices(arguments)) => run("bareverbs devices", |tool| devices::run(tool, &arguments)),
         Ok(Command::Devinfo(arguments)) => run("bareverbs devinfo", |tool| devinfo::run(tool, &arguments)),
         Ok(Command::Doctor(arguments)) => run("bareverbs doctor", |tool| doctor::run(tool, &arguments)),

@@ -64,7 +64,8 @@ impl Provider {
                 Ok((made, Sq::Rxe(sq), rq.map_or(Rq::None, Rq::Rxe), Hold::Nothing))
             }
             Self::Mlx4(ctx) => {
-                let (send_cq, recv_cq) = (queues.send_cq.and_then(Cq::mlx4), queues.recv_cq.and_then(Cq::mlx4));
+                let (send_cq, recv_cq) =
+                    (queues.send_cq.and_then(Cq::mlx4), queues.recv_cq.and_then(Cq::mlx4));
                 let (made, sq, rq, hold) = mlx4::qp::create(ctx, uverbs, init, send_cq, recv_cq, None)?;
                 Ok((made, Sq::Mlx4(sq), Rq::Mlx4(rq), Hold::Mlx4Qp(hold)))
             }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::cq::CqInit;
 use super::qp::QpInit;
+use super::srq::SrqInit;
 use super::*;
 use crate::sys::linux::testing::{Attr, Command, Reply, install, parse};
 use crate::uapi::ioctl::verbs::QpCap;
@@ -17,6 +18,8 @@ use crate::uapi::ioctl::{self as abi, IoctlAttr, IoctlHdr};
 use crate::uapi::verbs as legacy;
 
 const PINGPONG: &str = include_str!("../../tests/golden/rc_pingpong.txt");
+const UD_PINGPONG: &str = include_str!("../../tests/golden/ud_pingpong.txt");
+const SRQ_PINGPONG: &str = include_str!("../../tests/golden/srq_pingpong.txt");
 const DEVINFO: &str = include_str!("../../tests/golden/devinfo.txt");
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -196,14 +199,14 @@ fn channel_domain_and_region() {
         let legacy::RegMr { start, length, hca_va, pd_handle, access_flags, .. } = theirs;
         let _ = uverbs.reg_mr(pd_handle, start, length, hca_va, access_flags);
     });
-    let handle = handle_of("MR_DESTROY", abi::UVERBS_ATTR_DESTROY_MR_HANDLE);
+    let handle = handle_of(PINGPONG, "MR_DESTROY", abi::UVERBS_ATTR_DESTROY_MR_HANDLE);
     compare(PINGPONG, "MR_DESTROY", &NONE, |uverbs| sent_off(uverbs.dereg_mr(handle)));
-    let handle = handle_of("PD_DESTROY", abi::UVERBS_ATTR_DESTROY_PD_HANDLE);
+    let handle = handle_of(PINGPONG, "PD_DESTROY", abi::UVERBS_ATTR_DESTROY_PD_HANDLE);
     compare(PINGPONG, "PD_DESTROY", &NONE, |uverbs| sent_off(uverbs.dealloc_pd(handle)));
 }
 
-fn handle_of(name: &str, id: u16) -> u32 {
-    attr(&ioctls(PINGPONG, name).1, id).raw.data as u32
+fn handle_of(trace: &str, name: &str, id: u16) -> u32 {
+    attr(&ioctls(trace, name).1, id).raw.data as u32
 }
 
 #[test]
@@ -246,13 +249,23 @@ fn completion_queues() {
     let theirs: legacy::ReqNotifyCq = core_in(PINGPONG, name);
     compare(PINGPONG, name, &NONE, |uverbs| sent_off(uverbs.req_notify_cq(theirs.cq_handle, false)));
     let differences = Differences { outputs: &[abi::UVERBS_ATTR_DESTROY_CQ_RESP], ..NONE };
-    let handle = handle_of("CQ_DESTROY", abi::UVERBS_ATTR_DESTROY_CQ_HANDLE);
+    let handle = handle_of(PINGPONG, "CQ_DESTROY", abi::UVERBS_ATTR_DESTROY_CQ_HANDLE);
     compare(PINGPONG, "CQ_DESTROY", &differences, |uverbs| sent_off(uverbs.destroy_cq(handle)));
 }
 
+/// Connected, for datagrams, and with a shared receive queue.
 #[test]
 fn queue_pairs() {
-    let theirs = ioctls(PINGPONG, "QP_CREATE").1;
+    for (trace, qp_type, max_recv_wr) in [(PINGPONG, 2, 500), (UD_PINGPONG, 4, 500), (SRQ_PINGPONG, 2, 0)] {
+        queue_pair(trace, qp_type, max_recv_wr);
+    }
+    let differences = Differences { outputs: &[abi::UVERBS_ATTR_DESTROY_QP_RESP], ..NONE };
+    let handle = handle_of(PINGPONG, "QP_DESTROY", abi::UVERBS_ATTR_DESTROY_QP_HANDLE);
+    compare(PINGPONG, "QP_DESTROY", &differences, |uverbs| sent_off(uverbs.destroy_qp(handle)));
+}
+
+fn queue_pair(trace: &str, qp_type: u8, max_recv_wr: u32) {
+    let theirs = ioctls(trace, "QP_CREATE").1;
     let number = |id| attr(&theirs, id).raw.data as u32;
     let differences = Differences {
         outputs: &[
@@ -270,27 +283,75 @@ fn queue_pairs() {
     let cap: QpCap = parse(&attr(&theirs, abi::UVERBS_ATTR_CREATE_QP_CAP).memory);
     assert_eq!(
         (cap.max_send_wr, cap.max_recv_wr, cap.max_send_sge),
-        (1, 500, 1),
-        "what ibv_rc_pingpong asks for"
+        (1, max_recv_wr, 1),
+        "what the tool asks for"
     );
+    assert_eq!(number(abi::UVERBS_ATTR_CREATE_QP_TYPE), qp_type.into());
+    let shared = abi::UVERBS_ATTR_CREATE_QP_SRQ_HANDLE;
     let init = QpInit {
         pd_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE)),
         send_cq_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE)),
         recv_cq_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE)),
-        srq_handle: None,
+        srq_handle: (max_recv_wr == 0).then(|| number(shared)),
         xrcd_handle: None,
-        qp_type: number(abi::UVERBS_ATTR_CREATE_QP_TYPE) as u8,
+        qp_type,
         sq_sig_all: false,
         cap,
         user_handle: attr(&theirs, abi::UVERBS_ATTR_CREATE_QP_USER_HANDLE).raw.data,
     };
     let mut answer = crate::uapi::rxe::CreateQpResp::default();
-    compare(PINGPONG, "QP_CREATE", &differences, |uverbs| {
+    compare(trace, "QP_CREATE", &differences, |uverbs| {
         let _ = uverbs.create_qp(&init, Udata::answer(&mut answer));
     });
-    let differences = Differences { outputs: &[abi::UVERBS_ATTR_DESTROY_QP_RESP], ..NONE };
-    let handle = handle_of("QP_DESTROY", abi::UVERBS_ATTR_DESTROY_QP_HANDLE);
-    compare(PINGPONG, "QP_DESTROY", &differences, |uverbs| sent_off(uverbs.destroy_qp(handle)));
+}
+
+#[test]
+fn address_handles() {
+    let name = "INVOKE_WRITE: CREATE_AH";
+    let theirs: legacy::CreateAh = core_in(UD_PINGPONG, name);
+    assert_eq!((theirs.attr.is_global, theirs.attr.grh.sgid_index, theirs.attr.grh.hop_limit), (1, 1, 1));
+    // What the kernel hands back with events, which address handles do not have.
+    let mut answer = crate::uapi::rxe::CreateAhResp::default();
+    let differences =
+        Differences { outputs: &[abi::UVERBS_ATTR_CORE_OUT, abi::UVERBS_ATTR_UHW_OUT], response: 16, ..NONE };
+    compare(UD_PINGPONG, name, &differences, |uverbs| {
+        let _ = uverbs.create_ah(theirs.pd_handle, theirs.attr, Udata::answer(&mut answer));
+    });
+    let handle = handle_of(UD_PINGPONG, "AH_DESTROY", abi::UVERBS_ATTR_DESTROY_AH_HANDLE);
+    compare(UD_PINGPONG, "AH_DESTROY", &NONE, |uverbs| sent_off(uverbs.destroy_ah(handle)));
+}
+
+#[test]
+fn shared_receive_queues() {
+    let theirs = ioctls(SRQ_PINGPONG, "SRQ_CREATE").1;
+    let number = |id| attr(&theirs, id).raw.data;
+    let differences = Differences {
+        outputs: &[
+            abi::UVERBS_ATTR_CREATE_SRQ_HANDLE,
+            abi::UVERBS_ATTR_CREATE_SRQ_RESP_MAX_WR,
+            abi::UVERBS_ATTR_CREATE_SRQ_RESP_MAX_SGE,
+            abi::UVERBS_ATTR_UHW_OUT,
+        ],
+        // As with completion queues.
+        theirs: &[abi::UVERBS_ATTR_CREATE_SRQ_EVENT_FD],
+        ..NONE
+    };
+    let init = SrqInit {
+        pd_handle: number(abi::UVERBS_ATTR_CREATE_SRQ_PD_HANDLE) as u32,
+        max_wr: number(abi::UVERBS_ATTR_CREATE_SRQ_MAX_WR) as u32,
+        max_sge: number(abi::UVERBS_ATTR_CREATE_SRQ_MAX_SGE) as u32,
+        srq_limit: number(abi::UVERBS_ATTR_CREATE_SRQ_LIMIT) as u32,
+        xrc: None,
+        user_handle: number(abi::UVERBS_ATTR_CREATE_SRQ_USER_HANDLE),
+    };
+    assert_eq!((init.max_wr, init.max_sge, init.srq_limit), (500, 1, 0), "what ibv_srq_pingpong asks for");
+    let mut answer = crate::uapi::rxe::CreateSrqResp::default();
+    compare(SRQ_PINGPONG, "SRQ_CREATE", &differences, |uverbs| {
+        let _ = uverbs.create_srq(&init, Udata::answer(&mut answer));
+    });
+    let differences = Differences { outputs: &[abi::UVERBS_ATTR_DESTROY_SRQ_RESP], ..NONE };
+    let handle = handle_of(SRQ_PINGPONG, "SRQ_DESTROY", abi::UVERBS_ATTR_DESTROY_SRQ_HANDLE);
+    compare(SRQ_PINGPONG, "SRQ_DESTROY", &differences, |uverbs| sent_off(uverbs.destroy_srq(handle)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! How two pingpongs tell each other their endpoints: one TCP connection, three messages, as rdma-core's tools do it.
 //!
-//! Client: its endpoint. Server: its own. Client: `done`. Each ends with a zero byte.
+//! Client: its endpoints. Server: its own. Client: `done`. Each message ends with a zero byte. How many endpoints travel is
+//! settled by the service; those that are not used are zero.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -32,18 +33,7 @@ fn encode(endpoint: &Endpoint) -> [u8; LEN] {
 
 /// The endpoint of a message, where it is one.
 fn decode(message: &[u8]) -> Option<Endpoint> {
-    let text = std::str::from_utf8(message).ok()?.strip_suffix('\0')?;
-    let mut fields = text.split(':');
-    let mut field = |digits: usize| {
-        let field = fields.next()?;
-        // from_str_radix alone would take a sign.
-        let plain = field.len() <= digits && field.bytes().all(|b| b.is_ascii_hexdigit());
-        u128::from_str_radix(field, 16).ok().filter(|_| plain)
-    };
-    let (lid, qp_num, psn, gid) = (field(4)?, field(6)?, field(6)?, field(32)?);
-    if fields.next().is_some() {
-        return None;
-    }
+    let [lid, qp_num, psn, gid] = hex_fields(message, [4, 6, 6, 32])?;
     Some(Endpoint {
         lid: Lid(lid as u16),
         qp_num: Qpn::truncate(qp_num as u32),
@@ -52,16 +42,41 @@ fn decode(message: &[u8]) -> Option<Endpoint> {
     })
 }
 
+/// The hexadecimal numbers of a message, between colons and of so many digits at the most; a zero byte ends it.
+pub(super) fn hex_fields<const N: usize>(message: &[u8], widths: [usize; N]) -> Option<[u128; N]> {
+    let text = std::str::from_utf8(message).ok()?.strip_suffix('\0')?;
+    let mut fields = text.split(':');
+    let mut numbers = [0; N];
+    for (number, width) in numbers.iter_mut().zip(widths) {
+        let field = fields.next()?;
+        // from_str_radix alone would take a sign.
+        if field.len() > width || !field.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        *number = u128::from_str_radix(field, 16).ok()?;
+    }
+    fields.next().is_none().then_some(numbers)
+}
+
+/// As many endpoints as `wire` says, in its form.
+fn encode_all(endpoints: &[Endpoint], wire: usize) -> Vec<u8> {
+    let unused = std::iter::repeat(Endpoint::default());
+    endpoints.iter().copied().chain(unused).take(wire).flat_map(|endpoint| encode(&endpoint)).collect()
+}
+
 /// The client's side.
 pub(super) fn connect(
     host: &str,
     port: u16,
     timeout: Option<Duration>,
-    local: &Endpoint,
-) -> Result<Endpoint> {
+    local: &[Endpoint],
+    wire: usize,
+) -> Result<Vec<Endpoint>> {
     let mut stream = dial(host, port, timeout)?;
-    stream.write_all(&encode(local)).map_err(|e| format!("couldn't send local address to {host}: {e}"))?;
-    let peer = receive(&mut stream, host)?;
+    stream
+        .write_all(&encode_all(local, wire))
+        .map_err(|e| format!("couldn't send local address to {host}: {e}"))?;
+    let peer = receive_all(&mut stream, host, local.len(), wire)?;
     stream.write_all(DONE).map_err(|e| format!("couldn't end the exchange with {host}: {e}"))?;
     Ok(peer)
 }
@@ -70,21 +85,29 @@ pub(super) fn connect(
 pub(super) fn accept(
     listener: &TcpListener,
     timeout: Option<Duration>,
-    local: &Endpoint,
-    join: impl FnOnce(&Endpoint) -> Result<()>,
-) -> Result<Endpoint> {
-    let (mut stream, from) = listener.accept().map_err(|e| format!("accept() failed: {e}"))?;
-    let from = from.ip().to_canonical().to_string();
-    set_timeout(&stream, timeout)?;
-    let peer = receive(&mut stream, &from)?;
+    local: &[Endpoint],
+    wire: usize,
+    join: impl FnOnce(&[Endpoint]) -> Result<()>,
+) -> Result<Vec<Endpoint>> {
+    let (mut stream, from) = incoming(listener, timeout)?;
+    let peer = receive_all(&mut stream, &from, local.len(), wire)?;
     join(&peer)?;
-    stream.write_all(&encode(local)).map_err(|e| format!("couldn't send local address to {from}: {e}"))?;
+    stream
+        .write_all(&encode_all(local, wire))
+        .map_err(|e| format!("couldn't send local address to {from}: {e}"))?;
     let mut done = [0; DONE.len()];
     read(&mut stream, &mut done, &from)?;
     if done != *DONE {
         return Err(format!("{from} said \"{}\" where \"done\" was due", done.escape_ascii()));
     }
     Ok(peer)
+}
+
+/// The next client, and how it can be called.
+pub(super) fn incoming(listener: &TcpListener, timeout: Option<Duration>) -> Result<(TcpStream, String)> {
+    let (stream, from) = listener.accept().map_err(|e| format!("accept() failed: {e}"))?;
+    set_timeout(&stream, timeout)?;
+    Ok((stream, from.ip().to_canonical().to_string()))
 }
 
 /// A socket that listens on every address of this machine.
@@ -98,7 +121,8 @@ pub(super) fn listen(port: u16) -> Result<TcpListener> {
     .map_err(|e| format!("couldn't listen to port {port}: {e}; choose another with -p"))
 }
 
-fn dial(host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream> {
+/// A connection to a server.
+pub(super) fn dial(host: &str, port: u16, timeout: Option<Duration>) -> Result<TcpStream> {
     let mut addresses: Vec<SocketAddr> = match (host, port).to_socket_addrs() {
         Ok(found) => found.collect(),
         // A node without /etc/hosts.
@@ -140,6 +164,21 @@ fn set_timeout(stream: &TcpStream, timeout: Option<Duration>) -> Result<()> {
         .map_err(|e| format!("couldn't set a time-out: {e}"))
 }
 
+/// As many of the peer's endpoints as there are of ours; it must use no fewer and no more.
+fn receive_all(stream: &mut TcpStream, from: &str, count: usize, wire: usize) -> Result<Vec<Endpoint>> {
+    let all = (0..wire).map(|_| receive(stream, from)).collect::<Result<Vec<Endpoint>>>()?;
+    if wire == 1 {
+        return Ok(all);
+    }
+    let used = all.iter().take_while(|endpoint| endpoint.qp_num.get() != 0).count();
+    if used != count {
+        return Err(format!(
+            "{from} has {used} queue pairs where {count} are due: give both sides the same number (-q)"
+        ));
+    }
+    Ok(all.into_iter().take(count).collect())
+}
+
 fn receive(stream: &mut TcpStream, from: &str) -> Result<Endpoint> {
     let mut message = [0; LEN];
     read(stream, &mut message, from)?;
@@ -148,7 +187,8 @@ fn receive(stream: &mut TcpStream, from: &str) -> Result<Endpoint> {
     })
 }
 
-fn read(stream: &mut TcpStream, buffer: &mut [u8], from: &str) -> Result<()> {
+/// Fills `buffer`, or says how far it came.
+pub(super) fn read(stream: &mut TcpStream, buffer: &mut [u8], from: &str) -> Result<()> {
     let mut got = 0;
     while got < buffer.len() {
         match stream.read(&mut buffer[got..]) {
@@ -202,11 +242,33 @@ mod tests {
     fn both_sides_agree() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = std::thread::spawn(move || accept(&listener, None, &endpoint(), |_| Ok(())));
+        let server = std::thread::spawn(move || accept(&listener, None, &[endpoint()], 1, |_| Ok(())));
         let mine = Endpoint { lid: Lid(9), ..endpoint() };
-        let theirs = connect("127.0.0.1", port, None, &mine);
-        assert_eq!(theirs, Ok(endpoint()));
-        assert_eq!(server.join().unwrap(), Ok(mine));
+        let theirs = connect("127.0.0.1", port, None, &[mine], 1);
+        assert_eq!(theirs, Ok(vec![endpoint()]));
+        assert_eq!(server.join().unwrap(), Ok(vec![mine]));
+    }
+
+    #[test]
+    fn several_endpoints_travel_as_256() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let several = |count| vec![endpoint(); count];
+        assert_eq!(encode_all(&several(3), 256).len(), 256 * LEN);
+        assert_eq!(encode_all(&several(3), 256)[3 * LEN..][..19], *b"0000:000000:000000:");
+        let serve = |count| {
+            let listener = listener.try_clone().unwrap();
+            std::thread::spawn(move || accept(&listener, None, &vec![endpoint(); count], 256, |_| Ok(())))
+        };
+        let server = serve(3);
+        assert_eq!(connect("127.0.0.1", port, None, &several(3), 256), Ok(several(3)));
+        assert_eq!(server.join().unwrap(), Ok(several(3)));
+        let server = serve(4);
+        assert!(connect("127.0.0.1", port, None, &several(3), 256).is_err());
+        assert_eq!(
+            server.join().unwrap().unwrap_err(),
+            "127.0.0.1 has 3 queue pairs where 4 are due: give both sides the same number (-q)"
+        );
     }
 
     #[test]
@@ -221,7 +283,7 @@ mod tests {
                     std::thread::sleep(Duration::from_millis(400));
                 }
             });
-            let answer = connect("127.0.0.1", port, Some(Duration::from_millis(200)), &endpoint());
+            let answer = connect("127.0.0.1", port, Some(Duration::from_millis(200)), &[endpoint()], 1);
             peer.join().unwrap();
             answer.unwrap_err()
         };

@@ -2,90 +2,85 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `args` | the options |
+//! | `service` | in what the five differ: options, defaults, words |
+//! | `args` | the options as `bareverbs pingpong` takes them |
+//! | `plan` | what is to be played; the C tools' command lines |
+//! | `limits` | the options against what the device can do |
 //! | `setup` | device, region, queues: what a run needs |
 //! | `exchange` | how the two sides tell each other their endpoints |
-//! | `play` | the loop that is measured |
+//! | `play` | the loop that is measured, of four of them |
+//! | `xsrq` | the fifth, which has several clients and measures nothing |
 //! | `report` | what is printed |
 
 mod args;
 mod exchange;
+mod limits;
+mod plan;
 mod play;
 mod report;
+mod service;
 mod setup;
+mod xsrq;
 
-pub(crate) use args::{Arguments, OPTIONS};
+pub(crate) use args::Service;
+pub(crate) use service::Kind;
 
 use std::ffi::OsString;
 
-use bareverbs::{Endpoint, RcAttr};
-use clap::Subcommand;
-
-use self::args::Plan;
+use self::plan::Plan;
 use self::play::End;
 use self::setup::Setup;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::output::Tool;
 use crate::cli::signals;
 
-/// Which service the messages travel by.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Service {
-    /// Reliable connection: ibv_rc_pingpong
-    Rc(Arguments),
-}
-
-impl Service {
-    /// The tool's name.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Rc(_) => "bareverbs pingpong rc",
-        }
-    }
-}
-
 /// Runs the subcommand.
 pub(crate) fn run(tool: &Tool, service: &Service) -> Outcome {
-    match service {
-        Service::Rc(arguments) => rc(tool, &arguments.into()),
-    }
+    start(tool, &service.plan())
 }
 
-/// Runs `ibv_rc_pingpong`.
-pub(crate) fn rc_as_c(tool: &Tool, arguments: Vec<OsString>) -> Outcome {
-    rc(tool, &Plan::as_c(tool, arguments)?)
+/// Runs the C tool of a kind.
+pub(crate) fn as_c(kind: Kind, tool: &Tool, arguments: Vec<OsString>) -> Outcome {
+    start(tool, &Plan::as_c(kind, tool, arguments)?)
 }
 
 /// The exit code after an interrupt.
 const INTERRUPTED: u8 = 130;
 
-fn rc(tool: &Tool, plan: &Plan) -> Outcome {
+fn start(tool: &Tool, plan: &Plan) -> Outcome {
     if let Some(why) = plan.contradiction() {
         return Err(Failure::new(why));
     }
+    match plan.kind {
+        Kind::Xsrq => xsrq::run(tool, plan),
+        _ => measured(tool, plan),
+    }
+}
+
+fn measured(tool: &Tool, plan: &Plan) -> Outcome {
     let mut setup = Setup::new(plan)?;
     if let Some(warning) = setup.warning.take() {
         tool.say(&warning);
     }
     setup.post_first_receives()?;
-    let local = setup.local;
+    let local = setup.local.clone();
     if !plan.json {
-        tool.print(&report::endpoint("local", &local))?;
+        tool.print(&report::endpoints(plan.kind, "local", &local))?;
     }
 
-    let attr = RcAttr::new().mtu(plan.mtu).sl(plan.sl).hop_limit(1);
+    let wire = plan.kind.endpoints_on_wire();
     let peer = match plan.host() {
         Some(host) => {
-            let peer = exchange::connect(&host, plan.port, plan.timeout, &local)?;
-            join(&mut setup, &peer, attr)?;
+            let peer = exchange::connect(&host, plan.port, plan.timeout, &local, wire)?;
+            setup.join(plan, &peer)?;
             peer
         }
         None => exchange::listen(plan.port).and_then(|listener| {
-            exchange::accept(&listener, plan.timeout, &local, |peer| join(&mut setup, peer, attr))
+            exchange::accept(&listener, plan.timeout, &local, wire, |peer| setup.join(plan, peer))
         })?,
     };
     if !plan.json {
-        tool.print(&report::endpoint("remote", &peer))?;
+        tool.print(&report::endpoints(plan.kind, "remote", &peer))?;
     }
 
     signals::watch();
@@ -101,16 +96,4 @@ fn rc(tool: &Tool, plan: &Plan) -> Outcome {
         }
         End::Failed(why) => Err(Failure::new(why)),
     }
-}
-
-fn join(setup: &mut Setup, peer: &Endpoint, attr: RcAttr) -> Result<(), String> {
-    setup.qp.connect(peer, attr).map_err(|e| {
-        let mtu = attr.mtu.and_then(bareverbs::Mtu::bytes).unwrap_or_default();
-        match setup.active_mtu.bytes() {
-            Some(active) if active < mtu => {
-                format!("{e}; MTU {mtu} (-m) is over the port's active MTU of {active}")
-            }
-            _ => e.to_string(),
-        }
-    })
 }

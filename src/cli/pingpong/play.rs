@@ -1,15 +1,19 @@
 //! The loop that is measured: a message goes out when the peer's has come.
 //!
 //! The peer's reply says that the last message has arrived, so only every so many sends, and the last one, ask for a completion
-//! of their own. The C tools ask for all.
+//! of their own. The C tools ask for all; so does this one where there are several queue pairs, of which nobody knows
+//! which send is the last of each.
 
 use std::time::{Duration, Instant};
 
 use bareverbs::{Wait, Wc, WcStatus};
 
-use super::args::Plan;
+use super::plan::Plan;
 use super::setup::{RECV, SEND, SIGNAL_EVERY, Setup};
 use crate::cli::signals;
+
+/// Completions that are taken out at a time.
+const BATCH: usize = 16;
 
 /// How a run went.
 pub(super) struct Score {
@@ -36,19 +40,31 @@ struct Game {
     received: u32,
     /// Receives that are posted.
     posted: u32,
-    /// Ids of what must complete before the next send.
-    pending: u64,
+    /// Receives are posted anew when no more than so many are left.
+    low: u32,
+    /// For each queue pair, ids of what must complete before its next send.
+    pending: Vec<u64>,
+    signal_every: u32,
 }
 
 /// Plays the game to its end.
 pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
-    let mut game = Game { sent: 0, begun: 0, received: 0, posted: plan.rx_depth, pending: RECV };
+    let mut game = Game {
+        sent: 0,
+        begun: 0,
+        received: 0,
+        posted: plan.rx_depth,
+        low: plan.num_qp,
+        pending: vec![RECV; setup.qps.len()],
+        signal_every: if setup.qps.len() > 1 { 1 } else { SIGNAL_EVERY },
+    };
     let client = plan.server.is_some();
     if client && plan.chk {
         setup.mark();
     }
     let start = Instant::now();
-    let begun = if client { game.send(setup, plan) } else { Ok(()) };
+    let serves = if client { setup.qps.len().min(plan.iters as usize) } else { 0 };
+    let begun = (0..serves).try_for_each(|qp| game.send(setup, plan, qp));
     let end = match begun {
         Ok(()) => game.play(setup, plan),
         Err(why) => End::Failed(why),
@@ -61,7 +77,7 @@ impl Game {
         let how = plan.wait;
         // The tick of `signals` ends every sleep; only a wait that never sleeps must look at the clock.
         let timeout = (how == Wait::Poll).then_some(Duration::from_secs(1));
-        let mut wcs = [Wc::default(); 2];
+        let mut wcs = [Wc::default(); BATCH];
         let mut silent = Silence::new(plan.timeout);
         while self.received < plan.iters || self.sent < plan.iters {
             if signals::interrupted() {
@@ -94,17 +110,23 @@ impl Game {
         if !wc.is_success() {
             return Err(failure(wc));
         }
+        let qp = match setup.index_of(wc.qp_num) {
+            Some(qp) => qp,
+            None => return Err(format!("completion for unknown QPN {}", wc.qp_num)),
+        };
         match wc.wr_id {
             SEND => self.sent += 1,
             RECV => {
-                if wc.byte_len != plan.size {
+                let header = plan.kind.header();
+                if wc.byte_len != plan.size + header {
                     return Err(format!(
                         "the peer sent {} bytes where {} are due: give both sides the same size (-s)",
-                        wc.byte_len, plan.size
+                        wc.byte_len.saturating_sub(header),
+                        plan.size
                     ));
                 }
                 self.posted = self.posted.saturating_sub(1);
-                if self.posted <= 1 {
+                if self.posted <= self.low {
                     setup.post_receives(plan.rx_depth - self.posted)?;
                     self.posted = plan.rx_depth;
                 }
@@ -112,21 +134,21 @@ impl Game {
             }
             other => return Err(format!("completion for unknown wr_id {other}")),
         }
-        self.pending &= !wc.wr_id;
-        if self.pending == 0 && self.begun < plan.iters {
-            self.send(setup, plan)?;
+        self.pending[qp] &= !wc.wr_id;
+        if self.pending[qp] == 0 && self.begun < plan.iters {
+            self.send(setup, plan, qp)?;
         }
         Ok(())
     }
 
     #[inline]
-    fn send(&mut self, setup: &mut Setup, plan: &Plan) -> Result<(), String> {
+    fn send(&mut self, setup: &mut Setup, plan: &Plan, qp: usize) -> Result<(), String> {
         self.begun += 1;
-        let signaled = self.begun.is_multiple_of(SIGNAL_EVERY) || self.begun == plan.iters;
-        setup.post_send(signaled)?;
-        self.pending = RECV;
+        let signaled = self.begun.is_multiple_of(self.signal_every) || self.begun == plan.iters;
+        setup.post_send(qp, signaled)?;
+        self.pending[qp] = RECV;
         if signaled {
-            self.pending |= SEND;
+            self.pending[qp] |= SEND;
         } else {
             self.sent += 1;
         }
@@ -135,7 +157,7 @@ impl Game {
 }
 
 /// A failed completion, with what it usually means in a pingpong.
-fn failure(wc: &Wc) -> String {
+pub(super) fn failure(wc: &Wc) -> String {
     let why = match (wc.status, wc.wr_id) {
         (WcStatus::RETRY_EXC_ERR, _) => {
             ": the peer was killed, has fewer iterations (-n), or cannot be reached"
@@ -152,7 +174,7 @@ fn failure(wc: &Wc) -> String {
 }
 
 /// Watches for a peer that says nothing any more.
-struct Silence {
+pub(super) struct Silence {
     limit: Option<Duration>,
     since: Instant,
     /// Sends and receives, when last looked at.
@@ -160,12 +182,12 @@ struct Silence {
 }
 
 impl Silence {
-    fn new(limit: Option<Duration>) -> Self {
+    pub(super) fn new(limit: Option<Duration>) -> Self {
         Self { limit, since: Instant::now(), seen: (0, 0) }
     }
 
     /// The limit, when there has been no progress for so long.
-    fn too_long(&mut self, progress: (u32, u32)) -> Option<Duration> {
+    pub(super) fn too_long(&mut self, progress: (u32, u32)) -> Option<Duration> {
         if progress != self.seen {
             (self.seen, self.since) = (progress, Instant::now());
         }

@@ -3,28 +3,34 @@
 use bareverbs::Endpoint;
 use serde::Serialize;
 
-use super::args::Plan;
+use super::plan::Plan;
 use super::play::{End, Score};
+use super::service::Kind;
 use crate::cli::json;
 use crate::cli::outcome::Failure;
 
-/// The line about one side's endpoint.
-pub(super) fn endpoint(side: &str, endpoint: &Endpoint) -> String {
-    format!(
-        "  {:<16}LID 0x{:04x}, QPN 0x{:06x}, PSN 0x{:06x}, GID {}\n",
-        format!("{side} address:"),
-        endpoint.lid.0,
-        endpoint.qp_num.get(),
-        endpoint.psn.get(),
-        endpoint.gid
-    )
+/// The lines about one side's endpoints.
+pub(super) fn endpoints(kind: Kind, side: &str, endpoints: &[Endpoint]) -> String {
+    // The C tool's line has another sign here, on one side.
+    let before_gid = if kind == Kind::Ud && side == "local" { ':' } else { ',' };
+    let line = |endpoint: &Endpoint| {
+        format!(
+            "  {:<16}LID 0x{:04x}, QPN 0x{:06x}, PSN 0x{:06x}{before_gid} GID {}\n",
+            format!("{side} address:"),
+            endpoint.lid.0,
+            endpoint.qp_num.get(),
+            endpoint.psn.get(),
+            endpoint.gid
+        )
+    };
+    endpoints.iter().map(line).collect()
 }
 
 /// The lines about the speed.
 pub(super) fn score(
     plan: &Plan,
-    local: &Endpoint,
-    peer: &Endpoint,
+    local: &[Endpoint],
+    peer: &[Endpoint],
     score: &Score,
 ) -> Result<String, Failure> {
     let usec = score.elapsed.as_secs_f64() * 1e6;
@@ -40,8 +46,8 @@ pub(super) fn score(
         ));
     }
     let whole = Json {
-        local: local.into(),
-        remote: peer.into(),
+        local: sides(plan, local),
+        remote: sides(plan, peer),
         size: plan.size,
         iterations: score.done,
         complete: matches!(score.end, End::Complete),
@@ -55,8 +61,8 @@ pub(super) fn score(
 
 #[derive(Serialize)]
 struct Json {
-    local: Side,
-    remote: Side,
+    local: Sides,
+    remote: Sides,
     size: u32,
     iterations: u32,
     complete: bool,
@@ -64,6 +70,21 @@ struct Json {
     seconds: f64,
     mbit_per_second: f64,
     usec_per_iteration: f64,
+}
+
+/// One endpoint, or an array of them where the service has several.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Sides {
+    One(Side),
+    Several(Vec<Side>),
+}
+
+fn sides(plan: &Plan, endpoints: &[Endpoint]) -> Sides {
+    match endpoints {
+        [one] if plan.kind != Kind::Srq => Sides::One(one.into()),
+        several => Sides::Several(several.iter().map(Side::from).collect()),
+    }
 }
 
 #[derive(Serialize)]

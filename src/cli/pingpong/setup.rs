@@ -1,11 +1,13 @@
-//! What a run needs: an open device, a region, a completion queue, a queue pair.
+//! What a run needs: an open device, a region, a completion queue, queue pairs, perhaps a queue that they share.
 
 use bareverbs::{
-    Access, Context, Cq, CqInit, Device, DeviceAttr, Endpoint, LinkLayer, Mr, Mtu, Pd, PortAttr, PostError,
-    Qp, QpInit, RecvWr, SendWr, Sge, Wait,
+    AddressVector, Ah, Context, Cq, CqInit, Device, Endpoint, LinkLayer, Mr, Mtu, Pd, PostError, Qp, QpInit,
+    Qpn, RcAttr, RecvWr, SendWr, Sge, Srq, Wait,
 };
 
-use super::args::Plan;
+use super::limits;
+use super::plan::Plan;
+use super::service::Kind;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::output::Tool;
 
@@ -16,14 +18,8 @@ pub(super) const SEND: u64 = 2;
 /// Every so many sends, one asks for a completion: a reply tells as much of the others.
 pub(super) const SIGNAL_EVERY: u32 = 32;
 
-/// Completions of sends that may lie in the completion queue at a time.
-const SENDS_IN_CQ: u32 = 2;
-
 /// Longer messages are not worth a copy.
 const MAX_INLINE: usize = 256;
-
-/// What fills a message.
-const FILLER: u8 = 0x7b;
 
 /// The first byte of every page of a message that is checked (`-c`); rdma-core's tools write and look at no other.
 const MARK: u8 = 0;
@@ -32,12 +28,18 @@ const PAGE: usize = 4096;
 /// Everything that is set up before the peers meet.
 pub(super) struct Setup {
     pub(super) cq: Cq,
-    pub(super) qp: Qp,
-    pub(super) local: Endpoint,
+    pub(super) qps: Vec<Qp>,
+    pub(super) local: Vec<Endpoint>,
     pub(super) active_mtu: Mtu,
     /// What went wrong and does not matter much.
     pub(super) warning: Option<String>,
+    srq: Option<Srq>,
+    /// Where datagrams go, once the peer is known.
+    to: Option<(Ah, Qpn)>,
+    pd: Pd,
     mr: Mr,
+    /// Where a message comes to, with what stands before it.
+    room: Sge,
     message: Sge,
     rx_depth: u32,
     inline: bool,
@@ -45,40 +47,87 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn new(plan: &Plan) -> Result<Self, Failure> {
-        let device = match &plan.ib_dev {
-            Some(name) => Device::by_name(&name.to_string_lossy())?,
-            None => Device::first()?,
-        };
-        let ctx = device.open()?;
+        let ctx = open(plan)?;
         let port = ctx.query_port(plan.ib_port)?;
-        let limits = ctx.query_device()?;
-        check(plan, &ctx, &port, &limits)?;
+        limits::check(plan, &ctx, &port)?;
 
         let pd = ctx.alloc_pd()?;
-        let (mr, warning) = region(plan, &pd)?;
-        let mut init = CqInit::new(plan.rx_depth + SENDS_IN_CQ);
+        let (mr, warning) = limits::region(plan, &pd)?;
+        let mut init = CqInit::new(plan.rx_depth + limits::sends_in_cq(plan));
         if plan.wait != Wait::Poll {
             init = init.own_channel();
         }
         let cq = ctx.create_cq(init)?;
-        let sizes = QpInit::rc(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth);
-        let mut qp = pd.create_qp(sizes)?;
-        let local = qp.endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
-            LinkLayer::Ethernet if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
-            _ => e.to_string(),
-        })?;
-        if port.link_layer != LinkLayer::Ethernet && local.lid.0 == 0 {
-            return Err(format!(
-                "port {} of {} has no LID: is a subnet manager running?",
-                plan.ib_port,
-                device.name()
-            )
-            .into());
+        let srq = match plan.kind {
+            Kind::Srq => Some(pd.create_srq(plan.rx_depth)?),
+            _ => None,
+        };
+        let wanted = match (plan.kind, &srq) {
+            (_, Some(srq)) => QpInit::rc(&cq, &cq).srq(srq).max_send_wr(2),
+            (Kind::Uc, _) => QpInit::uc(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth),
+            (Kind::Ud, _) => QpInit::ud(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth),
+            _ => QpInit::rc(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth),
+        };
+        let (mut qps, mut local) = (Vec::new(), Vec::new());
+        for _ in 0..plan.num_qp {
+            let mut qp = pd.create_qp(wanted)?;
+            let endpoint = qp.endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
+                LinkLayer::Ethernet if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
+                _ => e.to_string(),
+            })?;
+            local.push(endpoint);
+            qps.push(qp);
         }
-        let inline = plan.size <= qp.cap().max_inline_data.min(MAX_INLINE as u32);
-        let message = mr.slice(..plan.size as usize);
-        let active_mtu = port.active_mtu;
-        Ok(Self { cq, qp, local, active_mtu, warning, mr, message, rx_depth: plan.rx_depth, inline })
+        limits::check_lid(plan, &ctx, &port)?;
+        let inline = qps.iter().all(|qp| plan.size <= qp.cap().max_inline_data.min(MAX_INLINE as u32));
+        let header = plan.kind.header() as usize;
+        Ok(Self {
+            cq,
+            qps,
+            local,
+            active_mtu: port.active_mtu,
+            warning,
+            srq,
+            to: None,
+            pd,
+            room: mr.slice(..),
+            message: mr.slice(header..),
+            mr,
+            rx_depth: plan.rx_depth,
+            inline,
+        })
+    }
+
+    /// Makes the queue pairs ready to send to the peer's, in their order.
+    pub(super) fn join(&mut self, plan: &Plan, peers: &[Endpoint]) -> Result<(), String> {
+        let attr = RcAttr::new().mtu(plan.mtu).sl(plan.sl).hop_limit(1);
+        for (qp, peer) in self.qps.iter_mut().zip(peers) {
+            if plan.kind == Kind::Ud {
+                let av = qp.address(peer).map_err(|e| e.to_string())?;
+                let av = AddressVector { sl: plan.sl, hop_limit: 1, ..av };
+                let ah = qp.start().and_then(|()| self.pd.create_ah(&av));
+                self.to = Some((ah.map_err(|e| e.to_string())?, peer.qp_num));
+                continue;
+            }
+            qp.connect(peer, attr).map_err(|e| match self.active_mtu.bytes() {
+                Some(active) if active < plan.mtu.bytes().unwrap_or_default() => {
+                    let mtu = plan.mtu.bytes().unwrap_or_default();
+                    format!("{e}; MTU {mtu} (-m) is over the port's active MTU of {active}")
+                }
+                _ => e.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The place of a queue pair. Numbers are mostly given out in order.
+    #[inline]
+    pub(super) fn index_of(&self, qp_num: Qpn) -> Option<usize> {
+        let guess = qp_num.get().wrapping_sub(self.local[0].qp_num.get()) as usize;
+        match self.local.get(guess) {
+            Some(local) if local.qp_num == qp_num => Some(guess),
+            _ => self.local.iter().position(|local| local.qp_num == qp_num),
+        }
     }
 
     /// Fills the receive queue.
@@ -89,41 +138,63 @@ impl Setup {
     /// Posts `count` receives into the region.
     #[inline]
     pub(super) fn post_receives(&mut self, count: u32) -> Result<(), String> {
-        let wr = RecvWr::new(RECV).sge(self.message);
+        let wr = RecvWr::new(RECV).sge(self.room);
         for _ in 0..count {
-            self.qp.post_recv(wr).map_err(|e| format!("couldn't post receive: {e}"))?;
+            let posted = match &mut self.srq {
+                None => self.qps[0].post_recv(wr),
+                Some(srq) => srq.post_recv(wr),
+            };
+            posted.map_err(|e| format!("couldn't post receive: {e}"))?;
         }
         Ok(())
     }
 
     /// Posts one send of the region.
     #[inline]
-    pub(super) fn post_send(&mut self, signaled: bool) -> Result<(), String> {
+    pub(super) fn post_send(&mut self, qp: usize, signaled: bool) -> Result<(), String> {
         let posted = match (self.inline, signaled) {
-            (false, false) => self.qp.post_send(SendWr::send(SEND).sge(self.message)),
-            (false, true) => self.post_signaled(),
-            (true, false) => self.post_inline(SendWr::send(SEND)),
-            (true, true) => self.post_inline(SendWr::send(SEND).signaled()),
+            _ if self.to.is_some() => self.post_datagram(signaled),
+            (false, false) => self.qps[qp].post_send(SendWr::send(SEND).sge(self.message)),
+            (false, true) => self.post_signaled(qp),
+            (true, false) => self.post_inline(qp, SendWr::send(SEND)),
+            (true, true) => self.post_inline(qp, SendWr::send(SEND).signaled()),
         };
         posted.map_err(|e| format!("couldn't post send: {e}"))
     }
 
     #[inline(never)]
-    fn post_signaled(&mut self) -> Result<(), PostError> {
-        self.qp.post_send(SendWr::send(SEND).sge(self.message).signaled())
+    fn post_signaled(&mut self, qp: usize) -> Result<(), PostError> {
+        self.qps[qp].post_send(SendWr::send(SEND).sge(self.message).signaled())
     }
 
     #[inline(never)]
-    fn post_inline(&mut self, wr: SendWr<'_>) -> Result<(), PostError> {
+    fn post_inline(&mut self, qp: usize, wr: SendWr<'_>) -> Result<(), PostError> {
         let mut bytes = [0; MAX_INLINE];
         let bytes = &mut bytes[..self.message.length as usize];
         self.mr.read(0, bytes);
-        self.qp.post_send(wr.inline(bytes))
+        self.qps[qp].post_send(wr.inline(bytes))
+    }
+
+    #[inline(never)]
+    fn post_datagram(&mut self, signaled: bool) -> Result<(), PostError> {
+        let Some((ah, qp_num)) = &self.to else { return Ok(()) };
+        let mut wr = SendWr::send(SEND).ud_addr(ah, *qp_num, Qp::DEFAULT_QKEY);
+        if signaled {
+            wr = wr.signaled();
+        }
+        if !self.inline {
+            return self.qps[0].post_send(wr.sge(self.message));
+        }
+        let mut bytes = [0; MAX_INLINE];
+        let bytes = &mut bytes[..self.message.length as usize];
+        self.mr.read((self.room.length - self.message.length) as usize, bytes);
+        self.qps[0].post_send(wr.inline(bytes))
     }
 
     /// Marks the pages of the message that the client sends, where it is to be checked.
     pub(super) fn mark(&mut self) {
-        for page in (0..self.message.length as usize).step_by(PAGE) {
+        let start = (self.room.length - self.message.length) as usize;
+        for page in (start..self.mr.len()).step_by(PAGE) {
             self.mr.write(page, &[MARK]);
         }
     }
@@ -133,12 +204,14 @@ impl Setup {
         if !plan.chk || plan.server.is_some() {
             return Ok(());
         }
+        let header = plan.kind.header() as usize;
+        let filler = plan.kind.filler();
         let mut page = [0; PAGE];
         let mut bad = Vec::new();
         for start in (0..self.message.length as usize).step_by(PAGE) {
             let page = &mut page[..PAGE.min(self.message.length as usize - start)];
-            self.mr.read(start, page);
-            if page[0] != MARK || page[1..].iter().any(|&byte| byte != FILLER) {
+            self.mr.read(header + start, page);
+            if page[0] != MARK || page[1..].iter().any(|&byte| byte != filler) {
                 bad.push(start / PAGE);
             }
         }
@@ -151,75 +224,11 @@ impl Setup {
     }
 }
 
-/// Checks the options against what the device can do, in the C tools' words where they have some.
-fn check(plan: &Plan, ctx: &Context, port: &PortAttr, device: &DeviceAttr) -> Outcome {
-    let name = &ctx.info().name;
-    if plan.size > port.max_msg_sz {
-        return Err(format!(
-            "size {} (-s) is over the largest message of {name}, {} bytes (max_msg_sz)",
-            plan.size, port.max_msg_sz
-        )
-        .into());
-    }
-    if plan.rx_depth > device.max_qp_wr {
-        return Err(format!(
-            "rx-depth {} (-r) is over the receive queue's limit on {name}, {} (max_qp_wr)",
-            plan.rx_depth, device.max_qp_wr
-        )
-        .into());
-    }
-    if plan.rx_depth.saturating_add(SENDS_IN_CQ) > device.max_cqe {
-        return Err(format!(
-            "rx-depth {} (-r) needs a completion queue of {SENDS_IN_CQ} more, and the limit on {name} is {} (max_cqe)",
-            plan.rx_depth, device.max_cqe
-        )
-        .into());
-    }
-    // Bits of `enum ibv_odp_general_caps` and `enum ibv_odp_transport_cap_bits`.
-    const SUPPORT: u64 = 1;
-    const IMPLICIT: u64 = 2;
-    const SEND_AND_RECV: u32 = 3;
-    if plan.odp || plan.iodp {
-        let odp = &device.odp;
-        if odp.general & SUPPORT == 0 || odp.rc & SEND_AND_RECV != SEND_AND_RECV {
-            return Err(
-                "The device isn't ODP capable or does not support RC send and receive with ODP".into()
-            );
-        }
-        if plan.iodp && odp.general & IMPLICIT == 0 {
-            return Err("The device doesn't support implicit ODP".into());
-        }
-        if plan.iodp {
-            return Err("implicit on-demand paging (-O) is not done here; -o is".into());
-        }
-    }
-    if plan.ts {
-        return Err(match device.completion_timestamp_mask {
-            0 => "The device isn't completion timestamp capable".into(),
-            _ => "completions with timestamps (-t) are not read here yet".into(),
-        });
-    }
-    if plan.dm {
-        return Err(match device.max_dm_size {
-            0 => "Device doesn't support dm allocation".into(),
-            max if max < plan.size.into() => "Device memory is insufficient".into(),
-            _ => "device memory (-j) is not allocated here yet".into(),
-        });
-    }
-    Ok(())
-}
-
-/// The message's memory, filled.
-fn region(plan: &Plan, pd: &Pd) -> Result<(Mr, Option<String>), Failure> {
-    let odp = if plan.odp { Access::ON_DEMAND } else { Access::empty() };
-    let mut mr = pd.alloc_mr(plan.size as usize, Access::LOCAL_WRITE | odp)?;
-    let filler = [FILLER; PAGE];
-    for start in (0..mr.len()).step_by(PAGE) {
-        mr.write(start, &filler[..PAGE.min(mr.len() - start)]);
-    }
-    let warning = plan.prefetch.then(|| mr.prefetch().err()).flatten().map(|e| {
-        let errno = e.errno().map_or(0, |errno| errno as i32);
-        format!("Couldn't prefetch MR({errno}). Continue anyway")
-    });
-    Ok((mr, warning))
+/// Opens the device that the options choose.
+pub(super) fn open(plan: &Plan) -> Result<Context, Failure> {
+    let device = match &plan.ib_dev {
+        Some(name) => Device::by_name(&name.to_string_lossy())?,
+        None => Device::first()?,
+    };
+    Ok(device.open()?)
 }

@@ -218,7 +218,7 @@ fn a_datagram_names_its_address() {
     }
     for op in OPERATIONS.map(|(op, ..)| op) {
         let mut wr = SendWr::new(9, op);
-        assert_eq!(written(&wr, datagrams).is_err(), true, "{op:?} without an address");
+        assert!(written(&wr, datagrams).is_err(), "{op:?} without an address");
         wr.dest = Dest::Ud(to);
         let send = matches!(op, SendOp::Send | SendOp::SendWithImm(_));
         assert_eq!(written(&wr, datagrams).is_ok(), send, "{op:?}");

@@ -1,0 +1,179 @@
+//! `bareverbs asyncwatch`, `ibv_asyncwatch`: what happens to a device and its ports without being asked for.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd};
+
+use bareverbs::{AsyncEvent, AsyncEventType as Type, Device, EventSource};
+use clap::Args;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use serde::Serialize;
+
+use super::getopt::{Getopt, Spec};
+use super::outcome::{Failure, Outcome, ending};
+use super::output::Tool;
+
+const EXAMPLES: &str = "\
+Examples:
+  bareverbs asyncwatch -d rxe0     a line for each event of rxe0 and its ports, until it is interrupted
+  bareverbs asyncwatch --json      an object on a line for each";
+
+/// What `bareverbs asyncwatch` takes.
+#[derive(Debug, Args)]
+#[command(infer_long_args = true, args_override_self = true, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// Watch this RDMA device (the first by default)
+    #[arg(short = 'd', long, value_name = "DEVICE")]
+    ib_dev: Option<OsString>,
+    /// Print each event as an object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(tool: &Tool, arguments: &Arguments) -> Outcome {
+    watch(tool, arguments.ib_dev.as_ref(), arguments.json)
+}
+
+/// The options of `ibv_asyncwatch`.
+pub(crate) const OPTIONS: &[Spec] = &[Spec::value('d', "ib-dev"), Spec::flag('h', "help")];
+
+/// Runs `ibv_asyncwatch`, which reads no operands.
+pub(crate) fn as_c(tool: &Tool, arguments: Vec<OsString>) -> Outcome {
+    let mut device = None;
+    for given in Getopt::new(OPTIONS, arguments) {
+        match given {
+            Ok(('d', name)) => device = Some(name),
+            Ok(_) => return usage(tool, 0),
+            Err(complaint) => {
+                tool.complain(&complaint);
+                return usage(tool, 1);
+            }
+        }
+    }
+    watch(tool, device.as_ref(), false)
+}
+
+fn usage(tool: &Tool, code: u8) -> Outcome {
+    let name = tool.name();
+    let printed = tool.print(&format!(
+        "Usage:
+  {name}            start an asyncwatch process
+
+Options:
+  -d, --ib-dev=<dev>     use IB device <dev> (default first device found)
+  -h, --help             print a help text and exit
+"
+    ));
+    ending(printed, code)
+}
+
+/// Prints what happens until the device goes or somebody ends it.
+fn watch(tool: &Tool, name: Option<&OsString>, json: bool) -> Outcome {
+    let device = match name {
+        Some(name) => Device::by_name(&name.to_string_lossy())?,
+        None => Device::first()?,
+    };
+    let ctx = device.open()?;
+    let events = ctx.async_events()?;
+    if !json {
+        tool.print(&format!("{}: async event FD {}\n", device.name(), events.as_fd().as_raw_fd()))?;
+    }
+    loop {
+        let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(Failure::new(format!("poll: {} ({errno:?})", errno.desc()))),
+        }
+        while let Some(event) = events.next_event()? {
+            tool.print(&if json { object(device.name(), &event)? } else { line(&event) })?;
+        }
+    }
+}
+
+/// The C tool's line.
+fn line(event: &AsyncEvent) -> String {
+    // The C tool names no event of a queue, and prints the lower half of whatever the event is about.
+    let name = match event.source() {
+        EventSource::Port(_) | EventSource::Device => name(event.event_type),
+        _ => None,
+    };
+    let name = name.unwrap_or("unexpected");
+    let number = u32::from(event.event_type);
+    format!("  event_type {name} ({number}), port {}\n", event.element as i32)
+}
+
+/// The names of `enum ibv_event_type`.
+fn name(event_type: Type) -> Option<&'static str> {
+    Some(match event_type {
+        Type::CqErr => "IBV_EVENT_CQ_ERR",
+        Type::QpFatal => "IBV_EVENT_QP_FATAL",
+        Type::QpReqErr => "IBV_EVENT_QP_REQ_ERR",
+        Type::QpAccessErr => "IBV_EVENT_QP_ACCESS_ERR",
+        Type::CommEst => "IBV_EVENT_COMM_EST",
+        Type::SqDrained => "IBV_EVENT_SQ_DRAINED",
+        Type::PathMig => "IBV_EVENT_PATH_MIG",
+        Type::PathMigErr => "IBV_EVENT_PATH_MIG_ERR",
+        Type::DeviceFatal => "IBV_EVENT_DEVICE_FATAL",
+        Type::PortActive => "IBV_EVENT_PORT_ACTIVE",
+        Type::PortErr => "IBV_EVENT_PORT_ERR",
+        Type::LidChange => "IBV_EVENT_LID_CHANGE",
+        Type::PkeyChange => "IBV_EVENT_PKEY_CHANGE",
+        Type::SmChange => "IBV_EVENT_SM_CHANGE",
+        Type::SrqErr => "IBV_EVENT_SRQ_ERR",
+        Type::SrqLimitReached => "IBV_EVENT_SRQ_LIMIT_REACHED",
+        Type::QpLastWqeReached => "IBV_EVENT_QP_LAST_WQE_REACHED",
+        Type::ClientReregister => "IBV_EVENT_CLIENT_REREGISTER",
+        Type::GidChange => "IBV_EVENT_GID_CHANGE",
+        Type::Other(_) => return None,
+    })
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    device: &'a str,
+    event: super::json::Named,
+    port: Option<u8>,
+}
+
+fn object(device: &str, event: &AsyncEvent) -> Result<String, Failure> {
+    let port = match event.source() {
+        EventSource::Port(port) => Some(port.get()),
+        _ => None,
+    };
+    let number = u32::from(event.event_type);
+    let event = super::json::Named { value: number.into(), name: name(event.event_type) };
+    let object = Object { device, event, port };
+    let mut text = serde_json::to_string(&object).map_err(|error| Failure::new(error.to_string()))?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_those_of_the_c_tool() {
+        let event = |event_type, element| AsyncEvent { event_type, element };
+        for (event, text) in [
+            (event(Type::PortErr, 1), "  event_type IBV_EVENT_PORT_ERR (10), port 1\n"),
+            (event(Type::PortActive, 2), "  event_type IBV_EVENT_PORT_ACTIVE (9), port 2\n"),
+            (event(Type::DeviceFatal, 0), "  event_type IBV_EVENT_DEVICE_FATAL (8), port 0\n"),
+            (event(Type::GidChange, 1), "  event_type IBV_EVENT_GID_CHANGE (18), port 1\n"),
+            (event(Type::CqErr, 1), "  event_type unexpected (0), port 1\n"),
+            (event(Type::Other(77), 3), "  event_type unexpected (77), port 3\n"),
+        ] {
+            assert_eq!(line(&event), text);
+        }
+    }
+
+    #[test]
+    fn objects_name_the_port() {
+        let event = AsyncEvent { event_type: Type::PortErr, element: 1 };
+        assert_eq!(
+            object("rxe0", &event).unwrap(),
+            "{\"device\":\"rxe0\",\"event\":{\"value\":10,\"name\":\"IBV_EVENT_PORT_ERR\"},\"port\":1}\n"
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! `pingpong xsrq`: extended reliable connections. The server talks to several clients; each message names the shared receive
+//! queue that it goes to, and the server sends to each client over every connection in turn.
+//!
+//! One TCP connection for each client lasts as long as the run: endpoints at its beginning (the client's first), and at its end
+//! `END` from the client and `END` back, when nobody needs the other's queues any more.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use bareverbs::{
+    Access, AddressVector, Context, Cq, CqInit, Endpoint, Gid, Lid, Mr, Psn, Qp, QpAttr, QpInit, QpState,
+    QpType, Qpn, RecvWr, SendWr, Srq, SrqInit, Srqn, Wait, Wc, Xrcd,
+};
+use nix::libc::O_CREAT;
+use serde::Serialize;
+
+use super::plan::Plan;
+use super::play::{Silence, failure};
+use super::setup::{self, RECV};
+use super::{INTERRUPTED, exchange, limits};
+use crate::cli::json;
+use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::output::Tool;
+use crate::cli::signals;
+
+/// Processes of one machine that open the same file share the domain.
+const DOMAIN_FILE: &str = "/tmp/xrc_domain";
+
+/// `0000:000000:000000:000000:000000:` and 32 digits, and the zero byte.
+const LEN: usize = 66;
+
+const END: &[u8; 4] = b"END\0";
+
+/// What went wrong, as one line.
+type Result<T> = std::result::Result<T, String>;
+
+/// What one side tells the other of one connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Dest {
+    lid: Lid,
+    recv_qpn: Qpn,
+    send_qpn: Qpn,
+    psn: Psn,
+    srqn: Srqn,
+    gid: Gid,
+}
+
+impl Dest {
+    fn encode(&self) -> [u8; LEN] {
+        let text = format!(
+            "{:04x}:{:06x}:{:06x}:{:06x}:{:06x}:{:032x}\0",
+            self.lid.0,
+            self.recv_qpn.get(),
+            self.send_qpn.get(),
+            self.psn.get(),
+            self.srqn.get(),
+            u128::from_be_bytes(self.gid.0)
+        );
+        let mut message = [0; LEN];
+        message.copy_from_slice(text.as_bytes());
+        message
+    }
+
+    fn decode(message: &[u8]) -> Option<Self> {
+        let [lid, recv_qpn, send_qpn, psn, srqn, gid] = exchange::hex_fields(message, [4, 6, 6, 6, 6, 32])?;
+        Some(Self {
+            lid: Lid(lid as u16),
+            recv_qpn: Qpn::truncate(recv_qpn as u32),
+            send_qpn: Qpn::truncate(send_qpn as u32),
+            psn: Psn::truncate(psn as u32),
+            srqn: Srqn::truncate(srqn as u32),
+            gid: Gid(gid.to_be_bytes()),
+        })
+    }
+
+    fn line(&self, side: &str) -> String {
+        format!(
+            "{side:>8}: LID {:04x}, QPN RECV {:06x} SEND {:06x}, PSN {:06x}, SRQN {:06x}, GID {}\n",
+            self.lid.0,
+            self.recv_qpn.get(),
+            self.send_qpn.get(),
+            self.psn.get(),
+            self.srqn.get(),
+            self.gid
+        )
+    }
+}
+
+/// The two queue pairs of a connection, and what became of it.
+struct Connection {
+    recv: Qp,
+    send: Qp,
+    local: Dest,
+    peer: Option<(Dest, TcpStream, String)>,
+    /// Messages that were sent to its peer.
+    sent: u32,
+}
+
+/// Everything that is set up before the peers meet. Fields drop in this order.
+struct Run {
+    connections: Vec<Connection>,
+    srq: Srq,
+    recv_cq: Cq,
+    send_cq: Cq,
+    mr: Mr,
+    _file: Option<File>,
+}
+
+/// Plays with every client, or with the server.
+pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
+    let mut run = Run::new(tool, plan)?;
+    for _ in 0..run.connections.len() {
+        run.post_receive()?;
+    }
+    match plan.host() {
+        Some(host) => {
+            let stream = exchange::dial(&host, plan.port, plan.timeout)?;
+            run.meet(tool, plan, 0, stream, host)?;
+        }
+        None => {
+            let listener = exchange::listen(plan.port)?;
+            for n in 0..run.connections.len() {
+                let (stream, from) = exchange::incoming(&listener, plan.timeout)?;
+                run.meet(tool, plan, n, stream, from)?;
+            }
+            for n in 0..run.connections.len() {
+                run.post_send(plan, n)?;
+            }
+        }
+    }
+    signals::watch();
+    if !run.play(plan)? {
+        tool.say("interrupted");
+        return Err(Failure::said(INTERRUPTED));
+    }
+    run.part(plan)?;
+    if !plan.json {
+        return tool.print("success\n");
+    }
+    let clients = run.connections.len();
+    let done = Done { clients, size: plan.size, iterations: plan.iters, complete: true };
+    tool.print(&json::text(&done)?)
+}
+
+#[derive(Serialize)]
+struct Done {
+    clients: usize,
+    size: u32,
+    iterations: u32,
+    complete: bool,
+}
+
+impl Run {
+    fn new(tool: &Tool, plan: &Plan) -> std::result::Result<Self, Failure> {
+        let ctx = setup::open(plan)?;
+        let port = ctx.query_port(plan.ib_port)?;
+        limits::check(plan, &ctx, &port)?;
+        limits::check_lid(plan, &ctx, &port)?;
+        let clients = if plan.server.is_some() { 1 } else { plan.clients };
+
+        let pd = ctx.alloc_pd()?;
+        let (mr, _) = limits::region(plan, &pd)?;
+        let (xrcd, file) = domain(tool, &ctx)?;
+        let mut init = CqInit::new(clients);
+        if plan.wait != Wait::Poll {
+            init = init.own_channel();
+        }
+        let recv_cq = ctx.create_cq(init)?;
+        let send_cq = ctx.create_cq(clients)?;
+        let srq = pd.create_srq(SrqInit::new(clients).xrc(&xrcd, &recv_cq))?;
+        let srqn = srq.srq_num().unwrap_or_default();
+        let mut connections = Vec::new();
+        for _ in 0..clients {
+            let mut recv = xrcd.create_recv_qp()?;
+            recv.init(plan.ib_port, Access::REMOTE_WRITE | Access::REMOTE_READ)?;
+            let wanted = QpInit::xrc_send(&send_cq).max_send_wr(clients.saturating_mul(plan.iters));
+            let mut send = pd.create_qp(wanted)?;
+            let Endpoint { lid, psn, gid, .. } = recv.endpoint(plan.ib_port, plan.gid_index)?;
+            send.endpoint(plan.ib_port, plan.gid_index)?;
+            let (recv_qpn, send_qpn) = (recv.qp_num(), send.qp_num());
+            let local = Dest { lid, recv_qpn, send_qpn, psn, srqn, gid };
+            connections.push(Connection { recv, send, local, peer: None, sent: 0 });
+        }
+        Ok(Self { connections, srq, recv_cq, send_cq, mr, _file: file })
+    }
+
+    /// Tells a peer where this side is, is told where the peer is, and connects to it. The client speaks first.
+    fn meet(
+        &mut self,
+        tool: &Tool,
+        plan: &Plan,
+        n: usize,
+        mut stream: TcpStream,
+        from: String,
+    ) -> std::result::Result<(), Failure> {
+        let connection = &mut self.connections[n];
+        let local = connection.local;
+        let shown = |side: &str, dest: &Dest| match plan.json {
+            true => Ok(()),
+            false => tool.print(&dest.line(side)),
+        };
+        let tell = |stream: &mut TcpStream| {
+            shown("local", &local)?;
+            stream
+                .write_all(&local.encode())
+                .map_err(|e| Failure::new(format!("couldn't send local address to {from}: {e}")))
+        };
+        if plan.server.is_some() {
+            tell(&mut stream)?;
+        }
+        let mut message = [0; LEN];
+        exchange::read(&mut stream, &mut message, &from)?;
+        let peer = Dest::decode(&message).ok_or_else(|| {
+            let sent = message.escape_ascii();
+            format!("{from} does not speak the pingpong protocol: it sent \"{sent}\"")
+        })?;
+        shown("remote", &peer)?;
+        if plan.server.is_none() {
+            tell(&mut stream)?;
+        }
+        connection.connect(plan, &peer)?;
+        connection.peer = Some((peer, stream, from));
+        Ok(())
+    }
+
+    fn post_receive(&mut self) -> Result<()> {
+        let wr = RecvWr::new(RECV).sge(self.mr.slice(..));
+        self.srq.post_recv(wr).map_err(|e| format!("Failed to post receive to SRQ: {e}"))
+    }
+
+    /// Sends to the n-th peer, over each connection in turn; the last one asks for a completion.
+    fn post_send(&mut self, plan: &Plan, n: usize) -> Result<()> {
+        let count = self.connections.len();
+        let to = &mut self.connections[n];
+        let Some((peer, ..)) = &to.peer else { return Ok(()) };
+        let mut wr = SendWr::send(n as u64).sge(self.mr.slice(..)).xrc_srqn(peer.srqn);
+        let over = (n + to.sent as usize) % count;
+        to.sent += 1;
+        if to.sent >= plan.iters {
+            wr = wr.signaled();
+        }
+        self.connections[over].send.post_send(wr).map_err(|e| format!("couldn't post send: {e}"))
+    }
+
+    /// Answers until everything has come and gone; false after an interrupt.
+    fn play(&mut self, plan: &Plan) -> Result<bool> {
+        let clients = self.connections.len() as u64;
+        let total = clients * u64::from(plan.iters);
+        let timeout = (plan.wait == Wait::Poll).then_some(Duration::from_secs(1));
+        let mut silent = Silence::new(plan.timeout);
+        let (mut received, mut completed) = (0, 0);
+        let mut wcs = [Wc::default()];
+        while received < total || completed < clients {
+            if signals::interrupted() {
+                return Ok(false);
+            }
+            let waited = match received < total {
+                true => self.recv_cq.wait(&mut wcs, plan.wait, timeout),
+                false => self.send_cq.wait(&mut wcs, Wait::Poll, Some(Duration::from_secs(1))),
+            };
+            match waited.map_err(|e| e.to_string())? {
+                [wc] if !wc.is_success() => return Err(failure(wc)),
+                [wc] if received < total => {
+                    let from = wc.qp_num;
+                    received += 1;
+                    self.post_receive()?;
+                    let n = self.connections.iter().position(|c| c.recv.qp_num() == from).unwrap_or(0);
+                    if self.connections[n].sent < plan.iters {
+                        self.post_send(plan, n)?;
+                    }
+                }
+                [_] => completed += 1,
+                _ => {
+                    if let Some(time) = silent.too_long((received as u32, completed as u32)) {
+                        return Err(format!("nothing has come from a peer for {} s", time.as_secs()));
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until no side needs the other's queues any more.
+    fn part(&mut self, plan: &Plan) -> Result<()> {
+        let hear = |peer: &mut Option<(Dest, TcpStream, String)>| {
+            let Some((_, stream, from)) = peer else { return Ok(()) };
+            let mut end = [0; END.len()];
+            exchange::read(stream, &mut end, from)?;
+            match end == *END {
+                true => Ok(()),
+                false => Err(format!("{from} said \"{}\" where \"END\" was due", end.escape_ascii())),
+            }
+        };
+        let say = |peer: &mut Option<(Dest, TcpStream, String)>| {
+            let Some((_, stream, from)) = peer else { return Ok(()) };
+            stream.write_all(END).map_err(|e| format!("Couldn't send termination ack to {from}: {e}"))
+        };
+        let mut peers = self.connections.iter_mut().map(|connection| &mut connection.peer);
+        if plan.server.is_some() {
+            return peers.try_for_each(|peer| say(peer).and_then(|()| hear(peer)));
+        }
+        peers.try_for_each(hear)?;
+        self.connections.iter_mut().try_for_each(|connection| say(&mut connection.peer))
+    }
+}
+
+impl Connection {
+    fn connect(&mut self, plan: &Plan, peer: &Dest) -> std::result::Result<(), bareverbs::Error> {
+        let ends = [(&mut self.recv, peer.send_qpn), (&mut self.send, peer.recv_qpn)];
+        for (qp, dest_qp_num) in ends {
+            let requester = qp.qp_type() == QpType::XrcSend;
+            let at = Endpoint { lid: peer.lid, gid: peer.gid, ..Endpoint::default() };
+            let av = AddressVector { sl: plan.sl, hop_limit: 5, ..qp.address(&at)? };
+            qp.modify(&QpAttr {
+                av: Some(av),
+                path_mtu: Some(plan.mtu),
+                dest_qp_num: Some(dest_qp_num),
+                rq_psn: Some(peer.psn),
+                max_dest_rd_atomic: (!requester).then_some(0),
+                min_rnr_timer: (!requester).then_some(12),
+                ..QpAttr::to(QpState::Rtr)
+            })?;
+            qp.modify(&QpAttr {
+                sq_psn: Some(self.local.psn),
+                timeout: Some(14),
+                retry_cnt: requester.then_some(7),
+                rnr_retry: requester.then_some(7),
+                max_rd_atomic: requester.then_some(0),
+                ..QpAttr::to(QpState::Rts)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The domain that every process of this machine shares by a file; one of its own where there can be no file.
+fn domain(tool: &Tool, ctx: &Context) -> std::result::Result<(Xrcd, Option<File>), Failure> {
+    let file = OpenOptions::new().read(true).custom_flags(O_CREAT).mode(0o440).open(DOMAIN_FILE);
+    let xrcd = ctx
+        .open_xrcd(file.as_ref().ok().map(|file| file.as_fd()), O_CREAT)
+        .map_err(|e| Failure::new(format!("Couldn't Open the XRC Domain: {e}")))?;
+    if let Err(e) = &file {
+        tool.say(&format!(
+            "Couldn't create the file for the XRC Domain but not stopping: {DOMAIN_FILE}: {e}"
+        ));
+    }
+    Ok((xrcd, file.ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_travel_as_text() {
+        let dest = Dest {
+            lid: Lid(1),
+            recv_qpn: Qpn::truncate(0x241),
+            send_qpn: Qpn::truncate(0x242),
+            psn: Psn::truncate(0x20_e9d5),
+            srqn: Srqn::truncate(7),
+            gid: Gid([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x10, 0xd2, 0xc9, 0x10, 0, 0, 0x6b, 0xd1]),
+        };
+        let message = b"0001:000241:000242:20e9d5:000007:fe8000000000000010d2c91000006bd1\0";
+        assert_eq!(dest.encode(), *message);
+        assert_eq!(Dest::decode(message), Some(dest));
+        assert_eq!(Dest::decode(&[b'0'; LEN]), None);
+        assert_eq!(
+            dest.line("local"),
+            "   local: LID 0001, QPN RECV 000241 SEND 000242, PSN 20e9d5, SRQN 000007, GID fe80::10d2:c910:0:6bd1\n"
+        );
+    }
+}
