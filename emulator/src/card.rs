@@ -1,6 +1,7 @@
 //! What every part of an HCA stands on.
 
 use crate::{
+    diagnostics::Diagnostics,
     event::Event,
     icm::Icm,
     memory::GuestMemory,
@@ -52,6 +53,8 @@ pub struct Card {
     pub tables: Tables,
     /// The port.
     pub port: Port,
+    /// What went wrong in queues.
+    pub diagnostics: Diagnostics,
     /// What the driver did wrong.
     pub violations: Violations,
     /// What is to be told through the event queues; whoever runs the card empties it after each step.
@@ -69,6 +72,7 @@ impl Card {
             icm: Icm::default(),
             tables: Tables::default(),
             port,
+            diagnostics: Diagnostics::default(),
             violations: Violations::of(name),
             events: Vec::new(),
             trace,
@@ -92,6 +96,7 @@ impl Card {
         self.icm.clear();
         self.tables = Tables::default();
         self.port.reset();
+        self.diagnostics = Diagnostics::default();
         self.events.clear();
     }
 }

@@ -301,9 +301,4 @@ impl Hca {
         let eqn = u32::try_from(offset / UAR_PAGE * 4 + within / 8).unwrap_or(u32::MAX);
         self.firmware.eqs.doorbell(&mut self.card, &mut self.firmware.msix, eqn, get32(bytes, 0));
     }
-
-    /// Counters of queues' errors, by their place in DIAG_RPRT's mailbox.
-    pub(crate) fn diagnostics(&self) -> Vec<(usize, u32)> {
-        Vec::new()
-    }
 }

@@ -7,6 +7,7 @@ pub mod be;
 pub mod card;
 pub mod control;
 pub mod data;
+pub mod diagnostics;
 pub mod eq;
 pub mod event;
 pub mod fabric;

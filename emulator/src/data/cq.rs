@@ -7,7 +7,7 @@ use super::{
     cqe::{self, Cqe},
     violate,
 };
-use crate::{be, card::Card, event::Event, mtt::Mtt, status::Status};
+use crate::{be, card::Card, diagnostics::CQ_OVERFLOW, event::Event, mtt::Mtt, status::Status};
 
 /// Bytes of a context (`struct mlx4_cq_context`, drivers/net/ethernet/mellanox/mlx4/mlx4.h).
 pub const CONTEXT: usize = 64;
@@ -334,6 +334,9 @@ impl Cq {
             return Err(self.fail(card, Failure::Access));
         }
         self.producer = self.producer.wrapping_add(1);
+        if let Cqe::Failed(failed) = entry {
+            card.diagnostics.completed(failed.error as u8, failed.send);
+        }
         let solicited = solicited || matches!(entry, Cqe::Failed(_));
         if solicited || ahead(self.producer, self.solicited) > self.buffer.size().cast_signed() {
             // Of an entry long gone nothing need be known; the index is not to fall behind by half a circle.
@@ -439,6 +442,9 @@ impl Cq {
     fn fail(&mut self, card: &mut Card, failure: Failure) -> Failure {
         if self.failed.is_none() {
             self.failed = Some(failure);
+            if failure == Failure::Overrun {
+                card.diagnostics.count(CQ_OVERFLOW);
+            }
             card.events.push(Event::CqError { cqn: self.cqn, syndrome: failure as u8 });
         }
         failure

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     card::Card,
+    diagnostics::DATAGRAMS_DROPPED,
     packet::{Bth, Deth, Extended, GRH_BYTES, Opcode, Operation, Packet, Psn, Service},
 };
 
@@ -74,6 +75,7 @@ impl Qp {
         let Some(deth) = packet.extended.deth else { return };
         let Some(request) = self.take_receive(step, None) else {
             step.card.trace.line(format_args!("QP {:#x}: no receive request, dropped", self.qpn));
+            step.card.diagnostics.count(DATAGRAMS_DROPPED);
             return;
         };
         let length = GRH_BYTES + packet.payload.len();

@@ -440,6 +440,7 @@ impl Qp {
     }
 
     fn acknowledged(&mut self, step: &mut Step<'_>, psn: Psn, syndrome: Syndrome) {
+        step.card.diagnostics.was_refused(&syndrome);
         match syndrome {
             Syndrome::Ack => {
                 self.acknowledge(step, psn);

@@ -579,6 +579,7 @@ impl Qp {
         let mut payload = Vec::new();
         let (psn, operation) = match reply {
             Reply::Acknowledge { psn, syndrome, msn } => {
+                step.card.diagnostics.refused(&syndrome);
                 extended.aeth = Some(Aeth { syndrome, msn });
                 (psn, Operation::Acknowledge)
             }

@@ -49,8 +49,8 @@ pub(super) fn diag_rprt(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answe
     if call.op_modifier() != 2 {
         return Err(Status::BadOp);
     }
-    for (offset, value) in hca.diagnostics() {
-        put32(out, offset, value);
+    for (offset, value) in hca.card.diagnostics.all() {
+        put32(out, offset.into(), value);
     }
     Ok(0)
 }

@@ -340,6 +340,20 @@ fn counters_saturate() {
 }
 
 #[test]
+fn diagnostics_are_where_the_kernel_reads_them() {
+    // infiniband/hw/mlx4/main.c: diag_basic, sq_num_rae and rq_num_rnr.
+    let mut hca = card(Model::ConnectX3);
+    hca.start();
+    hca.card.diagnostics.completed(0x13, true);
+    hca.card.diagnostics.refused(&crate::packet::Syndrome::RnrNak(1));
+    hca.card.memory.write(OUT, &[0xff; 4096]).unwrap();
+    hca.command(&Command { op_modifier: 2, ..command("DIAG_RPRT") }).unwrap();
+    let out: [u8; 0x200] = hca.card.memory.array(OUT).unwrap();
+    assert_eq!((get32(&out, 0x4c), get32(&out, 0x68), get32(&out, 0x50)), (1, 1, 0));
+    assert_eq!(hca.command(&command("DIAG_RPRT")), Err(Status::BadOp));
+}
+
+#[test]
 fn set_port_takes_what_drivers_send() {
     // port.c: mlx4_SET_PORT.
     let mut hca = card(Model::ConnectX3);

@@ -97,7 +97,11 @@ fn lost_packets(guests: &Guests) -> Result<()> {
         guests.emulator()?.control(fault)?;
     }
     pingpong(guests)?;
-    guests.emulator()?.control("mend").map(drop)
+    guests.emulator()?.control("mend")?;
+    // Of a message whose first packets were lost, the next came out of sequence.
+    let counter = "/sys/class/infiniband/mlx4_0/hw_counters/rq_num_oos";
+    let count = done(guests, &format!("/init cat {counter}"))?;
+    if count.trim() == "0" { Err(format!("{counter} is 0")) } else { Ok(()) }
 }
 
 fn cable(guests: &Guests) -> Result<()> {
