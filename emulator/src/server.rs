@@ -69,6 +69,8 @@ pub fn serve(
         let end = server.run(&mut guest);
         fabric.with(number, |hca, _| hca.detach());
         match end {
+            // Another server has looked whether the socket is in use.
+            Ok(()) if !guest.seen => {}
             Ok(()) => eprintln!("{name}: the guest is gone"),
             Err(vfio_user::Error::SocketAccept(error)) => return Err(format!("{name}: {error}")),
             Err(error) => eprintln!("{name}: the guest is gone: {error}"),
