@@ -137,6 +137,21 @@ impl Node {
         self.run(Run::new(["/init", "await-port", &port.to_string(), "20"]))?.ok().map(drop)
     }
 
+    /// Waits until a program in this guest listens on a port of the connection manager. The guest needs the C tools.
+    pub(crate) fn await_cm_port(&self, port: u16) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(20);
+        let wanted = format!(":{port} ");
+        loop {
+            let listed = self.run(Run::new(["rdma", "resource", "show", "cm_id"]))?.ok()?.text();
+            if listed.lines().any(|line| line.contains("LISTEN") && line.contains(&wanted)) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("nothing listens on RDMA-CM port {port} after 20 s"));
+            }
+        }
+    }
+
     /// Waits until a program in this guest listens on a TCP port, or until `server`, which should be that program, has
     /// ended; false then.
     pub(crate) fn await_port_of(&self, server: &Job<'_>, port: u16) -> Result<bool> {

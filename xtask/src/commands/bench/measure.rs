@@ -7,6 +7,8 @@ use crate::vm::{Guests, Output, Run};
 
 /// The TCP port of pingpong's exchange.
 const PORT: u16 = 18515;
+/// The guest's address.
+const ADDRESS: &str = "10.0.0.1";
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The same tool, C's or ours.
@@ -23,6 +25,7 @@ impl Side {
     fn tool(self, name: &str) -> String {
         match (self, name) {
             (Self::C, "pingpong rc") => "ibv_rc_pingpong".into(),
+            (Self::C, "rping") => "rping".into(),
             (Self::C, name) => format!("ibv_{name}"),
             (Self::Ours, name) => format!("bareverbs {name}"),
         }
@@ -66,6 +69,48 @@ pub(super) fn latency(guests: &Guests, side: Side, options: &str, iterations: u3
     let line = text.lines().find_map(|line| line.trim_end().strip_suffix(" usec/iter"));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
         .ok_or_else(|| format!("{}: no usec/iter line", output.command))
+}
+
+/// Microseconds per iteration of an rping client: the slope between two runs.
+pub(super) fn rping(guests: &Guests, side: Side) -> Result<f64> {
+    const RPING_PORT: u16 = 7174;
+    let tool = side.tool("rping");
+    slope(|iterations| {
+        let client = format!("{tool} -c -C {iterations} -a {ADDRESS}");
+        let output = over_cm(guests, &format!("{tool} -s"), RPING_PORT, &client)?;
+        Ok(output.usage.wall.as_secs_f64() * 1e6)
+    })
+}
+
+/// Microseconds from making a connection's id to its end, as one of a hundred that take every step together.
+pub(super) fn connection(guests: &Guests, side: Side) -> Result<f64> {
+    const CMTIME_PORT: u16 = 7471;
+    const COUNT: u32 = 100;
+    let (server, client) = match side {
+        Side::C => ("cmtime".to_owned(), format!("cmtime -s {ADDRESS} -c {COUNT}")),
+        Side::Ours => {
+            (format!("cm_time 0.0.0.0:{CMTIME_PORT}"), format!("cm_time {ADDRESS}:{CMTIME_PORT} {COUNT}"))
+        }
+    };
+    let text = over_cm(guests, &server, CMTIME_PORT, &client)?.text();
+    // "connect      :       12.34 …": the milliseconds of a step.
+    let step = |line: &str| line.split_once(':')?.1.split_whitespace().next()?.parse::<f64>().ok();
+    let steps: Vec<f64> = text.lines().filter_map(step).collect();
+    match steps.len() {
+        7 => Ok(steps.iter().sum::<f64>() * 1e3 / f64::from(COUNT)),
+        n => Err(format!("{client}: {n} steps in {text:?}, not 7")),
+    }
+}
+
+/// Runs a client to its end, with a server that may have to be told to go.
+fn over_cm(guests: &Guests, server: &str, port: u16, client: &str) -> Result<Output> {
+    let node = guests.node(1);
+    let server = node.spawn(words(server))?;
+    let asked = node.await_cm_port(port).and_then(|()| node.run(words(client))?.ok());
+    // It may have ended with its client.
+    let _ = server.signal(9);
+    server.wait()?;
+    asked
 }
 
 /// Runs a server and a client of one side in one guest; the client under `tracer`.

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 
 use self::measure::{
-    Side, allocations_per_iteration, calls_per_iteration, instructions_per_iteration, latency, system_calls,
+    Side, allocations_per_iteration, calls_per_iteration, connection, instructions_per_iteration, latency,
+    rping, system_calls,
 };
 use self::table::{Bound, Row, best, head};
 use crate::image::tools;
@@ -31,6 +32,8 @@ enum Part {
     Instructions,
     /// Microseconds per iteration, on one and two processors
     Latency,
+    /// RDMA-CM: rping's microseconds per iteration, and those of a connection
+    Connections,
 }
 
 /// Measure bareverbs against the C tools.
@@ -83,6 +86,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     let binary = cargo::release_binary()?;
     let counting = cargo::release_example("allocations")?;
+    let connecting = cargo::release_example("cm_time")?;
     let kernels = if arguments.kernel.is_empty() { Kernel::lines() } else { arguments.kernel.clone() };
     let mut results = Results::default();
     warn_of_load();
@@ -97,6 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             .c_tools(true)
             .file(&binary, "/bin/bareverbs")
             .file(&counting, "/bin/allocations")
+            .file(&connecting, "/bin/cm_time")
             .lifetime(lifetime)
     };
     for (at, kernel) in kernels.iter().enumerate() {
@@ -105,7 +110,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let counts = at == 0 && cpus == 2;
             let wants_counts =
                 counts && (arguments.wants(Part::Calls) || arguments.wants(Part::Instructions));
-            if !wants_counts && !arguments.wants(Part::Latency) {
+            let wants_times = arguments.wants(Part::Latency) || arguments.wants(Part::Connections);
+            if !wants_counts && !wants_times {
                 continue;
             }
             let guests = vm(kernel, cpus).boot()?;
@@ -118,6 +124,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             if arguments.wants(Part::Latency) {
                 latencies(&guests, &place, cpus, arguments.repeat, &mut results);
+            }
+            if arguments.wants(Part::Connections) {
+                connections(&guests, &place, arguments.repeat, &mut results);
             }
             guests.shutdown()?;
         }
@@ -213,4 +222,22 @@ fn latencies(guests: &Guests, place: &str, cpus: u32, repeat: u32, results: &mut
     results.take("", Ok(Row::of_samples("µs/iter, -e", place, c_events, events, None)));
     let what = "µs/iter, default against C's better mode";
     results.take("", Ok(Row::of_samples(what, place, better, adaptive, Some(Bound::Ratio(1.05)))));
+}
+
+/// What is measured with RDMA-CM, C's and ours in turn.
+fn connections(guests: &Guests, place: &str, repeat: u32, results: &mut Results) {
+    type Measure = fn(&Guests, Side) -> Result<f64>;
+    let rows: [(&str, Measure); 2] =
+        [("µs/iter, rping", rping), ("µs/connection, cmtime's steps", connection)];
+    for (what, measure) in rows {
+        let mut samples: [Vec<f64>; 2] = Default::default();
+        let taken = (0..repeat).try_for_each(|_| {
+            for (side, samples) in [Side::C, Side::Ours].into_iter().zip(&mut samples) {
+                samples.push(measure(guests, side)?);
+            }
+            Ok(())
+        });
+        let [c, ours] = samples;
+        results.take(what, taken.map(|()| Row::of_samples(what, place, c, ours, Some(Bound::Ratio(1.0)))));
+    }
 }
