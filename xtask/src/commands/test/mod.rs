@@ -6,6 +6,7 @@ mod guest;
 mod host;
 mod libtest;
 mod nodes;
+mod rping;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Pingpong between two guests: ours with ours, and ours with C's in both directions.
+//! Pingpong and rping between two guests: ours with ours, and ours with C's in both directions.
 
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,7 @@ pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
                     }
                 }
             }
+            super::rping::pairs(&guests, &format!("nodes {kernel}"), arguments, &mut counted);
             super::part(&mut counted, &format!("nodes {kernel}"), || {
                 guests.shutdown().map(|()| Tally::default())
             });
