@@ -40,6 +40,7 @@
 //! | write and read a peer's memory | [`Mr::remote`], [`SendWr::rdma_write`], [`SendWr::rdma_read`] | `rdma_write_read` |
 //! | change a peer's words atomically | [`SendWr::fetch_add`], [`SendWr::compare_swap`] | `atomics` |
 //! | lend a part of a region | [`Mw`], [`SendWr::send_with_inv`] | `memory_window` |
+//! | connect by IP address | [`cm`]: [`EventChannel`], [`CmId`] | `cm_echo` |
 //! | wait | [`Cq::wait`], or [`CompChannel`] and [`AsyncEvents`] in an event loop | `events` |
 //! | make queue pairs' transitions by hand | [`Qp::modify`], [`QpAttr`], [`Qp::query`] | `qp_states` |
 //! | make a device in software | [`netlink::Nldev::link_add`] | `links` |
@@ -59,8 +60,8 @@
 //! # What there is and is not
 //!
 //! Queues can be made on devices of rxe, the kernel's software RoCE; other devices can be found, opened and asked. Reliable
-//! connections are what is offered and tested; there are no address handles, shared receive queues or multicast groups, and no
-//! RDMA-CM. Linux 6.1, 6.12 and 7.3 are tested, on x86-64.
+//! connections are what is offered and tested; there are no address handles, shared receive queues or multicast groups.
+//! Linux 6.1, 6.12 and 7.3 are tested, on x86-64.
 //!
 //! # The layers
 //!
@@ -68,6 +69,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`cm`] | RDMA-CM: connections by IP address and port |
 //! | [`verbs`] | what a program holds: device, context, PD, MR, CQ, QP; its items stand in this module too |
 //! | `provider` | how a device's queues look in memory: rings, WQEs, CQEs, doorbells |
 //! | [`discover`] | which devices there are: RDMA netlink first, sysfs after |
