@@ -1,4 +1,4 @@
-//! `rdma/rdma_user_cm.h`: the commands of /dev/infiniband/rdma_cm, and the structures of `rdma/ib_user_verbs.h` that only they use.
+//! `rdma/rdma_user_cm.h`: the commands of /dev/infiniband/rdma_cm, and a structure of `rdma/ib_user_verbs.h` that only they use.
 //!
 //! Addresses are `struct sockaddr`s in 128 bytes, aligned to 8.
 
