@@ -10,11 +10,12 @@ use super::{
     Step,
     address::{self, gather, scatter},
     cqe::{Cqe, Error, Failed, Sent},
+    mpt::{self, Rights},
     qp::{Qp, State},
     qpc::{Kind, Qpc},
     sq::Fetched,
     window,
-    wqe::{self, Send, Tail, Work},
+    wqe::{self, Element, Send, Tail, Work},
 };
 use crate::packet::{
     Aeth, AtomicEth, Bth, Extended, Nak, Opcode, Operation, Packet, Psn, Reth, Service, Syndrome,
@@ -109,8 +110,10 @@ impl Requester {
         self.requests.is_empty()
     }
 
-    fn failed(&self) -> bool {
-        self.requests.iter().any(|request| matches!(request.outcome, Some(Err(_))))
+    /// The PSN of the request that failed: only what was sent before it is still sent, again.
+    fn failed_at(&self) -> Option<Psn> {
+        let failed = self.requests.iter().find(|request| matches!(request.outcome, Some(Err(_))))?;
+        Some(failed.first)
     }
 
     fn fetches_under_way(&self) -> usize {
@@ -146,7 +149,9 @@ impl Qp {
     pub(crate) fn send(&mut self, step: &mut Step<'_>, budget: usize) -> bool {
         self.check_timers(step);
         for _ in 0..budget {
-            if self.requester.not_before.is_some() || self.requester.failed() {
+            let cursor = self.requester.cursor;
+            let failed = self.requester.failed_at().is_some_and(|psn| cursor.since(psn) >= 0);
+            if failed || self.requester.not_before.is_some() {
                 return false;
             }
             let going = match self.state {
@@ -267,6 +272,7 @@ impl Qp {
                 && send.data.length > self.datagram_mtu(step.card) as u64;
         let local = match &send.work {
             _ if too_long => Some(Err(Error::LocalLength)),
+            _ if !self.may_use(step, &send) => Some(Err(Error::LocalProtection)),
             Work::Nop => Some(Ok(())),
             Work::Bind(bind) => Some(window::bind(step.card, self.user(), bind)),
             Work::FastRegister(register) => Some(if self.context.may_fast_register() {
@@ -282,6 +288,22 @@ impl Qp {
         let first = requester.next;
         requester.next = first.plus(psns);
         requester.requests.push_back(Request { send, first, psns, answered: 0, outcome: local });
+    }
+
+    /// Whether the keys allow what the request does with its data. They are looked at once more with each packet, but a
+    /// message whose end cannot be sent is not begun.
+    fn may_use(&self, step: &mut Step<'_>, send: &Send) -> bool {
+        let need = if fetches(send) { Rights::LOCAL_WRITE } else { Rights::LOCAL_READ };
+        let refused = send.data.elements.iter().find_map(|element| match element {
+            Element::Inline(_) => None,
+            Element::Memory { lkey, address, length } => {
+                mpt::local(step.card, self.user(), *lkey, *address, u64::from(*length), need).err()
+            }
+        });
+        if let Some(error) = refused {
+            step.card.trace.line(format_args!("QP {:#x} SQ [{}]: {error}", self.qpn, send.index));
+        }
+        refused.is_none()
     }
 
     /// Sends the packet at the cursor. Whether to go on.
@@ -423,7 +445,7 @@ impl Qp {
         let psn = packet.bth.psn;
         let requester = &self.requester;
         let expected = psn.since(requester.oldest_psn()) >= 0 && psn.since(requester.next) < 0;
-        if !expected || requester.failed() {
+        if !expected {
             // Old, or of another time of the queue pair: a ghost.
             return;
         }

@@ -380,7 +380,7 @@ impl Qp {
             _ => return Err(Refusal::Invalid("a write without its header")),
         };
         if !self.context.allows_remote_write() {
-            return Err(Refusal::Access(KeyError::Right));
+            return Err(Refusal::Invalid("the queue pair takes no writes"));
         }
         let now = written + packet.payload.len() as u64;
         if length > 1 << 31 || now > length || !operation.continues() && now != length {
@@ -478,7 +478,7 @@ impl Qp {
             return Err(Refusal::Invalid("a read without its header"));
         };
         if !self.context.allows_remote_read() {
-            return Err(Refusal::Access(KeyError::Right));
+            return Err(Refusal::Invalid("the queue pair takes no reads"));
         }
         let length = u64::from(length);
         if length > 1 << 31 {
@@ -500,7 +500,7 @@ impl Qp {
             return Err(Refusal::Invalid("an atomic operation without its header"));
         };
         if !self.context.allows_remote_atomic() {
-            return Err(Refusal::Access(KeyError::Right));
+            return Err(Refusal::Invalid("the queue pair takes no atomics"));
         }
         if !atomic.address.is_multiple_of(8) {
             return Err(Refusal::Invalid("an atomic operation that is not aligned"));

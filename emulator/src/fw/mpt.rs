@@ -103,6 +103,7 @@ pub(super) fn hw2sw(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     if get32(&entry, WINDOWS) != 0 {
         return Err(Status::RegBound);
     }
+    crate::data::unbind(&hca.card, index);
     entry[0] |= SOFTWARE;
     store(hca, index, &entry)?;
     out.iter_mut().zip(entry).for_each(|(out, byte)| *out = byte);
