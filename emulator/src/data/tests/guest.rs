@@ -1,7 +1,5 @@
 //! A guest in a file, with a driver that posts as libmlx4 does.
 
-#![allow(dead_code, reason = "more tests use it")]
-
 use std::time::Duration;
 
 use super::super::{
@@ -12,6 +10,7 @@ use crate::{
     be::{get16, get24, get32, put16, put24, put32, put64},
     card::{Card, Tables},
     event::Event,
+    packet::Packet,
     port::Port,
     switch::{Delivery, Switch},
     trace::Trace,
@@ -35,6 +34,8 @@ pub(super) struct World {
     pub(super) now: Duration,
     /// The packets that went, in order.
     pub(super) log: Vec<String>,
+    /// Packets that cards have sent and the switch has not seen.
+    on_the_way: Vec<(usize, Packet)>,
 }
 
 /// One guest with its card.
@@ -81,7 +82,6 @@ pub(super) struct Srq {
 
 pub(super) struct Qp {
     pub(super) qpn: u32,
-    pub(super) kind: u32,
     buffer: Buffer,
     pub(super) log_sq: u8,
     pub(super) sq_stride: u64,
@@ -142,8 +142,13 @@ impl World {
     /// Guests with LIDs 1, 9, …
     pub(super) fn new(guests: usize) -> Self {
         let guests = (0..guests).map(|number| Guest::new(number as u16 * 8 + 1)).collect();
-        let mut world =
-            Self { guests, switch: Switch::default(), now: Duration::from_secs(1), log: Vec::new() };
+        let mut world = Self {
+            guests,
+            switch: Switch::default(),
+            now: Duration::from_secs(1),
+            log: Vec::new(),
+            on_the_way: Vec::new(),
+        };
         world.learn();
         world
     }
@@ -163,15 +168,18 @@ impl World {
             for (number, guest) in self.guests.iter_mut().enumerate() {
                 let mut out = Vec::new();
                 next = next.or(guest.data.run(&mut guest.card, self.now, &mut out));
-                for packet in out {
-                    self.log.push(format!("{:?}", packet.bth.opcode.operation));
-                    self.switch.send(self.now, number, packet, &mut deliveries);
-                }
+                self.on_the_way.extend(out.into_iter().map(|packet| (number, packet)));
+            }
+            for (number, packet) in self.on_the_way.drain(..) {
+                self.log.push(format!("{:?}", packet.bth.opcode.operation));
+                self.switch.send(self.now, number, packet, &mut deliveries);
             }
             let quiet = deliveries.is_empty();
             for Delivery { to, packet } in deliveries {
                 let guest = &mut self.guests[to];
-                guest.data.receive(&mut guest.card, self.now, packet, &mut Vec::new());
+                let mut out = Vec::new();
+                guest.data.receive(&mut guest.card, self.now, packet, &mut out);
+                self.on_the_way.extend(out.into_iter().map(|packet| (to, packet)));
             }
             match next {
                 _ if !quiet => {}
@@ -471,7 +479,8 @@ impl Guest {
     pub(super) fn qp(&mut self, init: QpInit) -> Qp {
         let (log_sq, sq_stride, log_rq, rq_stride) = (5_u8, 128_u64, 3_u8, 64_u64);
         let xrc = init.kind == 6;
-        let qpn = self.number() | if xrc { XRC } else { 0 };
+        // The kernel gives the bit to the target side alone.
+        let qpn = self.number() | if init.xrcd != 0 { XRC } else { 0 };
         let buffer = self.buffer((sq_stride << log_sq) + (rq_stride << log_rq));
         let record = self.page();
         let mut context = [0; QP_MAILBOX];
@@ -502,7 +511,6 @@ impl Guest {
         c[0x18 + 0x08] = init.timeout << 3;
         let mut qp = Qp {
             qpn,
-            kind: init.kind,
             buffer,
             log_sq,
             sq_stride,
@@ -616,6 +624,11 @@ impl Guest {
         self.write(&qp.buffer, qp.rq_at + slot * qp.rq_stride, &elements(sges, 4));
         qp.rq_head = qp.rq_head.wrapping_add(1);
         self.card.memory.store32(qp.record, qp.rq_head.into()).unwrap();
+    }
+
+    /// The pages of a region.
+    pub(super) fn translation(&self, mr: &Mr) -> Vec<u64> {
+        mr.buffer.pages.clone()
     }
 
     pub(super) fn write_mcg(&self, index: u64, mgid: &[u8; 16], qpns: &[u32]) {

@@ -1,0 +1,145 @@
+//! What no correct driver does is reported, each thing once.
+
+use super::{
+    super::{QpCommand, wqe::opcode},
+    guest::{QpInit, UAR, Wqe},
+    rc::Pair,
+};
+
+fn reported(pair: &Pair) {
+    assert_eq!(pair.world.violations(), 1);
+}
+
+#[test]
+fn doorbells_have_to_be_the_owners() {
+    let mut pair = Pair::new(1, |_| {});
+    let qpn = pair.qps[0].qpn;
+    pair.world.guests[0].doorbell(UAR + 1, qpn);
+    reported(&pair);
+    let mut pair = Pair::new(1, |_| {});
+    pair.world.guests[0].doorbell(UAR, qpn + 0x100);
+    reported(&pair);
+    // In INIT.
+    let mut pair = Pair::new(1, |_| {});
+    let init = QpInit::new(0, pair.cqs[0].cqn);
+    let fresh = pair.world.guests[0].qp(init);
+    pair.world.guests[0].doorbell(UAR, fresh.qpn);
+    reported(&pair);
+    // With nothing posted.
+    let mut pair = Pair::new(1, |_| {});
+    pair.world.guests[0].doorbell(UAR, qpn);
+    pair.run();
+    reported(&pair);
+}
+
+#[test]
+fn the_owner_bit_has_to_be_that_of_the_round() {
+    let mut pair = Pair::new(1, |_| {});
+    let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1]);
+    pair.world.guests[0].place(&mut pair.qps[0], &wqe);
+    pair.qps[0].head -= 1;
+    pair.world.guests[0].scribble(&pair.qps[0], 0, 0, &[0x80]);
+    let qpn = pair.qps[0].qpn;
+    pair.world.guests[0].doorbell(UAR, qpn);
+    pair.run();
+    assert_eq!(pair.outcomes(0), []);
+    reported(&pair);
+}
+
+#[test]
+fn headroom_has_to_be_stamped() {
+    let mut pair = Pair::new(1, |_| {});
+    // The entry after the next one.
+    pair.world.guests[0].scribble(&pair.qps[0], 2, 64, &[0, 0, 0, 1]);
+    let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1]);
+    pair.send(0, &wqe);
+    pair.run();
+    reported(&pair);
+}
+
+#[test]
+fn requests_have_to_fit_and_their_reserved_fields_to_be_0() {
+    // (bytes from, what) of a request to write.
+    let mistakes: [(u64, &[u8]); 6] = [
+        (7, &[9]),           // longer than the entry
+        (7, &[2]),           // ends before its data
+        (1, &[0, 5]),        // the counter of another
+        (7, &[0x83]),        // a reserved bit beside the size
+        (8, &[1]),           // a source, which only XRC has
+        (28, &[0, 0, 0, 1]), // after the remote key
+    ];
+    for (at, bytes) in mistakes {
+        let mut pair = Pair::new(1, |_| {});
+        let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1]);
+        pair.world.guests[0].place(&mut pair.qps[0], &wqe);
+        pair.qps[0].head -= 1;
+        pair.world.guests[0].scribble(&pair.qps[0], 0, at, bytes);
+        let qpn = pair.qps[0].qpn;
+        pair.world.guests[0].doorbell(UAR, qpn);
+        pair.run();
+        if at == 7 && bytes == [2] {
+            // That is a whole request, of no data.
+            pair.clean();
+        } else {
+            reported(&pair);
+        }
+    }
+}
+
+#[test]
+fn a_length_of_0_means_2_gib() {
+    let mut pair = Pair::new(1, |_| {});
+    let mut wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0);
+    wqe.segments.extend([0; 16]);
+    pair.send(0, &wqe);
+    pair.run();
+    reported(&pair);
+}
+
+#[test]
+fn receive_doorbell_records_go_forward_and_not_too_far() {
+    for wrong in [9_u32, 0x1_0001] {
+        let mut pair = Pair::new(1, |_| {});
+        let record = pair.qps[1].record;
+        pair.world.guests[0].card.memory.store32(record, wrong).unwrap();
+        let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 8);
+        pair.send(0, &wqe);
+        pair.world.run(std::time::Duration::from_millis(10));
+        reported(&pair);
+    }
+}
+
+#[test]
+fn blueflame_has_to_be_what_is_in_the_queue() {
+    let mut pair = Pair::new(1, |_| {});
+    let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1; 40]);
+    pair.world.guests[0].send_blueflame(&mut pair.qps[0], &wqe, Some(50));
+    pair.run();
+    reported(&pair);
+    // Past the end of the request it does not matter.
+    let mut pair = Pair::new(1, |_| {});
+    pair.world.guests[0].send_blueflame(&mut pair.qps[0], &wqe, Some(100));
+    pair.run();
+    pair.clean();
+}
+
+#[test]
+fn queues_begin_with_the_drivers_owner_bits() {
+    let mut pair = Pair::new(1, |_| {});
+    pair.world.guests[0].modify(&mut pair.qps[0], QpCommand::ToRst).unwrap();
+    pair.world.guests[0].scribble(&pair.qps[0], 3, 0, &[0]);
+    pair.world.guests[0].modify(&mut pair.qps[0], QpCommand::RstToInit).unwrap();
+    reported(&pair);
+}
+
+#[test]
+fn completion_queues_are_armed_in_sequence_and_after_their_record() {
+    let mut pair = Pair::new(1, |_| {});
+    pair.cqs[0].arm_sn += 1;
+    pair.world.guests[0].arm(&pair.cqs[0], false);
+    reported(&pair);
+    let mut pair = Pair::new(1, |_| {});
+    pair.cqs[0].consumer = 5;
+    pair.world.guests[0].arm(&pair.cqs[0], false);
+    reported(&pair);
+}
