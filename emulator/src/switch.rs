@@ -165,8 +165,8 @@ impl Switch {
             Some(Action::Drop) => copies = 0,
             Some(Action::Duplicate) => copies = 2,
             Some(Action::Delay(time)) => delay = Some(now + time),
-            Some(Action::Corrupt) => packet.bad_icrc = true,
-            Some(Action::Flip) => {
+            Some(action @ (Action::Corrupt | Action::Flip)) => {
+                packet.bad_icrc = action == Action::Corrupt;
                 let middle = packet.payload.len() / 2;
                 if let Some(byte) = packet.payload.get_mut(middle) {
                     *byte ^= 1;

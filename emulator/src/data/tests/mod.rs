@@ -4,6 +4,7 @@ mod cq;
 mod errors;
 mod faults;
 mod guest;
+mod nonsense;
 mod other;
 mod rc;
 mod strict;
