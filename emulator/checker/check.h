@@ -16,8 +16,11 @@
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* How long a completion or an event may take, in milliseconds: far more than any device needs, for emulated guests. */
-enum { PATIENCE = 20000 };
+/*
+ * How long a completion or an event may take, in milliseconds: far more than any device needs, for emulated guests. A
+ * device that has stood still a few times gets less.
+ */
+unsigned patience(void);
 /* How long nothing must come where nothing may come. */
 enum { QUIET = 30 };
 
@@ -159,7 +162,7 @@ struct want {
     uint32_t imm; /* as in the request, in the host's order; or the invalidated key */
 };
 
-/* Polls until `count` completions have come or PATIENCE is over; false with a failure reported. */
+/* Polls until `count` completions have come or patience() is over; false with a failure reported. */
 bool collect(struct end *end, struct ibv_wc *wcs, int count);
 /* Polls the next completion and compares it. */
 bool await(struct lane *lane, int end, struct want want);

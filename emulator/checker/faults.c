@@ -132,7 +132,7 @@ static bool works(struct lane *lane, struct shadow *shadow)
 /* Waits for a state that a queue pair takes by itself. */
 static bool await_state(struct ibv_qp *qp, enum ibv_qp_state state)
 {
-    uint64_t limit = now_ms() + PATIENCE;
+    uint64_t limit = now_ms() + patience();
 
     while (state_of(qp) != state)
         if (now_ms() > limit)

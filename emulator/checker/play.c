@@ -192,7 +192,7 @@ static bool next_arrival(struct player *player, const struct line *line, struct 
 {
     struct arrivals *arrivals = &player->arrivals[line->lane][line->end][line->received];
     struct end *end = &player->lanes[line->lane].end[line->end];
-    uint64_t limit = now_ms() + PATIENCE;
+    uint64_t limit = now_ms() + patience();
 
     while (!arrivals->count) {
         if (player->events && ibv_req_notify_cq(end->cq, 0))
@@ -204,8 +204,8 @@ static bool next_arrival(struct player *player, const struct line *line, struct 
         if (player->events && !await_notice(end))
             return fail("it was to tell of request %u: %s", line->id, status_name(line->want.status));
         if (now_ms() > limit)
-            return fail("expected request %u: %s %s, seen nothing in %d s", line->id, status_name(line->want.status),
-                        line->want.status ? "" : opcode_name(line->want.opcode), PATIENCE / 1000);
+            return fail("expected request %u: %s %s, seen nothing in time", line->id, status_name(line->want.status),
+                        line->want.status ? "" : opcode_name(line->want.opcode));
     }
     *wc = arrivals->wcs[arrivals->first];
     arrivals->first = (arrivals->first + 1) % ARRIVALS;

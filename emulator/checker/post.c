@@ -70,7 +70,7 @@ bool receive(struct lane *lane, int end, uint64_t id, size_t offset, size_t leng
 
 bool collect(struct end *end, struct ibv_wc *wcs, int count)
 {
-    uint64_t limit = now_ms() + PATIENCE;
+    uint64_t limit = now_ms() + patience();
     int have = 0;
 
     /* What a provider leaves alone must not be taken for what it says. */
@@ -82,7 +82,7 @@ bool collect(struct end *end, struct ibv_wc *wcs, int count)
             return fail("poll_cq: %d", got);
         have += got;
         if (!got && now_ms() > limit)
-            return fail("expected %d completions, seen %d in %d s", count, have, PATIENCE / 1000);
+            return fail("expected %d completions, seen %d in time", count, have);
     }
     return true;
 }
@@ -193,7 +193,7 @@ static int notices(struct end *end, int patience)
 
 bool await_notice(struct end *end)
 {
-    int seen = notices(end, PATIENCE);
+    int seen = notices(end, patience());
 
     return EXPECT(seen == 1,
                   seen ? "the completion event is of another queue" : "expected a completion event, seen none");

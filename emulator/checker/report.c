@@ -97,6 +97,11 @@ void die(const char *format, ...)
     exit(2);
 }
 
+unsigned patience(void)
+{
+    return failed < 3 ? 20000 : 2000;
+}
+
 int conclude(void)
 {
     printf("%u passed, %u failed, %u absent\n", passed, failed, missing);

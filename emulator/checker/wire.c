@@ -24,9 +24,9 @@ static struct addrinfo *resolve(const char *host, int port)
 /* A peer that says nothing for long has failed. */
 static int bounded(int fd)
 {
-    struct timeval patience = {.tv_sec = 2 * PATIENCE / 1000};
+    struct timeval limit = {.tv_sec = 2 * patience() / 1000};
 
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience))
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit))
         die("socket: %s", strerror(errno));
     return fd;
 }
