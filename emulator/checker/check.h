@@ -155,7 +155,8 @@ bool receive(struct lane *lane, int end, uint64_t id, size_t offset, size_t leng
 struct want {
     uint64_t id;
     enum ibv_wc_status status;
-    uint32_t rxe; /* other statuses that rxe gives instead, by kernel: bits */
+    uint32_t also; /* other statuses that are right too: bits */
+    uint32_t rxe;  /* and those that rxe gives instead, by kernel */
     enum ibv_wc_opcode opcode;
     uint32_t length;
     bool with_imm, with_inv;

@@ -89,6 +89,8 @@ void fault(struct generator *g, struct sections *s, int lane, int end)
     for (unsigned behind = below(g, 4); behind > 0; behind--) {
         line = add(&s->requests, SEND, lane, end);
         line->opcode = IBV_WR_SEND;
+        /* Without a fence it could overtake what a read brings. */
+        line->flags |= IBV_SEND_FENCE;
         split(g, line, source, below(g, size), PARTS);
         conclude_request(g, s, line, 0);
         s->done.lines[s->done.count - 1].want = (struct want){.id = line->id, .status = IBV_WC_WR_FLUSH_ERR};

@@ -106,7 +106,8 @@ bool compare(struct lane *lane, int end, const struct ibv_wc *wc, struct want wa
 
     describe(expected, sizeof expected, want.id, want.status, want.opcode, 0);
     describe(seen, sizeof seen, wc->wr_id, wc->status, wc->opcode, wc->vendor_err);
-    bool good_status = wc->status == want.status || (options.rxe && wc->status < 32 && want.rxe >> wc->status & 1);
+    uint32_t others = want.also | (options.rxe ? want.rxe : 0);
+    bool good_status = wc->status == want.status || (wc->status < 32 && others >> wc->status & 1);
 
     if (wc->wr_id != want.id || !good_status ||
         (want.status == IBV_WC_SUCCESS && wc->opcode != want.opcode))
