@@ -5,6 +5,7 @@ mod cards;
 mod guest;
 mod host;
 mod libtest;
+mod mlx4;
 mod nodes;
 mod rping;
 
@@ -31,8 +32,10 @@ enum Part {
     Vm,
     /// Pingpong between two guests, on each kernel
     Nodes,
-    /// The emulated card under the kernel's own driver, on each kernel
+    /// What goes wrong on request with the emulated ConnectX card, under the kernel's own driver, on each kernel
     Cards,
+    /// rdma-core's tools, perftest and the verbs checker on the emulated ConnectX-3, on each kernel
+    Mlx4,
 }
 
 /// Run every check; the last line is `N passed, N failed`.
@@ -81,6 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Cards) {
         part(&mut tally, "cards", || cards::suite(arguments));
+    }
+    if wanted(Part::Mlx4) {
+        part(&mut tally, "mlx4", || mlx4::suite(arguments));
     }
     println!("took {}", human(started.elapsed()));
     tally.conclude();

@@ -1,0 +1,297 @@
+//! Stock mlx4 drivers and rdma-core's tools on the emulated ConnectX-3, in one guest and between two.
+//!
+//! Nothing here is bareverbs's but the emulator: what passes shows that the card is one for those who know the real
+//! one. A second boot shows that the judges can say no.
+
+use std::time::{Duration, Instant};
+
+use super::Arguments;
+use crate::progress::human;
+use crate::tally::Tally;
+use crate::vm::{Guests, Job, Kernel, Mlx4, Output, Run, Vm};
+use crate::{Result, checker, process};
+
+/// The TCP port of the pingpongs' and of perftest's exchange.
+const PORT: u16 = 18515;
+/// That of the checker's.
+const CHECKER_PORT: u16 = 18520;
+/// For a run of the checker, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// The drivers, those that need others first.
+const DRIVERS: [&str; 2] = ["mlx4_ib", "mlx4_core"];
+
+const PINGPONGS: [&str; 5] = [
+    "ibv_rc_pingpong -n 200",
+    "ibv_uc_pingpong -n 200",
+    "ibv_ud_pingpong -n 200 -s 1000",
+    "ibv_srq_pingpong -n 200 -q 4",
+    "ibv_xsrq_pingpong -n 200",
+];
+
+const PERFTEST: [&str; 8] = [
+    "ib_send_lat",
+    "ib_send_bw",
+    "ib_write_lat",
+    "ib_write_bw",
+    "ib_read_lat",
+    "ib_read_bw",
+    "ib_atomic_lat",
+    "ib_atomic_bw",
+];
+
+/// What the card must have: nothing of the checker's may be left out.
+const REQUIRED: &str = "xrc,atomics,windows1,windows2,resize,multicast";
+
+/// Ways in which the checker misbehaves as a driver.
+const BREAKS: [&str; 7] =
+    ["owner-bit", "request-size", "opcode", "headroom", "blueflame", "receive-record", "cq-record"];
+
+/// Runs everything on every kernel, and the negative controls on the first.
+pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+    let program = checker::build()?;
+    let mut tally = Tally::default();
+    for (at, kernel) in arguments.kernels().into_iter().enumerate() {
+        let place = format!("mlx4 {kernel}");
+        let vm = Vm::new(kernel.clone())
+            .nodes(2)
+            .c_tools(true)
+            .file(&program, format!("/bin/{}", checker::NAME))
+            .mlx4(Mlx4::default());
+        let wanted = |name: &str| arguments.filter.as_ref().is_none_or(|filter| name.contains(filter));
+        super::part(&mut tally, &place, || on_kernel(&vm, &place, wanted));
+        if at == 0 {
+            let place = format!("mlx4 {kernel}, controls");
+            super::part(&mut tally, &place, || controls(&kernel, &program, &place, wanted));
+        }
+    }
+    Ok(tally)
+}
+
+fn on_kernel(vm: &Vm, place: &str, wanted: impl Fn(&str) -> bool) -> Result<Tally> {
+    let started = Instant::now();
+    let guests = vm.boot()?;
+    let mut tally = Tally::default();
+    let mut check = |name: &str, run: &dyn Fn() -> Result<()>| {
+        let name = format!("{place}: {name}");
+        if wanted(&name) {
+            tally.check(&name, run());
+        }
+    };
+    check("ibv_devinfo -v", &|| devinfo(&guests));
+    traffic(&guests, &mut check);
+    for tool in PERFTEST {
+        check(tool, &|| perftest(&guests, tool));
+    }
+    check("verbscheck", &|| judged(&guests, "--seeds 10 --ops 1000"));
+    check("verbscheck between two", &|| {
+        let command = format!("{} --seeds 2 --ops 500", checker::NAME);
+        let (server, client) =
+            (format!("{command} --server"), format!("{command} --client {}", address(Where::Two)));
+        let outputs = pair(&guests, Where::Two, &server, &client, CHECKER_PORT)?;
+        outputs.iter().try_for_each(|output| good_verdict(output).map(drop))
+    });
+    check("drivers unloaded and loaded", &|| reload(&guests));
+    check("ibv_rc_pingpong after that", &|| pingpong(&guests, Where::Two, PINGPONGS[0], ""));
+    check("verbscheck after that", &|| judged(&guests, "--seeds 1 --ops 500 windows random"));
+    // The kernels' logs and the emulator's exit code.
+    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
+    println!("{place}: {tally} ({})", human(started.elapsed()));
+    Ok(tally)
+}
+
+fn devinfo(guests: &Guests) -> Result<()> {
+    for (node, lid) in [(1, 1), (2, 9)] {
+        let text = guests.node(node).run(Run::new(["ibv_devinfo", "-v"]))?.ok()?.text();
+        let lid = format!("port_lid:\t\t{lid}\n");
+        for wanted in ["hca_id:\tmlx4_0", "PORT_ACTIVE (4)", "link_layer:\t\tInfiniBand", &lid] {
+            if !text.contains(wanted) {
+                return Err(format!("guest {node}: no {wanted:?} in {text:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every pingpong, polled and with events, in one guest and between two.
+fn traffic(guests: &Guests, check: &mut impl FnMut(&str, &dyn Fn() -> Result<()>)) {
+    for place in [Where::One, Where::Two] {
+        for tool in PINGPONGS {
+            for events in ["", " -e"] {
+                let name =
+                    format!("{tool}{events} {}", if place == Where::One { "in one" } else { "between two" });
+                check(&name, &|| pingpong(guests, place, tool, events));
+            }
+        }
+    }
+}
+
+/// Where a server and a client run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Where {
+    One,
+    Two,
+}
+
+/// The server's address, for its client.
+fn address(place: Where) -> &'static str {
+    match place {
+        Where::One => "127.0.0.1",
+        Where::Two => "10.0.0.1",
+    }
+}
+
+/// Runs a server and a client to their ends; both must succeed.
+fn pair(guests: &Guests, place: Where, server: &str, client: &str, port: u16) -> Result<[Output; 2]> {
+    let run = |text: &str| Run::new(text.split_whitespace()).timeout(PATIENCE);
+    let serving = guests.node(1).spawn(run(server))?;
+    if !guests.node(1).await_port_of(&serving, port)? {
+        return Err(format!("{server}: {}", said(&serving)?));
+    }
+    let last = if place == Where::One { 1 } else { 2 };
+    let asking = guests.node(last).run(run(client))?;
+    if !asking.success() {
+        // A server whose client failed may wait for ever.
+        serving.signal(9)?;
+    }
+    let served = serving.wait()?;
+    match (asking.clone().ok(), served.ok()) {
+        (Ok(asking), Ok(served)) => Ok([served, asking]),
+        (Err(error), _) => Err(format!("{error}\n{}", process::last_lines(&asking.stdout, 30))),
+        (_, Err(error)) => Err(error),
+    }
+}
+
+/// What a server said that is gone.
+fn said(server: &Job<'_>) -> Result<String> {
+    let output = server.wait()?;
+    Ok(output.clone().ok().map_or_else(|error| error, |output| output.text()))
+}
+
+fn pingpong(guests: &Guests, place: Where, tool: &str, events: &str) -> Result<()> {
+    let server = format!("{tool}{events}");
+    let outputs = pair(guests, place, &server, &format!("{server} {}", address(place)), PORT)?;
+    // The one of XRC prints no times.
+    let quiet = tool.starts_with("ibv_xsrq");
+    match outputs.iter().find(|output| !quiet && !output.text().contains("usec/iter")) {
+        Some(output) => Err(format!("{}: no usec/iter in {:?}", output.command, output.text())),
+        None => Ok(()),
+    }
+}
+
+fn perftest(guests: &Guests, tool: &str) -> Result<()> {
+    // Frequencies of virtual processors say nothing (-F).
+    let server = format!("{tool} -F -n 100");
+    let [_, client] = pair(guests, Where::Two, &server, &format!("{server} {}", address(Where::Two)), PORT)?;
+    let text = client.text();
+    let mut lines = text.lines().skip_while(|line| !line.trim_start().starts_with("#bytes")).skip(1);
+    let measured = lines.next().is_some_and(|line| line.split_whitespace().nth(1) == Some("100"));
+    if measured { Ok(()) } else { Err(format!("{tool}: no line of 100 iterations in {text:?}")) }
+}
+
+/// Runs the checker in one guest.
+fn run_checker(guests: &Guests, options: &str) -> Result<Output> {
+    let command = format!("{} --require {REQUIRED} {options}", checker::NAME);
+    guests.node(1).run(Run::new(command.split_whitespace()).timeout(PATIENCE))
+}
+
+fn judged(guests: &Guests, options: &str) -> Result<()> {
+    let output = run_checker(guests, options)?;
+    good_verdict(&output)
+        .map(drop)
+        .map_err(|error| format!("{error}\n{}{}", output.text(), process::last_lines(&output.stderr, 5)))
+}
+
+/// The checker's last line, if nothing failed and nothing was left out.
+fn good_verdict(output: &Output) -> Result<String> {
+    let text = output.text();
+    let verdict = text.lines().last().unwrap_or_default();
+    if output.success() && verdict.ends_with(" passed, 0 failed, 0 absent") {
+        Ok(verdict.to_owned())
+    } else {
+        Err(format!("{}: {}: {verdict}", output.command, output.ending()))
+    }
+}
+
+fn reload(guests: &Guests) -> Result<()> {
+    let init = |words: &[&str]| {
+        let words = ["/init"].iter().chain(words).copied();
+        guests.node(1).run(Run::new(words))?.ok().map(drop)
+    };
+    DRIVERS.iter().try_for_each(|module| init(&["unload", module]))?;
+    let devices = guests.node(1).run(Run::new(["ibv_devices"]))?.text();
+    if devices.contains("mlx4_0") {
+        return Err(format!("mlx4_0 is there without its driver: {devices:?}"));
+    }
+    DRIVERS.iter().rev().try_for_each(|module| init(&["load", module]))?;
+    init(&["await-active", "mlx4_0"])
+}
+
+/// Each judge says no: the checker to one wrong byte, the card to each wrong driver, its exit code to them all.
+fn controls(
+    kernel: &Kernel,
+    program: &std::path::Path,
+    place: &str,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Tally> {
+    let started = Instant::now();
+    let mut tally = Tally::default();
+    let vm = Vm::new(kernel.clone())
+        .c_tools(true)
+        .file(program, format!("/bin/{}", checker::NAME))
+        .mlx4(Mlx4::default().faults());
+    let guests = vm.boot()?;
+    let mut check = |name: &str, run: &dyn Fn() -> Result<()>| {
+        let name = format!("{place}: {name}");
+        if wanted(&name) {
+            tally.check(&name, run());
+        }
+    };
+    check("a byte flipped in memory is seen", &|| {
+        let output = run_checker(&guests, "--flip opcodes")?;
+        refused(&output, "1 of 262144 bytes differ")
+    });
+    check("a byte flipped on the wire is seen", &|| {
+        guests.emulator()?.control("flip rc send count 1")?;
+        let output = run_checker(&guests, "--ops 100 random")?;
+        refused(&output, "1 of 262144 bytes differ")
+    });
+    check("a driver that does nothing wrong by hand", &|| {
+        let before = violations(&guests)?;
+        judged(&guests, "--break none")?;
+        if violations(&guests)? == before { Ok(()) } else { Err("the card reports a violation".into()) }
+    });
+    for how in BREAKS {
+        check(how, &|| {
+            let before = violations(&guests)?;
+            let output = run_checker(&guests, &format!("--break {how}"))?;
+            if violations(&guests)? > before {
+                Ok(())
+            } else {
+                Err(format!("the card reports no violation; the checker said: {}", output.text()))
+            }
+        });
+    }
+    match guests.shutdown() {
+        Err(error) if error.contains("violation") => tally.pass(1),
+        Err(error) => tally.fail(format!("{place}: {error}")),
+        Ok(()) => tally.fail(format!("{place}: the emulator ended well in spite of violations")),
+    }
+    println!("{place}: {tally} ({})", human(started.elapsed()));
+    Ok(tally)
+}
+
+fn violations(guests: &Guests) -> Result<u64> {
+    let answer = guests.emulator()?.control("violations")?;
+    answer.trim().parse().map_err(|_| format!("the emulator's number of violations: {answer:?}"))
+}
+
+/// The checker failed, and for the right reason.
+fn refused(output: &Output, reason: &str) -> Result<()> {
+    let text = output.text();
+    if !output.success() && text.contains(reason) {
+        Ok(())
+    } else {
+        Err(format!("{}: {}, without {reason:?}: {text}", output.command, output.ending()))
+    }
+}
