@@ -114,7 +114,7 @@ struct lane {
     /* For connections, and settable before connect_lane(). */
     int access;
     uint8_t mtu, rnr_retry, retry_cnt, timeout, min_rnr_timer;
-    uint32_t depth, sges;
+    uint32_t depth, sges, max_inline;
 };
 
 enum { MEMORY = 1 << 18, QKEY = 0x1234567 };

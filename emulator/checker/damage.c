@@ -187,6 +187,8 @@ void damage(struct device *device, const char *how)
         plan_lane(&lane, device, RC, false);
         /* What a device no longer sees it must not retry for ever. */
         lane.rnr_retry = 2;
+        /* Slots that are smaller than the largest request. */
+        lane.max_inline = 0;
         open_lane(&lane, device, RC, false);
         begin("%s, broken: %s", record ? "doorbell records" : "a request by hand", how);
         if (record)

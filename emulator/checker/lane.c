@@ -26,6 +26,7 @@ void plan_lane(struct lane *lane, struct device *device, enum kind kind, bool sr
         .min_rnr_timer = 1,
         .depth = 64,
         .sges = 4,
+        .max_inline = device->max_inline,
     };
 }
 
@@ -54,7 +55,7 @@ static void make_end(struct lane *lane, int number, unsigned char *memory)
     struct ibv_qp_init_attr_ex attr = {
         .send_cq = end->cq,
         .recv_cq = end->cq,
-        .cap = {.max_send_wr = lane->depth, .max_send_sge = lane->sges, .max_inline_data = device->max_inline},
+        .cap = {.max_send_wr = lane->depth, .max_send_sge = lane->sges, .max_inline_data = lane->max_inline},
         .comp_mask = IBV_QP_INIT_ATTR_PD,
         .pd = device->pd,
     };
