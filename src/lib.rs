@@ -41,6 +41,8 @@
 //! | change a peer's words atomically | [`SendWr::fetch_add`], [`SendWr::compare_swap`] | `atomics` |
 //! | lend a part of a region | [`Mw`], [`SendWr::send_with_inv`] | `memory_window` |
 //! | connect by IP address | [`cm`]: [`EventChannel`], [`CmId`] | `cm_echo` |
+//! | send datagrams, to one or to a group | [`QpInit::ud`], [`Ah`], [`SendWr::ud_addr`], [`Qp::attach_mcast`] | `datagrams` |
+//! | let queue pairs share receives | [`Srq`], [`QpInit::srq`]; on devices with XRC [`Xrcd`] | `shared_receive_queue` |
 //! | wait | [`Cq::wait`], or [`CompChannel`] and [`AsyncEvents`] in an event loop | `events` |
 //! | make queue pairs' transitions by hand | [`Qp::modify`], [`QpAttr`], [`Qp::query`] | `qp_states` |
 //! | make a device in software | [`netlink::Nldev::link_add`] | `links` |
@@ -59,9 +61,9 @@
 //!
 //! # What there is and is not
 //!
-//! Queues can be made on devices of rxe, the kernel's software RoCE; other devices can be found, opened and asked. Reliable
-//! connections are what is offered and tested; there are no address handles, shared receive queues or multicast groups.
-//! Linux 6.1, 6.12 and 7.3 are tested, on x86-64.
+//! Queues can be made on devices of rxe, the kernel's software RoCE, and of mlx4; other devices can be found, opened and asked.
+//! On rxe there are reliable and unreliable connections, datagrams, multicast and shared receive queues; rxe has no extended
+//! reliable connections ([`Xrcd`]). Linux 6.1, 6.12 and 7.3 are tested, on x86-64.
 //!
 //! # The layers
 //!

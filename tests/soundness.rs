@@ -3,9 +3,9 @@
 //! Programs that must not compile are doc tests in `src/verbs/soundness.rs`.
 
 use bareverbs::{
-    AsyncEvents, CmEvent, CmId, CompChannel, CompEvent, ConnParam, Context, Cq, CqInit, Device, Endpoint,
+    Ah, AsyncEvents, CmEvent, CmId, CompChannel, CompEvent, ConnParam, Context, Cq, CqInit, Device, Endpoint,
     Error, EventChannel, Mr, Pd, PostError, Qp, QpAttr, QpInit, RecvQueue, RecvWr, Remote, SendQueue, SendWr,
-    Sge, Wc,
+    Sge, Srq, SrqInit, Wc, Xrcd,
 };
 
 const fn send_and_sync<T: Send + Sync>() {}
@@ -23,6 +23,8 @@ const _: () = {
     send_and_sync::<Qp>();
     send_and_sync::<SendQueue>();
     send_and_sync::<RecvQueue>();
+    send_and_sync::<(Ah, Srq, Xrcd)>();
+    send_and_sync::<SrqInit<'_>>();
     send_and_sync::<QpInit<'_>>();
     send_and_sync::<AsyncEvents<'_>>();
     send_and_sync::<SendWr<'_>>();
@@ -35,6 +37,7 @@ const _: () = {
 /// Objects hold what they need: none borrows its parent.
 const _: () = {
     owned::<(Context, Pd, Mr, CompChannel, Cq, Qp)>();
+    owned::<(Ah, Srq, Xrcd)>();
     owned::<(EventChannel, CmId, CmEvent)>();
 };
 
@@ -64,8 +67,10 @@ fn owners_are_not_doubled() {
         Probe::<Qp>::CLONE,
         Probe::<Mr>::CLONE,
         Probe::<SendQueue>::CLONE,
+        Probe::<Ah>::CLONE,
+        Probe::<Srq>::CLONE,
         Probe::<CmId>::CLONE,
     ];
-    assert_eq!(doubled, [false; 5]);
+    assert_eq!(doubled, [false; 7]);
     assert_eq!([Probe::<Context>::CLONE, Probe::<Pd>::CLONE], [true; 2], "handles on what is shared");
 }

@@ -135,3 +135,27 @@ impl AsFd for AsyncEvents<'_> {
         self.fd
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_about_something() {
+        let source = |number: u32, element| AsyncEvent { event_type: number.into(), element }.source();
+        let kinds: String = (0..19)
+            .map(|number| match source(number, 1) {
+                EventSource::Cq(1) => 'c',
+                EventSource::Qp(1) => 'q',
+                EventSource::Srq(1) => 's',
+                EventSource::Port(PortNum::ONE) => 'p',
+                EventSource::Device => 'd',
+                other => panic!("{number}: {other:?}"),
+            })
+            .collect();
+        // In the order of `enum ibv_event_type`; of queue pairs, shared queues and ports the man page says which.
+        assert_eq!(kinds, "cqqqqqqqdpppppssqpp");
+        assert_eq!(source(10, 0), EventSource::Unknown, "there is no port 0");
+        assert_eq!(source(77, 1), EventSource::Unknown);
+    }
+}

@@ -369,12 +369,10 @@ impl Qp {
         object.ctx.uverbs.attach_mcast(object.handle, gid.0, lid.0).map_err(|errno| {
             let error = object.ctx.uverbs.error("attach_mcast", errno);
             match errno {
-                nix::errno::Errno::EINVAL if gid.0[0] != 0xff => {
-                    error.hint(format!("{gid} is no multicast GID: those begin with ff"))
-                }
                 nix::errno::Errno::EINVAL if self.qp_type != QpType::Ud => {
                     error.hint("only datagram queue pairs are in multicast groups")
                 }
+                nix::errno::Errno::EINVAL => error.hint(format!("is {gid} a multicast GID?")),
                 _ => error,
             }
         })?;

@@ -60,6 +60,29 @@
 //! }
 //! ```
 //!
+//! # A shared receive queue has one owner, however many queue pairs take from it
+//!
+//! ```
+//! fn post(srq: &mut bareverbs::Srq, recv: bareverbs::RecvWr<'static>) {
+//!     std::thread::scope(|threads| {
+//!         threads.spawn(|| srq.post_recv(recv).is_ok());
+//!     });
+//! }
+//! ```
+//! ```compile_fail,E0499
+//! fn post(srq: &mut bareverbs::Srq, recv: bareverbs::RecvWr<'static>) {
+//!     std::thread::scope(|threads| {
+//!         threads.spawn(|| srq.post_recv(recv).is_ok());
+//!         threads.spawn(|| srq.post_recv(recv).is_ok());
+//!     });
+//! }
+//! ```
+//! ```compile_fail,E0596
+//! fn post(srq: &bareverbs::Srq, recv: bareverbs::RecvWr<'static>) {
+//!     let _ = srq.post_recv(recv);
+//! }
+//! ```
+//!
 //! # Halves do not outlive the queue pair
 //!
 //! ```
@@ -160,6 +183,22 @@
 //!         bareverbs::RecvWr::new(1).sges(&sges)
 //!     };
 //!     let _ = qp.post_recv(wr);
+//! }
+//! ```
+//!
+//! ```
+//! fn datagram(qp: &mut bareverbs::Qp, ah: bareverbs::Ah) {
+//!     let to = (bareverbs::Qpn::default(), bareverbs::Qp::DEFAULT_QKEY);
+//!     let _ = qp.post_send(bareverbs::SendWr::send(1).ud_addr(&ah, to.0, to.1));
+//!     drop(ah);
+//! }
+//! ```
+//! ```compile_fail,E0505
+//! fn datagram(qp: &mut bareverbs::Qp, ah: bareverbs::Ah) {
+//!     let to = (bareverbs::Qpn::default(), bareverbs::Qp::DEFAULT_QKEY);
+//!     let wr = bareverbs::SendWr::send(1).ud_addr(&ah, to.0, to.1);
+//!     drop(ah);
+//!     let _ = qp.post_send(wr);
 //! }
 //! ```
 //!

@@ -5,7 +5,9 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+mod asyncwatch;
 mod cm;
+mod datagrams;
 mod devinfo;
 mod doctor;
 mod faults;
@@ -14,4 +16,5 @@ mod opcodes;
 mod pingpong;
 mod queues;
 mod rping;
+mod srq;
 mod support;

@@ -1,8 +1,10 @@
-//! `pingpong rc` beside `ibv_rc_pingpong`, both ways.
+//! `pingpong` beside `ibv_rc_pingpong` and its sisters, both ways.
 
+use std::os::unix::process::CommandExt;
 use std::process::Output;
+use std::time::Duration;
 
-use crate::support::{pair, run, text};
+use crate::support::{Running, assert_refused, command, pair, refused, run, text};
 
 const OURS: &str = "ours pingpong rc -p PORT -g 1";
 const C: &str = "ibv_rc_pingpong -p PORT -g 1";
@@ -48,15 +50,101 @@ fn shape(out: &str) -> String {
 
 fn together(server: &str, client: &str) {
     for options in OPTIONS {
-        let (served, asked) = pair(&format!("{server} {options}"), &format!("{client} {options} 127.0.0.1"));
-        let (served, asked) = (good(&served, server, options), good(&asked, client, options));
-        assert_eq!(shape(&served), shape(&asked), "{options}");
-        let address = |out: &str, side: &str| {
-            let line = out.lines().find(|line| line.trim_start().starts_with(side)).unwrap_or_default();
-            line.split_once("LID").map(|(_, rest)| rest.to_owned())
+        exchange(server, client, options);
+    }
+}
+
+fn exchange(server: &str, client: &str, options: &str) {
+    let (served, asked) = pair(&format!("{server} {options}"), &format!("{client} {options} 127.0.0.1"));
+    let (served, asked) = (good(&served, server, options), good(&asked, client, options));
+    assert_eq!(shape(&served), shape(&asked), "{options}");
+    let addresses = |out: &str, side: &str| -> Vec<String> {
+        let lines = out.lines().filter(|line| line.trim_start().starts_with(side));
+        // Between the number and the GID of datagrams, one of the lines has another sign.
+        lines.filter_map(|line| Some(line.split_once("LID")?.1.replace(": GID", ", GID"))).collect()
+    };
+    assert!(!addresses(&served, "local").is_empty(), "{served}");
+    assert_eq!(addresses(&served, "local"), addresses(&asked, "remote"));
+    assert_eq!(addresses(&served, "remote"), addresses(&asked, "local"));
+}
+
+/// The other services, and options that change their wire or queues.
+const FAMILY: [(&str, &[&str]); 3] = [
+    ("uc", &["-n 50 -s 1", "-n 10 -s 65536 -m 4096 -e", "-n 100 -r 2 -l 3"]),
+    ("ud", &["-n 50", "-n 50 -s 4096 -e", "-n 100 -s 1 -r 1 -l 3"]),
+    ("srq", &["-n 100", "-n 100 -q 1 -e", "-n 100 -e -s 1", "-n 60 -q 3 -r 3 -s 10000 -m 2048 -l 3", "-n 5"]),
+];
+
+fn family(ours_serves: bool, ours_asks: bool) {
+    for (kind, options) in FAMILY {
+        let line = |ours| match ours {
+            true => format!("ours pingpong {kind} -p PORT -g 1"),
+            false => format!("ibv_{kind}_pingpong -p PORT -g 1"),
         };
-        assert_eq!(address(&served, "local"), address(&asked, "remote"));
-        assert_eq!(address(&served, "remote"), address(&asked, "local"));
+        for options in options {
+            exchange(&line(ours_serves), &line(ours_asks), options);
+        }
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn uc_ud_srq_ours_with_ours() {
+    family(true, true);
+    for kind in ["uc", "ud", "srq"] {
+        let line = format!("ours pingpong {kind} -p PORT -g 1");
+        exchange(&line, &line, "-n 50 --poll");
+        exchange(&line, &line, "-n 50 -s 900 -c");
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn uc_ud_srq_our_client_with_the_c_server() {
+    family(false, true);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn uc_ud_srq_the_c_client_with_our_server() {
+    family(true, false);
+    for kind in ["uc", "ud", "srq"] {
+        let c = format!("ibv_{kind}_pingpong -p PORT -g 1");
+        exchange(&format!("ours pingpong {kind} -p PORT -g 1"), &c, "-n 50 -s 3000 -c");
+    }
+}
+
+/// A C tool's name makes our binary behave as the C tool: usage, complaints, exit codes, and how it runs.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn under_the_old_names() {
+    let ours = |line: &str| {
+        let (name, rest) = line.split_once(' ').unwrap();
+        let mut command = command(&format!("ours {rest}"));
+        command.arg0(name);
+        Running::spawn(command, line).finish(Duration::from_secs(30))
+    };
+    for kind in ["rc", "uc", "ud", "srq", "xsrq"] {
+        for options in ["--nope", "-p", "--i=1", "host another", "-p 70000", "-i 0"] {
+            // xsrq of C takes port 0, and then does not find it.
+            if (kind, options) == ("xsrq", "-i 0") {
+                continue;
+            }
+            let line = format!("ibv_{kind}_pingpong {options}");
+            let (theirs, ours) = (run(&line), ours(&line));
+            assert_eq!(text(&ours.stdout), text(&theirs.stdout), "{line}");
+            assert_eq!(ours.status.code(), theirs.status.code(), "{line}");
+            // An option out of range is explained, where C's prints its usage alone.
+            if !text(&theirs.stderr).is_empty() {
+                assert_eq!(text(&ours.stderr), text(&theirs.stderr), "{line}");
+            }
+        }
+    }
+    for options in ["-x", "-h", "--help", "-d"] {
+        let line = format!("ibv_asyncwatch {options}");
+        let (theirs, ours) = (run(&line), ours(&line));
+        assert_eq!((text(&ours.stdout), text(&ours.stderr)), (text(&theirs.stdout), text(&theirs.stderr)));
+        assert_eq!(ours.status.code(), theirs.status.code(), "{line}");
     }
 }
 
@@ -81,9 +169,12 @@ fn the_c_client_with_our_server() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn prints_what_the_c_tool_prints() {
-    let (_, c) = pair(&format!("{C} -n 50"), &format!("{C} -n 50 127.0.0.1"));
-    let (_, ours) = pair(&format!("{OURS} -n 50"), &format!("{OURS} -n 50 127.0.0.1"));
-    assert_eq!(shape(&text(&c.stdout)), shape(&text(&ours.stdout)));
+    for kind in ["rc", "uc", "ud", "srq"] {
+        let both = |line: String| pair(&format!("{line} -n 50"), &format!("{line} -n 50 127.0.0.1"));
+        let (_, c) = both(format!("ibv_{kind}_pingpong -p PORT -g 1"));
+        let (_, ours) = both(format!("ours pingpong {kind} -p PORT -g 1"));
+        assert_eq!(shape(&text(&c.stdout)), shape(&text(&ours.stdout)));
+    }
 }
 
 #[test]
@@ -126,19 +217,60 @@ fn json_says_the_same() {
     assert_eq!(asked["bytes"], 6000);
     assert_eq!(asked["complete"], true);
     assert!(asked["usec_per_iteration"].as_f64().unwrap() > 0.0);
+    let line = "ours pingpong srq -p PORT -g 1 -n 30 -q 3 --json";
+    let (served, asked) = pair(line, &format!("{line} 127.0.0.1"));
+    let (served, asked) = (parse(&good(&served, line, "")), parse(&good(&asked, line, "")));
+    assert_eq!(served["local"], asked["remote"]);
+    assert_eq!((asked["local"].as_array().map(Vec::len), &asked["iterations"]), (Some(3), &30.into()));
 }
 
 /// What this device cannot serve is refused in the C tool's own words.
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn refuses_as_the_c_tool_does() {
-    for options in ["-t", "-j", "-O", "-o -j", "-P"] {
-        let c = run(&format!("ibv_rc_pingpong -g 1 -p 1 {options}"));
-        let ours = run(&format!("ours pingpong rc -g 1 -p 1 {options}"));
-        assert_eq!(c.status.code(), ours.status.code(), "{options}");
+    for (kind, options) in [
+        ("rc", "-t"),
+        ("rc", "-j"),
+        ("rc", "-O"),
+        ("rc", "-o -j"),
+        ("rc", "-P"),
+        ("ud", "-s 4097"),
+        ("ud", "-s 100000"),
+        ("srq", "-q 600"),
+        ("srq", "-q 256"),
+        ("srq", "-q 17 -r 16"),
+    ] {
+        let c = run(&format!("ibv_{kind}_pingpong -g 1 -p 1 {options}"));
+        let ours = run(&format!("ours pingpong {kind} -g 1 -p 1 {options}"));
+        assert_eq!(c.status.code(), ours.status.code(), "{kind} {options}");
         let said = text(&ours.stderr);
-        assert_eq!(said.lines().count(), 1, "{options}: {said}");
+        assert_eq!(said.lines().count(), 1, "{kind} {options}: {said}");
         let words = text(&c.stderr);
-        assert!(said.trim_end().ends_with(words.trim_end()), "{options}: {words:?} is not in {said:?}");
+        assert!(
+            said.trim_end().ends_with(words.trim_end()),
+            "{kind} {options}: {words:?} is not in {said:?}"
+        );
     }
+    // The errno's number, which ours does not print, is that of an operation that the device does not have.
+    let c = run("ibv_xsrq_pingpong -g 1");
+    assert_eq!((text(&c.stderr).as_str(), c.status.code()), ("Couldn't Open the XRC Domain 95\n", Some(1)));
+    let words = ["Couldn't Open the XRC Domain: ", "rxe0: it has no extended reliable connections (XRC)"];
+    refused("ours pingpong xsrq -g 1", &words);
+    refused("ours pingpong xsrq -g 1 127.0.0.1", &words);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn peers_of_the_family_that_disagree() {
+    let disagree = |kind: &str, server: &str, client: &str| {
+        let line = format!("ours pingpong {kind} -p PORT -g 1 -n 50 --timeout 2");
+        pair(&format!("{line} {server}"), &format!("{line} {client} 127.0.0.1"))
+    };
+    let (served, asked) = disagree("srq", "-q 4", "-q 3");
+    assert_refused(&served, "server -q 4", &["3 queue pairs where 4 are due", "(-q)"]);
+    assert_refused(&asked, "client -q 3", &["127.0.0.1"]);
+    let (served, asked) = disagree("ud", "-s 1000", "-s 500");
+    assert_refused(&served, "server -s 1000", &["500 bytes where 1000 are due", "(-s)"]);
+    assert_refused(&asked, "client -s 500", &["nothing has come from the peer for 2 s"]);
+    refused("ours pingpong srq -g 1 -r 4294967295", &["4294967295", "shared receive queue", "max_srq_wr"]);
 }

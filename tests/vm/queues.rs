@@ -245,11 +245,17 @@ fn nothing_stays_in_the_kernel() {
     let device = netlink.devices().unwrap().remove(0);
     let before = netlink.resource_counts(device.index).unwrap();
     let count = |counts: &bareverbs::netlink::ResourceCounts| {
-        ["pd", "cq", "qp", "mr", "ctx"].map(|kind| counts.get(kind).unwrap_or(0))
+        ["pd", "cq", "qp", "mr", "srq", "ctx"].map(|kind| counts.get(kind).unwrap_or(0))
     };
     {
         let both = Loop::new();
         let _region = both.region(4096);
+        let srq = both.pd.create_srq(16).unwrap();
+        let mut datagrams = both.pd.create_qp(QpInit::ud(&both.left_cq, &both.left_cq).srq(&srq)).unwrap();
+        let at = datagrams.endpoint(PortNum::ONE, Some(crate::support::GID)).unwrap();
+        let _ah = both.pd.create_ah(&datagrams.address(&at).unwrap()).unwrap();
+        let group = std::net::Ipv4Addr::new(239, 7, 7, 8).to_ipv6_mapped();
+        datagrams.attach_mcast(group.into(), bareverbs::Lid(0)).unwrap();
         let during = netlink.resource_counts(device.index).unwrap();
         assert_ne!(count(&before), count(&during));
     }

@@ -12,16 +12,21 @@ use crate::{Result, cargo};
 const PORT: u16 = 18515;
 const SERVER: &str = "10.0.0.1";
 
-const OURS: &str = "bareverbs pingpong rc";
-const C: &str = "ibv_rc_pingpong";
-
-/// Options that change the wire or the queues, the same on both sides.
-const OPTIONS: [&str; 5] = [
-    "-s 1 -n 100",
-    "-s 4096 -n 100 -e",
-    "-s 65536 -n 20 -m 4096 -e",
-    "-s 8388608 -n 2 -r 4",
-    "-n 50 -l 3 -m 2048 -e",
+/// Each service, and options that change its wire or its queues, the same on both sides.
+const SERVICES: [(&str, &[&str]); 4] = [
+    (
+        "rc",
+        &[
+            "-s 1 -n 100",
+            "-s 4096 -n 100 -e",
+            "-s 65536 -n 20 -m 4096 -e",
+            "-s 8388608 -n 2 -r 4",
+            "-n 50 -l 3 -m 2048 -e",
+        ],
+    ),
+    ("uc", &["-n 50 -s 4096", "-n 50 -s 10000 -e"]),
+    ("ud", &["-n 50", "-n 50 -s 1 -e"]),
+    ("srq", &["-n 50 -q 1", "-n 100 -q 16 -e"]),
 ];
 
 /// Runs every pair on every kernel.
@@ -34,11 +39,14 @@ pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
             let started = Instant::now();
             let guests = vm.boot()?;
             let mut counted = Tally::default();
-            for (server, client) in [(OURS, OURS), (C, OURS), (OURS, C)] {
-                for options in OPTIONS {
-                    let name = format!("nodes {kernel}: {server} {options} <- {client}");
-                    if arguments.filter.as_ref().is_none_or(|wanted| name.contains(wanted)) {
-                        counted.check(&name, pair(&guests, server, client, options));
+            for (service, options) in SERVICES {
+                let (ours, c) = (format!("bareverbs pingpong {service}"), format!("ibv_{service}_pingpong"));
+                for (server, client) in [(&ours, &ours), (&c, &ours), (&ours, &c)] {
+                    for options in options {
+                        let name = format!("nodes {kernel}: {server} {options} <- {client}");
+                        if arguments.filter.as_ref().is_none_or(|wanted| name.contains(wanted)) {
+                            counted.check(&name, pair(&guests, server, client, options));
+                        }
                     }
                 }
             }
