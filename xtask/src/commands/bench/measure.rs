@@ -24,9 +24,11 @@ impl Side {
     /// The command of a tool.
     fn tool(self, name: &str) -> String {
         match (self, name) {
-            (Self::C, "pingpong rc") => "ibv_rc_pingpong".into(),
             (Self::C, "rping") => "rping".into(),
-            (Self::C, name) => format!("ibv_{name}"),
+            (Self::C, name) => match name.strip_prefix("pingpong ") {
+                Some(service) => format!("ibv_{service}_pingpong"),
+                None => format!("ibv_{name}"),
+            },
             (Self::Ours, name) => format!("bareverbs {name}"),
         }
     }
@@ -38,9 +40,21 @@ pub(super) fn system_calls(guests: &Guests, side: Side, tool: &str) -> Result<f6
     traced_calls(&guests.node(1).run(words(&command))?.ok()?)
 }
 
+/// What is measured of a pingpong: its service, and its options.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mode {
+    pub(super) service: &'static str,
+    pub(super) options: &'static str,
+}
+
+/// A reliable connection with these options.
+pub(super) const fn rc(options: &'static str) -> Mode {
+    Mode { service: "rc", options }
+}
+
 /// System calls per iteration of a client: the slope between two runs.
-pub(super) fn calls_per_iteration(guests: &Guests, side: Side, options: &str) -> Result<f64> {
-    slope(|iterations| traced_calls(&pingpong(guests, side, options, iterations, "strace -f -c ")?))
+pub(super) fn calls_per_iteration(guests: &Guests, side: Side, mode: Mode) -> Result<f64> {
+    slope(|iterations| traced_calls(&pingpong(guests, side, mode, iterations, "strace -f -c ")?))
 }
 
 /// Heap allocations per iteration of our library's loop, as its example counts them, in whichever way of waiting has most.
@@ -51,10 +65,10 @@ pub(super) fn allocations_per_iteration(guests: &Guests) -> Result<f64> {
 }
 
 /// User-space instructions per iteration of a client: the slope between two runs.
-pub(super) fn instructions_per_iteration(guests: &Guests, side: Side, options: &str) -> Result<f64> {
+pub(super) fn instructions_per_iteration(guests: &Guests, side: Side, mode: Mode) -> Result<f64> {
     const CALLGRIND: &str = "valgrind --tool=callgrind --callgrind-out-file=/dev/null ";
     slope(|iterations| {
-        let output = pingpong(guests, side, options, iterations, CALLGRIND)?;
+        let output = pingpong(guests, side, mode, iterations, CALLGRIND)?;
         let said = String::from_utf8_lossy(&output.stderr);
         let line = said.lines().find_map(|line| line.split_once("Collected : "));
         line.and_then(|(_, count)| count.trim().parse().ok())
@@ -63,8 +77,8 @@ pub(super) fn instructions_per_iteration(guests: &Guests, side: Side, options: &
 }
 
 /// Microseconds per iteration, as the client tells.
-pub(super) fn latency(guests: &Guests, side: Side, options: &str, iterations: u32) -> Result<f64> {
-    let output = pingpong(guests, side, options, iterations, "")?;
+pub(super) fn latency(guests: &Guests, side: Side, mode: Mode, iterations: u32) -> Result<f64> {
+    let output = pingpong(guests, side, mode, iterations, "")?;
     let text = output.text();
     let line = text.lines().find_map(|line| line.trim_end().strip_suffix(" usec/iter"));
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
@@ -114,8 +128,9 @@ fn over_cm(guests: &Guests, server: &str, port: u16, client: &str) -> Result<Out
 }
 
 /// Runs a server and a client of one side in one guest; the client under `tracer`.
-fn pingpong(guests: &Guests, side: Side, options: &str, iterations: u32, tracer: &str) -> Result<Output> {
-    let command = format!("{} -g 1 -n {iterations} {options}", side.tool("pingpong rc"));
+fn pingpong(guests: &Guests, side: Side, mode: Mode, iterations: u32, tracer: &str) -> Result<Output> {
+    let tool = side.tool(&format!("pingpong {}", mode.service));
+    let command = format!("{tool} -g 1 -n {iterations} {}", mode.options);
     let node = guests.node(1);
     let server = node.spawn(words(&command))?;
     let ready = node.await_port(PORT);

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 
 use self::measure::{
-    Side, allocations_per_iteration, calls_per_iteration, connection, instructions_per_iteration, latency,
-    rping, system_calls,
+    Mode, Side, allocations_per_iteration, calls_per_iteration, connection, instructions_per_iteration,
+    latency, rc, rping, system_calls,
 };
 use self::table::{Bound, Row, best, head};
 use crate::image::tools;
@@ -34,7 +34,12 @@ enum Part {
     Latency,
     /// RDMA-CM: rping's microseconds per iteration, and those of a connection
     Connections,
+    /// Microseconds per iteration of uc, ud and srq, on two processors
+    Family,
 }
+
+/// The pingpongs besides rc. The device has no XRC.
+const FAMILY: [&str; 3] = ["uc", "ud", "srq"];
 
 /// Measure bareverbs against the C tools.
 #[derive(Debug, Parser)]
@@ -110,7 +115,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let counts = at == 0 && cpus == 2;
             let wants_counts =
                 counts && (arguments.wants(Part::Calls) || arguments.wants(Part::Instructions));
-            let wants_times = arguments.wants(Part::Latency) || arguments.wants(Part::Connections);
+            let wants_family = cpus == 2 && arguments.wants(Part::Family);
+            let wants_times =
+                wants_family || arguments.wants(Part::Latency) || arguments.wants(Part::Connections);
             if !wants_counts && !wants_times {
                 continue;
             }
@@ -127,6 +134,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             }
             if arguments.wants(Part::Connections) {
                 connections(&guests, &place, arguments.repeat, &mut results);
+            }
+            if wants_family {
+                family(&guests, &place, arguments.repeat, &mut results);
             }
             guests.shutdown()?;
         }
@@ -179,8 +189,8 @@ fn calls(guests: &Guests, place: &str, results: &mut Results) {
         results.take(&what, both);
     }
     let what = "system calls per iteration, polling";
-    let both = calls_per_iteration(guests, Side::C, "").and_then(|c| {
-        let ours = calls_per_iteration(guests, Side::Ours, "--poll")?;
+    let both = calls_per_iteration(guests, Side::C, rc("")).and_then(|c| {
+        let ours = calls_per_iteration(guests, Side::Ours, rc("--poll"))?;
         // The doorbell, and room for a few calls that happen once in a while.
         Ok(Row::new(what, place, c, ours, Some(Bound::AtMost(1.01))))
     });
@@ -192,12 +202,34 @@ fn calls(guests: &Guests, place: &str, results: &mut Results) {
 }
 
 fn instructions(guests: &Guests, place: &str, results: &mut Results) {
-    let what = "user instructions per iteration, -e";
-    let both = instructions_per_iteration(guests, Side::C, "-e").and_then(|c| {
-        let ours = instructions_per_iteration(guests, Side::Ours, "-e")?;
-        Ok(Row::new(what, place, c, ours, Some(Bound::AtMost(500.0))))
-    });
-    results.take(what, both);
+    for service in std::iter::once("rc").chain(FAMILY) {
+        let what = format!("user instructions per iteration, {service} -e");
+        let mode = Mode { service, options: "-e" };
+        let bound = if service == "rc" { Bound::AtMost(500.0) } else { Bound::Ratio(1.0) };
+        let both = instructions_per_iteration(guests, Side::C, mode).and_then(|c| {
+            let ours = instructions_per_iteration(guests, Side::Ours, mode)?;
+            Ok(Row::new(&what, place, c, ours, Some(bound)))
+        });
+        results.take(&what, both);
+    }
+}
+
+/// C's and ours in turn, so that whatever slows the machine down slows both down.
+fn family(guests: &Guests, place: &str, repeat: u32, results: &mut Results) {
+    for service in FAMILY {
+        for (name, c, ours) in [("polling", "", "--poll"), ("-e", "-e", "-e")] {
+            let what = format!("µs/iter, {service}, {name}");
+            let mut samples = (Vec::new(), Vec::new());
+            let measured = (0..repeat).try_for_each(|_| {
+                samples.0.push(latency(guests, Side::C, Mode { service, options: c }, 1000)?);
+                samples.1.push(latency(guests, Side::Ours, Mode { service, options: ours }, 1000)?);
+                Ok(())
+            });
+            let bound = Some(Bound::Ratio(1.0));
+            results
+                .take(&what, measured.map(|()| Row::of_samples(&what, place, samples.0, samples.1, bound)));
+        }
+    }
 }
 
 /// Every mode in turn, so that whatever slows the machine down slows them all.
@@ -209,7 +241,7 @@ fn latencies(guests: &Guests, place: &str, cpus: u32, repeat: u32, results: &mut
         for ((side, options), samples) in MODES.iter().zip(&mut samples) {
             // Polling on one processor starves the peer, and takes milliseconds an iteration.
             let iterations = if cpus == 1 && matches!(*options, "" | "--poll") { 200 } else { 1000 };
-            match latency(guests, *side, options, iterations) {
+            match latency(guests, *side, rc(options), iterations) {
                 Ok(sample) => samples.push(sample),
                 Err(error) => return results.take(&format!("µs/iter, {place}"), Err(error)),
             }
