@@ -36,6 +36,14 @@ impl Provider {
         }
     }
 
+    /// Makes a protection domain; gives its handle and what is known of it.
+    pub(crate) fn alloc_pd(&self, uverbs: &Uverbs) -> Result<(u32, Hold)> {
+        match self {
+            Self::Mlx4(_) => mlx4::alloc_pd(uverbs).map(|(handle, pdn)| (handle, Hold::Mlx4Pd { pdn })),
+            Self::Rxe | Self::None(_) => Ok((uverbs.alloc_pd(Udata::none())?, Hold::Nothing)),
+        }
+    }
+
     /// Makes a completion queue; gives its handle, its size, its ring and what must outlive it.
     pub(crate) fn create_cq(&self, uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq, Hold)> {
         match self {
@@ -115,10 +123,15 @@ fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
         .hint("devices of rxe and mlx4 have one")
 }
 
-/// What a kernel object uses of this process's for as long as it is there.
+/// What a provider keeps of a kernel object for as long as that is there: what it uses of this process's, what it is called.
 #[derive(Debug)]
 pub(crate) enum Hold {
     Nothing,
+    Mlx4Pd {
+        // For address handles.
+        #[allow(dead_code)]
+        pdn: u32,
+    },
     // Held for its Drop.
     Mlx4Record(#[allow(dead_code)] mlx4::dbrec::Record),
     Mlx4Qp(mlx4::qp::Hold),

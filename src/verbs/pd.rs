@@ -7,7 +7,7 @@ use super::object::{Kind, Object};
 use super::{AddressVector, Ah, Mr, Mw, Qp, QpInit, Srq, SrqInit};
 use crate::error::Result;
 use crate::types::{Access, MwType};
-use crate::uverbs::{Udata, Uverbs};
+use crate::uverbs::Uverbs;
 
 /// A protection domain: regions and queue pairs of one domain may be used together, others may not.
 ///
@@ -18,8 +18,8 @@ pub struct Pd(pub(super) Arc<Object>);
 impl Pd {
     pub(super) fn alloc(ctx: &Arc<ContextInner>) -> Result<Self> {
         const KIND: Kind = Kind { verb: "dealloc_pd", unmake: Uverbs::dealloc_pd };
-        let handle = ctx.uverbs.alloc_pd(Udata::none())?;
-        Ok(Self(Arc::new(Object::new(ctx, handle, KIND))))
+        let (handle, hold) = ctx.provider().alloc_pd(&ctx.uverbs)?;
+        Ok(Self(Arc::new(Object::new(ctx, handle, KIND).holding(hold))))
     }
 
     /// Allocates `length` zeroed bytes, page-aligned, and registers them. See `ibv_reg_mr(3)`.

@@ -83,6 +83,13 @@ pub(crate) fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context
     Ok((new, Context::new(uverbs, sizes)?))
 }
 
+/// Makes a protection domain; gives its handle and the device's number for it.
+pub(crate) fn alloc_pd(uverbs: &Uverbs) -> Result<(u32, u32)> {
+    let mut answer = abi::AllocPdResp::default();
+    let handle = uverbs.alloc_pd(Udata::answer(&mut answer))?;
+    Ok((handle, answer.pdn))
+}
+
 impl Sizes {
     /// Refuses what this driver would not know how to use.
     fn of(answer: &abi::AllocUcontextResp, page: usize) -> Result<Self, String> {
