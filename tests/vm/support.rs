@@ -6,11 +6,14 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use bareverbs::netlink::Nldev;
+use bareverbs::netlink::{DriverId, Nldev};
 use bareverbs::{Access, Context, Cq, CqInit, Device, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc};
 
-/// The index of rxe's IPv4 GID in the guest.
-pub const GID: u32 = 1;
+/// The index of the GID that connections are made with: the IPv4 one of rxe, the only one of an InfiniBand card.
+pub fn gid_index() -> u32 {
+    let device = Device::first().unwrap();
+    if device.info().driver == DriverId::RXE { 1 } else { 0 }
+}
 
 /// The binary under test.
 pub fn bareverbs() -> String {
@@ -270,8 +273,8 @@ impl Loop {
 pub fn connect(left: &mut Qp, right: &mut Qp, attr: RcAttr) {
     let rights = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE | Access::REMOTE_ATOMIC;
     let attr = attr.access(rights).max_rd_atomic(4);
-    let at_left = left.endpoint(PortNum::ONE, Some(GID)).unwrap();
-    let at_right = right.endpoint(PortNum::ONE, Some(GID)).unwrap();
+    let at_left = left.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
+    let at_right = right.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
     left.connect(&at_right, attr).unwrap();
     right.connect(&at_left, attr).unwrap();
 }
