@@ -14,7 +14,7 @@ use crate::uapi::verbs::{AhAttr, ModifySrq};
 use crate::uverbs::cq::CqInit;
 use crate::uverbs::device::NewContext;
 use crate::uverbs::qp::{NewQp, QpInit};
-use crate::uverbs::srq::{NewSrq, SRQ_LIMIT, SrqInit};
+use crate::uverbs::srq::{NewSrq, SRQ_LIMIT, SRQ_MAX_WR, SrqInit};
 use crate::uverbs::{Udata, Uverbs};
 
 /// What knows a context's queues.
@@ -74,30 +74,49 @@ impl Provider {
             Self::Mlx4(ctx) => {
                 let (send_cq, recv_cq) =
                     (queues.send_cq.and_then(Cq::mlx4), queues.recv_cq.and_then(Cq::mlx4));
-                let (made, sq, rq, hold) = mlx4::qp::create(ctx, uverbs, init, send_cq, recv_cq, None)?;
-                Ok((made, Sq::Mlx4(sq), Rq::Mlx4(rq), Hold::Mlx4Qp(hold)))
+                let srq = queues.srq.and_then(Srq::mlx4);
+                let (made, sq, rq, hold) = mlx4::qp::create(ctx, uverbs, init, send_cq, recv_cq, srq)?;
+                Ok((made, Sq::Mlx4(sq), rq.map_or(Rq::None, Rq::Mlx4), Hold::Mlx4Qp(hold)))
             }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
         }
     }
 
-    /// Makes a shared receive queue; gives it, its ring and what must outlive it.
-    pub(crate) fn create_srq(&self, uverbs: &Uverbs, init: &SrqInit) -> Result<(NewSrq, Srq, Hold)> {
+    /// Makes a shared receive queue, which for XRC completes into `xrc_cq`; gives it, its ring and what must outlive it.
+    pub(crate) fn create_srq(
+        &self,
+        uverbs: &Uverbs,
+        init: &SrqInit,
+        xrc_cq: Option<&Cq>,
+    ) -> Result<(NewSrq, Srq, Hold)> {
         match self {
             Self::Rxe => {
                 let (made, srq) = rxe::srq::create(uverbs, init)?;
                 Ok((made, Srq::Rxe(srq), Hold::Nothing))
             }
-            Self::Mlx4(_) => Err(not_yet("create_srq", uverbs)),
+            Self::Mlx4(ctx) => {
+                let (made, srq, hold) = mlx4::srq::create(ctx, uverbs, init, xrc_cq.and_then(Cq::mlx4))?;
+                Ok((made, Srq::Mlx4(srq), Hold::Mlx4Srq(hold)))
+            }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
         }
     }
 
-    /// Makes an address handle; gives the kernel's handle on it, and what requests name it by.
-    pub(crate) fn create_ah(&self, uverbs: &Uverbs, pd_handle: u32, attr: AhAttr) -> Result<(u32, DeviceAh)> {
+    /// Makes an address handle in a domain, of which `pd` is known; gives the kernel's handle on it, where the kernel is asked, and
+    /// what requests name it by.
+    pub(crate) fn create_ah(
+        &self,
+        uverbs: &Uverbs,
+        pd_handle: u32,
+        pd: &Hold,
+        attr: AhAttr,
+    ) -> Result<(Option<u32>, DeviceAh)> {
         match self {
-            Self::Rxe => rxe::ah::create(uverbs, pd_handle, attr),
-            Self::Mlx4(_) => Err(not_yet("create_ah", uverbs)),
+            Self::Rxe => rxe::ah::create(uverbs, pd_handle, attr).map(|(handle, ah)| (Some(handle), ah)),
+            Self::Mlx4(_) => {
+                let pdn = if let Hold::Mlx4Pd { pdn } = pd { *pdn } else { 0 };
+                mlx4::ah::create(uverbs, pdn, &attr).map(|ah| (None, ah))
+            }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
         }
     }
@@ -108,10 +127,7 @@ impl Provider {
 pub(crate) struct Queues<'q> {
     pub(crate) send_cq: Option<&'q Cq>,
     pub(crate) recv_cq: Option<&'q Cq>,
-}
-
-fn not_yet(verb: &'static str, uverbs: &Uverbs) -> Error {
-    Error::new(verb, uverbs.device(), Cause::Unsupported("the mlx4 provider does not have that yet".into()))
+    pub(crate) srq: Option<&'q Srq>,
 }
 
 fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
@@ -127,21 +143,18 @@ fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
 #[derive(Debug)]
 pub(crate) enum Hold {
     Nothing,
-    Mlx4Pd {
-        // For address handles.
-        #[allow(dead_code)]
-        pdn: u32,
-    },
-    // Held for its Drop.
+    Mlx4Pd { pdn: u32 },
+    // These are held for their Drop.
     Mlx4Record(#[allow(dead_code)] mlx4::dbrec::Record),
+    Mlx4Srq(#[allow(dead_code)] mlx4::srq::Hold),
     Mlx4Qp(mlx4::qp::Hold),
 }
 
 impl Hold {
     /// The queue pair that this is of has been put into the state RESET.
     pub(crate) fn reset(&self, sq: &mut Sq, rq: &mut Rq) {
-        if let (Self::Mlx4Qp(hold), Sq::Mlx4(sq), Rq::Mlx4(rq)) = (self, sq, rq) {
-            hold.reset(sq, rq);
+        if let (Self::Mlx4Qp(hold), Sq::Mlx4(sq)) = (self, sq) {
+            hold.reset(sq, if let Rq::Mlx4(rq) = rq { Some(rq) } else { None });
         }
     }
 }
@@ -221,7 +234,7 @@ impl Sq {
     pub(crate) fn set_mtu(&mut self, mtu: u32) {
         match self {
             Self::Rxe(sq) => sq.set_mtu(mtu),
-            Self::Mlx4(_) => {}
+            Self::Mlx4(sq) => sq.set_mtu(mtu),
         }
     }
 }
@@ -249,14 +262,23 @@ impl Rq {
 /// A shared receive queue's ring.
 pub(crate) enum Srq {
     Rxe(rxe::srq::Srq),
+    Mlx4(mlx4::Srq),
 }
 
 impl Srq {
+    fn mlx4(&self) -> Option<&mlx4::Srq> {
+        match self {
+            Self::Mlx4(srq) => Some(srq),
+            Self::Rxe(_) => None,
+        }
+    }
+
     /// Posts requests.
     #[inline(always)]
     pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
         match self {
             Self::Rxe(srq) => srq.post(wrs),
+            Self::Mlx4(srq) => srq.post(wrs),
         }
     }
 
@@ -265,6 +287,7 @@ impl Srq {
         let command = ModifySrq { srq_handle, attr_mask: SRQ_LIMIT, srq_limit, ..ModifySrq::default() };
         match self {
             Self::Rxe(_) => rxe::srq::Srq::modify(uverbs, &command),
+            Self::Mlx4(_) => uverbs.modify_srq(&command, Udata::none()),
         }
     }
 
@@ -272,6 +295,11 @@ impl Srq {
     pub(crate) fn resize(&mut self, uverbs: &Uverbs, srq_handle: u32, max_wr: u32) -> Result<()> {
         match self {
             Self::Rxe(srq) => srq.resize(uverbs, srq_handle, max_wr),
+            // The driver cannot, and says so.
+            Self::Mlx4(_) => {
+                let command = ModifySrq { srq_handle, attr_mask: SRQ_MAX_WR, max_wr, ..ModifySrq::default() };
+                uverbs.modify_srq(&command, Udata::none())
+            }
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::uverbs::Uverbs;
 /// A datagram that has not left yet when its address handle is dropped may be lost.
 #[derive(Debug)]
 pub struct Ah {
-    object: Object,
+    /// What the kernel has of it, where it has anything.
+    object: Option<Object>,
     device: DeviceAh,
     _pd: Arc<Object>,
 }
@@ -22,8 +23,9 @@ impl Ah {
     pub(super) fn create(pd: &Arc<Object>, av: &AddressVector) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_ah", unmake: Uverbs::destroy_ah };
         let ctx = &pd.ctx;
-        let (handle, device) = ctx.provider().create_ah(&ctx.uverbs, pd.handle, av.to_ah())?;
-        Ok(Self { object: Object::new(ctx, handle, KIND), device, _pd: Arc::clone(pd) })
+        let (handle, device) = ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah())?;
+        let object = handle.map(|handle| Object::new(ctx, handle, KIND));
+        Ok(Self { object, device, _pd: Arc::clone(pd) })
     }
 
     /// Unmakes the address handle.
@@ -31,7 +33,7 @@ impl Ah {
     /// # Errors
     /// The device is gone.
     pub fn destroy(mut self) -> Result<()> {
-        self.object.destroy()
+        self.object.as_mut().map_or(Ok(()), Object::destroy)
     }
 }
 

@@ -204,8 +204,11 @@ impl Qp {
             sq_sig_all: init.sq_sig_all,
             ..raw(init.qp_type, cap, None)
         };
-        let queues =
-            provider::Queues { send_cq: Some(&init.send_cq.ring), recv_cq: init.recv_cq.map(|cq| &cq.ring) };
+        let queues = provider::Queues {
+            send_cq: Some(&init.send_cq.ring),
+            recv_cq: init.recv_cq.map(|cq| &cq.ring),
+            srq: init.srq.map(|srq| &srq.ring),
+        };
         Self::make(pd, raw, queues, |object| QpCore {
             object,
             groups: Mutex::default(),

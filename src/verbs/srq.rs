@@ -67,7 +67,7 @@ pub struct SrqAttr {
 ///
 /// See `ibv_create_srq(3)`.
 pub struct Srq {
-    ring: provider::Srq,
+    pub(super) ring: provider::Srq,
     pub(super) core: Arc<SrqCore>,
     max_wr: u32,
     max_sge: u32,
@@ -111,7 +111,7 @@ impl Srq {
         };
         let (made, ring, hold) = ctx
             .provider()
-            .create_srq(&ctx.uverbs, &raw)
+            .create_srq(&ctx.uverbs, &raw, init.xrc.map(|(_, cq)| &cq.ring))
             .map_err(|e| explain(e, &ctx.uverbs, init.max_wr, init.max_sge))?;
         let core = SrqCore {
             object: Object::new(ctx, made.handle, KIND).holding(hold),

@@ -121,6 +121,7 @@ int main(void)
 	static const int sizes[][3] = {
 		{ 1, 1, 0 }, { 16, 1, 64 }, { 100, 2, 28 }, { 100, 2, 29 }, { 7, 4, 200 }, { 1000, 32, 0 }, { 3, 0, 400 }, { 3, 1, 1000 },
 	};
+	struct mlx4_ah ah;
 	struct ibv_mr mr = { .lkey = 0x0303 };
 	struct ibv_mw mw = { .type = IBV_MW_TYPE_1, .rkey = 0x1000 };
 	struct ibv_mw mw2 = { .type = IBV_MW_TYPE_2, .rkey = 0x2000 };
@@ -160,6 +161,15 @@ int main(void)
 	SENT("inline-64", 0, 64, .opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED);
 	SENT("inline-200", 0, 200, .opcode = IBV_WR_SEND);
 	SENT("inline-write-100", 0, 100, .opcode = IBV_WR_RDMA_WRITE, RDMA);
+#define UD .wr.ud = { .ah = &ah.ibv_ah, .remote_qpn = 0x112233, .remote_qkey = 0x81223344 }
+	memset(&ah, 0, sizeof(ah));
+	for (int i = 0; i < sizeof(ah.av); ++i)
+		((unsigned char *)&ah.av)[i] = 0xa0 + i;
+	sent("datagram", IBV_QPT_UD, (struct ibv_send_wr){ .opcode = IBV_WR_SEND, UD }, 1, 0);
+	sent("datagram-imm-3", IBV_QPT_UD, (struct ibv_send_wr){ .opcode = IBV_WR_SEND_WITH_IMM, .imm_data = htobe32(7), UD }, 3, 0);
+	sent("datagram-inline", IBV_QPT_UD, (struct ibv_send_wr){ .opcode = IBV_WR_SEND, UD }, 0, 100);
+	sent("xrc", IBV_QPT_XRC_SEND, (struct ibv_send_wr){ .opcode = IBV_WR_SEND, .send_flags = IBV_SEND_SIGNALED,
+		.qp_type.xrc.remote_srqn = 0x445566 }, 1, 0);
 	received("recv", 1);
 	received("recv-none", 0);
 	received("recv-3", 3);

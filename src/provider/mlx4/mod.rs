@@ -5,6 +5,7 @@
 //! system call. Facts about the device are from Linux 6.1 (`drivers/infiniband/hw/mlx4`, `include/linux/mlx4`) and
 //! rdma-core 44 (`providers/mlx4`).
 
+pub(crate) mod ah;
 pub(crate) mod cq;
 mod cqe;
 pub(crate) mod dbrec;
@@ -13,7 +14,6 @@ mod mock;
 pub(crate) mod qp;
 mod queues;
 mod ring;
-#[allow(dead_code)] // there are no commands for it yet
 pub(crate) mod srq;
 mod uar;
 mod wqe;

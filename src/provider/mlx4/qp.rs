@@ -10,7 +10,7 @@ use super::cqe::Key;
 use super::queues::{Received, Registration, Shared};
 use super::ring::{Producer, Ring};
 use super::uar::{Register, Uar};
-use super::wqe::{self, CHUNK, Limits, Written};
+use super::wqe::{self, CHUNK, Kind, Limits, Written};
 use super::{Context, Cq, Srq, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
@@ -112,7 +112,7 @@ impl Layout {
     /// For these sizes, of which those of queues that there are not count for nothing.
     fn new(qp_type: QpType, cap: &QpCap, has_rq: bool) -> Option<Self> {
         let (send, send_slots, spare) = if qp_type == QpType::XrcRecv {
-            (Limits { shift: 0, max_sge: 0, max_inline: 0 }, 0, 0)
+            (Limits { kind: Kind::Connected, shift: 0, max_sge: 0, max_inline: 0 }, 0, 0)
         } else {
             let send = Limits::new(qp_type, cap.max_send_sge, cap.max_inline_data)?;
             let spare = (HEADROOM >> send.shift) + 1;
@@ -146,7 +146,8 @@ impl Layout {
     }
 }
 
-/// Makes a queue pair; gives it, its queues and what must outlive the kernel's object.
+/// Makes a queue pair; gives it, its queues, of receives only where it has one of its own, and what must outlive the kernel's
+/// object.
 pub(crate) fn create(
     ctx: &Context,
     uverbs: &Uverbs,
@@ -154,10 +155,10 @@ pub(crate) fn create(
     send_cq: Option<&Cq>,
     recv_cq: Option<&Cq>,
     srq: Option<&Srq>,
-) -> Result<(NewQp, Sq, Rq, Hold)> {
+) -> Result<(NewQp, Sq, Option<Rq>, Hold)> {
     let fail = |errno| uverbs.error("create_qp", errno);
     let qp_type = QpType::from(init.qp_type);
-    let has_rq = srq.is_none() && !matches!(qp_type, QpType::XrcSend | QpType::XrcRecv);
+    let has_rq = init.srq_handle.is_none() && !matches!(qp_type, QpType::XrcSend | QpType::XrcRecv);
     ctx.check(uverbs, &init.cap).map_err(fail)?;
     let layout = Layout::new(qp_type, &init.cap, has_rq)
         .filter(|_| init.cap.max_inline_data <= MAX_INLINE)
@@ -202,16 +203,17 @@ pub(crate) fn create(
         srq: srq.map(|srq| Arc::clone(srq.ring())),
     };
     let registered = Mutex::new(completions.register(sent, received));
-    Ok((made, sq, rq, Hold { completions, registered, _record: record }))
+    Ok((made, sq, has_rq.then_some(rq), Hold { completions, registered, _record: record }))
 }
 
 impl Hold {
     /// The queue pair is in the state RESET: nothing of it is outstanding, and the device counts from 0 again.
-    pub(crate) fn reset(&self, sq: &mut Sq, rq: &mut Rq) {
+    pub(crate) fn reset(&self, sq: &mut Sq, rq: Option<&mut Rq>) {
         let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
         // What is in the completion queues is of the old registration, which ends here.
         *registered = [None, None];
-        *registered = self.completions.register(sq.reset(), rq.reset());
+        let received = rq.map_or_else(|| Ring::new(0), Rq::reset);
+        *registered = self.completions.register(sq.reset(), received);
     }
 }
 
@@ -241,6 +243,11 @@ impl Sq {
             self.region.slot::<8>(at).put(0, [OWNER.to_be(), segments.to_be()]);
             self.stamp(number);
         }
+    }
+
+    /// From now on a datagram may have `mtu` bytes.
+    pub(crate) fn set_mtu(&mut self, mtu: u32) {
+        self.limits.kind = Kind::Datagrams { mtu };
     }
 
     /// Begins anew; gives the new ring.
@@ -302,7 +309,7 @@ impl Sq {
 
     #[inline(always)]
     fn push(&mut self, wr: &SendWr<'_>) -> Result<(u32, Written), Refusal> {
-        let number = self.ring.next().ok_or(Refusal::QueueFull)?;
+        let number = self.ring.next().ok_or_else(|| full(self.slots))?;
         let at = self.offset(number);
         let written = wqe::write_send(&mut self.region, at, wr, self.limits, self.flags)?;
         // The device may begin as soon as it sees the owner bit: all of the request comes before.
@@ -330,6 +337,12 @@ impl Sq {
             self.region.slot::<4>(at + chunk).put(0, STAMP);
         }
     }
+}
+
+/// Why a queue of so many slots takes no request.
+#[cold]
+fn full(slots: u32) -> Refusal {
+    if slots == 0 { Refusal::NoQueue } else { Refusal::QueueFull }
 }
 
 /// The first word of the request with this number, which makes it valid.
@@ -393,7 +406,7 @@ impl Rq {
 
     #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let number = self.ring.next().ok_or(Refusal::QueueFull)?;
+        let number = self.ring.next().ok_or_else(|| full(self.slots))?;
         let at = (number as usize & (self.slots as usize).wrapping_sub(1)) << self.shift;
         wqe::write_recv(&mut self.region, at, wr, self.max_sge)?;
         self.ring.fill(wr.wr_id);

@@ -2,7 +2,9 @@
 
 use super::super::mock::Device;
 use super::*;
-use crate::types::{Access, Lkey, MwBind, MwType, Remote, Rkey, SendOp, Sge};
+use crate::types::{
+    Access, Dest, DeviceAh, Lkey, MwBind, MwType, Qkey, Qpn, Remote, Rkey, SendOp, Sge, Srqn, UdAddr,
+};
 
 const GOLDEN: &str = include_str!("../../../tests/golden/mlx4_wqe.txt");
 
@@ -76,8 +78,49 @@ fn requests_are_those_of_libmlx4_byte_for_byte() {
         let rang = device.doorbell();
         assert_eq!(rang == Some(QPN), flame.bytes().all(|digit| digit == b'0'), "{name}: one or the other");
     }
+    let av: [u8; 40] = std::array::from_fn(|n| if n < 32 { 0xa0 + n as u8 } else { 0 });
+    let ah = DeviceAh(zerocopy::transmute!(av));
+    let to = UdAddr { ah: &ah, qpn: Qpn::truncate(0x11_2233), qkey: Qkey(0x8122_3344) };
+    let ud = |wr: SendWr<'static>| SendWr { dest: Dest::Ud(to), ..wr };
+    let long: &'static [u8] = inline[..100].to_vec().leak();
+    let others = [
+        ("datagram", QpType::Ud, ud(send.sge(SGES[0]))),
+        ("datagram-imm-3", QpType::Ud, ud(SendWr::send_with_imm(0, 7).sges(&SGES[..3]))),
+        ("datagram-inline", QpType::Ud, ud(SendWr::send(0).inline(long))),
+        ("xrc", QpType::XrcSend, send.sge(SGES[0]).signaled().xrc_srqn(Srqn::truncate(0x44_5566))),
+    ];
+    for (name, qp_type, wr) in others {
+        let (device, mut sq, _rq, _) = Device::qp_of(qp_type, &CAP, QPN, false);
+        let other = if qp_type == QpType::Ud { send } else { ud(send) };
+        assert_eq!(sq.post([other]).map_err(|e| e.posted), Err(0), "{name}: the other kind");
+        sq.post([wr]).unwrap();
+        let length = golden("send", name).len() / 2;
+        assert_eq!(hex(&device.sq, 0, length), golden("send", name), "{name}");
+        assert_eq!(hex(&device.blueflame, 0, 256), golden("blueflame", name), "{name}");
+    }
     let lines = GOLDEN.lines().filter(|line| line.starts_with("send ")).count();
-    assert_eq!(lines, table.len());
+    assert_eq!(lines, table.len() + others.len());
+}
+
+#[test]
+fn datagrams_have_an_address_and_fit_a_packet() {
+    let (mut device, mut sq, _rq, _) = Device::qp_of(QpType::Ud, &CAP, QPN, false);
+    let ah = DeviceAh::default();
+    let to = UdAddr { ah: &ah, qpn: Qpn::truncate(1), qkey: Qkey(2) };
+    let refused = |sq: &mut Sq, wr: SendWr<'_>| sq.post([wr]).unwrap_err().refusal;
+    assert_eq!(refused(&mut sq, SendWr::send(1)), Refusal::AddressMissing);
+    let write = SendWr { dest: Dest::Ud(to), ..SendWr::rdma_write(1, REMOTE) };
+    assert_eq!(refused(&mut sq, write), Refusal::AddressNotAllowed);
+    let long = SendWr { dest: Dest::Ud(to), ..SendWr::send(1).sge(sge(0, 2049, 0)) };
+    sq.post([long]).unwrap();
+    sq.set_mtu(2048);
+    assert_eq!(refused(&mut sq, long), Refusal::DatagramTooLong { max: 2048 });
+    assert!(device.fetch().is_some() && device.fetch().is_none());
+    let (_, mut sq, _rq, _) = Device::qp(&CAP, QPN, false);
+    assert_eq!(refused(&mut sq, long), Refusal::AddressNotAllowed);
+    let (_, mut sq, _rq, _) = Device::qp_of(QpType::XrcSend, &CAP, QPN, false);
+    assert_eq!(refused(&mut sq, SendWr::send(1)), Refusal::AddressMissing);
+    sq.post([SendWr::rdma_write(1, REMOTE)]).unwrap();
 }
 
 #[test]
@@ -196,15 +239,19 @@ fn a_queue_that_there_is_not_takes_nothing() {
     let (send, recv) = layout.split(Region::heap(1));
     let (mut sq, _) = Sq::new(&uar, send, &layout, QPN, false);
     let (mut rq, _) = Rq::new(recv, &layout, 0, None);
-    let full = Err(PostError { posted: 0, refusal: Refusal::QueueFull });
-    assert_eq!(sq.post([SendWr::send(1)]), full);
-    assert_eq!(rq.post([RecvWr::new(1)]), full);
+    let none = Err(PostError { posted: 0, refusal: Refusal::NoQueue });
+    assert_eq!(sq.post([SendWr::send(1)]), none);
+    assert_eq!(rq.post([RecvWr::new(1)]), none);
 }
 
 impl Device {
     /// A queue pair with these sizes on a device of its own, and the ring of its send queue.
     fn qp(cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<Ring>) {
-        let layout = Layout::new(QpType::Rc, cap, true).unwrap();
+        Self::qp_of(QpType::Rc, cap, qpn, sq_sig_all)
+    }
+
+    fn qp_of(qp_type: QpType, cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<Ring>) {
+        let layout = Layout::new(qp_type, cap, true).unwrap();
         let memory = Region::heap(layout.send_bytes() + layout.recv_bytes());
         let alias = memory.alias();
         let (send, recv) = layout.split(memory);

@@ -7,10 +7,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::wqe;
+use nix::errno::Errno;
+use zerocopy::IntoBytes;
+
+use super::cqe::Key;
+use super::queues::{Received, Registration};
+use super::{Context, Cq, dbrec, wqe};
+use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
 use crate::types::{PostError, RecvWr, Refusal};
+use crate::uapi::mlx4::{CreateSrq, CreateSrqResp};
+use crate::uverbs::srq::{NewSrq, SrqInit};
+use crate::uverbs::{Udata, Uverbs};
 
 /// Bytes before the elements of a slot; of them, two say which slot comes next.
 const HEAD: usize = 16;
@@ -20,6 +29,51 @@ const NEXT: usize = 2;
 const POSTED: u32 = u32::MAX;
 const IDLE: u32 = u32::MAX - 1;
 const LAST: u32 = u32::MAX - 2;
+
+/// More receives than the chain can name, and more elements than any device takes.
+const MAX_WR: u32 = 1 << 16;
+const MAX_SGE: u32 = 64;
+
+/// What the kernel's object uses as long as it is there, and where its XRC completions go.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    _registered: Option<Registration>,
+    _record: dbrec::Record,
+}
+
+/// Makes a shared receive queue, which for XRC completes into `xrc_cq`; gives it, its ring and what must outlive the kernel's
+/// object.
+pub(crate) fn create(
+    ctx: &Context,
+    uverbs: &Uverbs,
+    init: &SrqInit,
+    xrc_cq: Option<&Cq>,
+) -> Result<(NewSrq, Srq, Hold)> {
+    let fail = |errno| uverbs.error("create_srq", errno);
+    // One slot more: the last of the chain is never posted.
+    if init.max_wr >= MAX_WR || init.max_sge > MAX_SGE {
+        return Err(fail(Errno::EINVAL));
+    }
+    let slots = (init.max_wr + 1).next_power_of_two();
+    let shift = (HEAD + 16 * init.max_sge as usize).max(32).next_power_of_two().trailing_zeros();
+    let region = Region::anonymous((slots as usize) << shift).map_err(fail)?;
+    let record = ctx.records.take().map_err(fail)?;
+    let input = CreateSrq { buf_addr: region.address(), db_addr: record.address() };
+    // The device may look at the chain as soon as it knows of it.
+    let srq = Srq::new(region, slots, shift, init.max_sge, record.word(0));
+    let mut answer = CreateSrqResp::default();
+    let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
+    let made = uverbs.create_srq(init, driver)?;
+    if made.max_wr >= slots || made.max_sge > init.max_sge {
+        // Nothing to add to the error.
+        let _ = uverbs.destroy_srq(made.handle);
+        let why = format!("the kernel made {} receives of {} elements", made.max_wr, made.max_sge);
+        return Err(Error::bad_answer("create_srq", uverbs.device(), why));
+    }
+    let registered = xrc_cq
+        .map(|cq| cq.shared().register(Key::Srq(answer.srqn), None, Received::Srq(Arc::clone(&srq.ring))));
+    Ok((made, srq, Hold { _registered: registered, _record: record }))
+}
 
 /// What who posts and those who poll share.
 #[derive(Debug)]

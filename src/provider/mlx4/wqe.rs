@@ -8,7 +8,8 @@
 use crate::sys::barrier;
 use crate::sys::region::{Region, Slot};
 use crate::types::{
-    Access, Data, MwBind, MwType, QpType, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge,
+    Access, Data, Dest, MwBind, MwType, QpType, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge,
+    UdAddr,
 };
 
 /// Bytes that the device fetches at once, and the smallest slot of a send queue.
@@ -48,9 +49,24 @@ pub(super) mod opcode {
     pub(in super::super) const LOCAL_INVAL: u32 = 0x1b;
 }
 
+/// Where a send queue's requests go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// To the one peer.
+    Connected,
+    /// Each to an address of its own, with so many bytes at the most.
+    Datagrams { mtu: u32 },
+    /// To shared receive queues of the one peer.
+    Xrc,
+}
+
+/// The longest datagram that any port takes, until the port is known.
+const MAX_MTU: u32 = 4096;
+
 /// What a send queue's slots have room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
+    pub(super) kind: Kind,
     /// Log2 of the bytes of a slot.
     pub(super) shift: u32,
     pub(super) max_sge: u32,
@@ -60,11 +76,12 @@ pub(super) struct Limits {
 impl Limits {
     /// For a queue of this kind with room for so many elements or inline bytes; nothing where no slot is so large.
     pub(super) fn new(qp_type: QpType, max_sge: u32, max_inline: u32) -> Option<Self> {
-        let (head, least) = match qp_type {
-            QpType::Ud => (DATAGRAM, 0),
+        let (kind, head, least) = match qp_type {
+            QpType::Ud => (Kind::Datagrams { mtu: MAX_MTU }, DATAGRAM, 0),
             // A remote address; an atomic has another segment and one element.
-            QpType::Rc | QpType::XrcSend => (SEGMENT, 3 * SEGMENT),
-            _ => (SEGMENT, 0),
+            QpType::Rc => (Kind::Connected, SEGMENT, 3 * SEGMENT),
+            QpType::XrcSend => (Kind::Xrc, SEGMENT, 3 * SEGMENT),
+            _ => (Kind::Connected, SEGMENT, 0),
         };
         // An inline segment has a header of 4 bytes and ends where its chunk does.
         let before = (SEGMENT + head) % CHUNK;
@@ -77,6 +94,7 @@ impl Limits {
         // What there is room for, which may be more than was asked for.
         let data = slot - SEGMENT - head;
         Some(Self {
+            kind,
             shift: slot.trailing_zeros(),
             max_sge: u32::try_from(data / SEGMENT).ok()?,
             max_inline: u32::try_from(data - 4 * data.div_ceil(CHUNK)).ok()?,
@@ -110,6 +128,19 @@ pub(super) fn write_send(
     let mut imm = 0;
     let mut segments = 1;
     let mut complete = false;
+    match (limits.kind, wr.dest) {
+        (Kind::Connected, Dest::Connected) => {}
+        (Kind::Connected, _) => return Err(Refusal::AddressNotAllowed),
+        (Kind::Datagrams { mtu }, _) => {
+            datagram(region, at, wr, mtu)?;
+            segments = 1 + (DATAGRAM / SEGMENT) as u32;
+        }
+        (Kind::Xrc, Dest::Xrc(srqn)) => flags |= srqn.get() << 8,
+        // What takes no receive of the peer's needs no queue there.
+        (Kind::Xrc, Dest::Connected) if !takes_receive(wr.op) => {}
+        (Kind::Xrc, Dest::Connected) => return Err(Refusal::AddressMissing),
+        (Kind::Xrc, Dest::Ud(_)) => return Err(Refusal::AddressNotAllowed),
+    }
     let opcode = match wr.op {
         SendOp::Send => opcode::SEND,
         SendOp::SendWithImm(data) => {
@@ -167,7 +198,7 @@ pub(super) fn write_send(
     let mut control: Control<'_> = match wr.data {
         Data::None => region.slot(at),
         // One element lies at a place that is known when this is compiled.
-        Data::One(sge) if limits.max_sge > 0 && sge.length & INLINE == 0 => {
+        Data::One(sge) if limits.max_sge > 0 && sge.length & INLINE == 0 && segments <= 3 => {
             let mut slot = region.slot::<CHUNK>(at);
             element(&mut slot, segments as usize * SEGMENT, &sge);
             segments += 1;
@@ -201,6 +232,35 @@ pub(super) fn write_send(
     control.put(4, (fence | segments).to_be());
     control.put(8, [flags.to_be(), imm.to_be()]);
     Ok(Written { opcode, segments, complete })
+}
+
+/// Whether an operation uses up a receive of the peer's.
+fn takes_receive(op: SendOp) -> bool {
+    matches!(op, SendOp::Send | SendOp::SendWithImm(_) | SendOp::SendWithInv(_) | SendOp::WriteWithImm(..))
+}
+
+/// A datagram segment, which follows the control segment; its data begin the next chunk.
+#[inline(never)]
+fn datagram(region: &mut Region, at: usize, wr: &SendWr<'_>, mtu: u32) -> Result<(), Refusal> {
+    let UdAddr { ah, qpn, qkey } = match wr.dest {
+        Dest::Ud(to) if matches!(wr.op, SendOp::Send | SendOp::SendWithImm(_)) => to,
+        Dest::Connected => return Err(Refusal::AddressMissing),
+        Dest::Ud(_) | Dest::Xrc(_) => return Err(Refusal::AddressNotAllowed),
+    };
+    let length = match wr.data {
+        Data::None => 0,
+        Data::One(sge) => sge.length.into(),
+        Data::List(sges) => sges.iter().map(|sge| u64::from(sge.length)).sum(),
+        Data::Inline(bytes) => bytes.len() as u64,
+    };
+    if length > mtu.into() {
+        return Err(Refusal::DatagramTooLong { max: mtu });
+    }
+    let [vector @ .., vlan, mac] = ah.0;
+    let mut slot = region.slot::<CHUNK>(at);
+    slot.put(SEGMENT, vector);
+    slot.put(3 * SEGMENT, [qpn.get().to_be(), qkey.0.to_be(), vlan, mac]);
+    Ok(())
 }
 
 /// A remote address segment, which follows the control segment.

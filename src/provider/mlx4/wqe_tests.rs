@@ -5,7 +5,7 @@ use crate::types::{Lkey, Rkey};
 
 const GOLDEN: &str = include_str!("../../../tests/golden/mlx4_wqe.txt");
 
-const LIMITS: Limits = Limits { shift: 7, max_sge: 6, max_inline: 88 };
+const LIMITS: Limits = Limits { kind: Kind::Connected, shift: 7, max_sge: 6, max_inline: 88 };
 const SGE: Sge = Sge { addr: 0x1000, length: 8, lkey: Lkey(1) };
 const REMOTE: Remote = Remote { addr: 0x2000, rkey: Rkey(2) };
 
@@ -14,14 +14,14 @@ fn slots_are_as_large_as_libmlx4_makes_them() {
     let mut compared = 0;
     for line in GOLDEN.lines().filter_map(|line| line.strip_prefix("layout ")) {
         let words: Vec<_> = line.split_whitespace().collect();
-        let qp_type = match words[0] {
-            "rc" => QpType::Rc,
-            "uc" => QpType::Uc,
-            "ud" => QpType::Ud,
-            _ => QpType::XrcSend,
+        let (qp_type, kind) = match words[0] {
+            "rc" => (QpType::Rc, Kind::Connected),
+            "uc" => (QpType::Uc, Kind::Connected),
+            "ud" => (QpType::Ud, Kind::Datagrams { mtu: 4096 }),
+            _ => (QpType::XrcSend, Kind::Xrc),
         };
         let number = |n: usize| words[n].parse::<u32>().unwrap();
-        let want = Limits { shift: number(5), max_sge: number(8), max_inline: number(9) };
+        let want = Limits { kind, shift: number(5), max_sge: number(8), max_inline: number(9) };
         assert_eq!(Limits::new(qp_type, number(2), number(3)), Some(want), "{line}");
         compared += 1;
     }
