@@ -2,7 +2,7 @@
 //!
 //! Times under emulation compare only within one guest, so each measurement takes C's and ours in turn.
 
-mod measure;
+pub(crate) mod measure;
 mod table;
 
 use std::path::PathBuf;

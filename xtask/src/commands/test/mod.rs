@@ -2,6 +2,7 @@
 
 mod bare;
 mod cards;
+mod driver;
 mod guest;
 mod host;
 mod libtest;
@@ -36,6 +37,8 @@ enum Part {
     Cards,
     /// rdma-core's tools, perftest and the verbs checker on the emulated ConnectX-3, on each kernel
     Mlx4,
+    /// Our driver for ConnectX on the emulated card, beside rdma-core's, on each kernel
+    Driver,
 }
 
 /// Run every check; the last line is `N passed, N failed`.
@@ -81,6 +84,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     if wanted(Part::Nodes) {
         part(&mut tally, "nodes", || nodes::suite(arguments));
+    }
+    if wanted(Part::Driver) {
+        part(&mut tally, "driver", || driver::suite(arguments));
     }
     if wanted(Part::Cards) {
         part(&mut tally, "cards", || cards::suite(arguments));
