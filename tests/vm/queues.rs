@@ -3,13 +3,14 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use bareverbs::netlink::DriverId;
 use bareverbs::{
     Access, AsyncEventType, CqInit, Device, Encoding, Error, OpenOptions, PortNum, Psn, QpAttr, QpInit,
     QpState, RcAttr, RecvWr, Refusal, Remote, Rkey, SendWr, Wait, Wc, WcStatus,
 };
 use nix::poll::{PollFd, PollFlags};
 
-use crate::support::{Loop, assert_quiet, completion, connect};
+use crate::support::{Loop, assert_quiet, completion, connect, gid_index};
 
 fn message(result: Result<impl Sized, Error>) -> String {
     result.err().map(|e| e.to_string()).unwrap_or_default()
@@ -33,7 +34,8 @@ fn states_are_modified_and_queried() {
     assert_eq!(known.state, Some(QpState::Rts));
     assert_eq!(known.dest_qp_num, Some(both.right.qp_num()));
     assert_eq!((known.timeout, known.retry_cnt, known.rnr_retry), (Some(14), Some(7), Some(7)));
-    assert_eq!(known.av.and_then(|av| av.dgid).and_then(|gid| gid.ipv4()).map(|ip| ip.octets()[0]), Some(10));
+    let peer = both.right.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
+    assert_eq!(known.av.and_then(|av| av.dgid), Some(peer.gid));
 
     let mut left = both.left;
     left.modify(&QpAttr::to(QpState::Err)).unwrap();
@@ -271,13 +273,16 @@ fn either_encoding_can_be_forced() {
         let ctx = OpenOptions::new().encoding(encoding).open(&device).unwrap();
         let attr = ctx.query_device().unwrap();
         assert!(attr.max_qp > 0 && attr.phys_port_cnt == 1, "{encoding:?}");
-        assert_eq!(ctx.query_port(PortNum::ONE).unwrap().gid_tbl_len, 1024);
-        assert_eq!(ctx.query_gids(PortNum::ONE).unwrap()[1].gid.ipv4().map(|ip| ip.octets()[0]), Some(10));
+        let length = ctx.query_port(PortNum::ONE).unwrap().gid_tbl_len;
+        assert_eq!(length, if device.info().driver == DriverId::RXE { 1024 } else { 128 });
+        let gids = ctx.query_gids(PortNum::ONE).unwrap();
+        assert_eq!(gids[gid_index() as usize].gid, ctx.query_gid(PortNum::ONE, gid_index()).unwrap());
         assert!(ctx.async_events().unwrap().next_event().unwrap().is_none());
         assert!(ctx.num_comp_vectors() > 0);
         let two = PortNum::new(2).unwrap();
         assert!(message(ctx.query_port(two)).contains("port 2 is out of range: it has only port 1"));
-        assert!(message(ctx.query_gid(PortNum::ONE, 1024)).contains("indices 0 to 1023"));
+        let range = format!("indices 0 to {}", length - 1);
+        assert!(message(ctx.query_gid(PortNum::ONE, length)).contains(&range));
     }
 }
 
@@ -310,7 +315,8 @@ fn a_completion_queue_that_overflows_says_so() {
     let mut sender = both.pd.create_qp(QpInit::rc(&small, &both.left_cq).max_send_wr(8)).unwrap();
     both.right.modify(&QpAttr::to(QpState::Reset)).unwrap();
     connect(&mut sender, &mut both.right, RcAttr::new());
-    for n in 0..=small.capacity() {
+    // A device may have room for one more than it says.
+    for n in 0..small.capacity() + 2 {
         both.right.post_recv(RecvWr::new(n.into()).sge(region.slice(..8))).unwrap();
         sender.post_send(SendWr::send(n.into()).sge(region.slice(8..16)).signaled()).unwrap();
     }
@@ -319,7 +325,9 @@ fn a_completion_queue_that_overflows_says_so() {
     assert!(nix::poll::poll(&mut fds, 5000u16).unwrap() > 0, "no event within 5 s");
     assert_eq!(events.next_event().unwrap().map(|event| event.event_type), Some(AsyncEventType::CqErr));
     let mut wcs = [Wc::default(); 4];
-    assert_eq!(small.poll(&mut wcs).len() as u32, small.capacity());
+    let capacity = small.capacity();
+    let taken = small.poll(&mut wcs).len() as u32;
+    assert!(taken == capacity || taken == capacity + 1, "{taken} of {capacity}");
 }
 
 #[test]

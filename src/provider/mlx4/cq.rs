@@ -43,11 +43,11 @@ pub(crate) struct Cq {
 #[derive(Default)]
 struct Copied {
     /// By key, and those of one key in the order they were made.
-    all: Vec<Queue>,
+    all: Arc<[Queue]>,
     /// Which was found last.
     last: usize,
-    /// Some have ended: the one that was found last need not be the one.
-    ended: bool,
+    /// Entries before this place may be of a queue that has ended.
+    until: u64,
 }
 
 /// Makes a completion queue; gives its handle, its size, itself and what must outlive the kernel's object.
@@ -214,14 +214,16 @@ impl Copied {
     /// Takes a new copy; entries from `place` on are to come.
     #[cold]
     fn renew(&mut self, shared: &Shared, place: u64) {
-        self.all = shared.copy(&mut shared.lock(), place);
-        self.ended = self.all.iter().any(Queue::ended);
+        self.all = shared.copy();
+        self.until =
+            self.all.iter().filter(|queue| queue.ended()).map(|queue| queue.until).max().unwrap_or(place);
     }
 
     /// The queue that the entry at `place` is of.
     #[inline(always)]
     fn find(&mut self, key: Key, place: u64) -> Option<&Queue> {
-        if self.ended || self.all.get(self.last).is_none_or(|queue| queue.key != key) {
+        let last = self.all.get(self.last);
+        if place < self.until || last.is_none_or(|queue| queue.key != key || queue.ended()) {
             self.last = self.search(key, place)?;
         }
         self.all.get(self.last)
@@ -229,13 +231,10 @@ impl Copied {
 
     /// The first of this key that the entry is not too late for.
     #[inline(never)]
-    fn search(&mut self, key: Key, place: u64) -> Option<usize> {
-        if self.ended {
-            self.all.retain(|queue| queue.until > place);
-            self.ended = self.all.iter().any(Queue::ended);
-        }
+    fn search(&self, key: Key, place: u64) -> Option<usize> {
         let first = self.all.partition_point(|queue| queue.key < key);
-        self.all.get(first).is_some_and(|queue| queue.key == key).then_some(first)
+        let mut same = self.all.get(first..)?.iter().take_while(|queue| queue.key == key);
+        same.position(|queue| place < queue.until).map(|n| first + n)
     }
 }
 

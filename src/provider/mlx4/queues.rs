@@ -89,7 +89,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) buffer: Buffer,
-    queues: Vec<Queue>,
+    /// By key, and those of one key in the order they were made. Made anew for each change, so that polling need not.
+    queues: Arc<[Queue]>,
     next_id: u64,
 }
 
@@ -105,7 +106,7 @@ impl Shared {
         Arc::new(Self {
             changed: AtomicBool::new(false),
             consumed: AtomicU64::new(0),
-            state: Mutex::new(State { buffer, queues: Vec::new(), next_id: 0 }),
+            state: Mutex::new(State { buffer, queues: Arc::new([]), next_id: 0 }),
         })
     }
 
@@ -124,7 +125,10 @@ impl Shared {
         let mut state = self.lock();
         let id = state.next_id;
         state.next_id += 1;
-        state.queues.push(Queue { key, sent, received, until: u64::MAX, id });
+        let new = Queue { key, sent, received, until: u64::MAX, id };
+        let place = state.queues.partition_point(|queue| queue.key <= key);
+        let (before, after) = state.queues.split_at(place);
+        state.queues = before.iter().cloned().chain([new]).chain(after.iter().cloned()).collect();
         // Before the queue's first request, and so before its first entry.
         self.changed.store(true, Ordering::Release);
         Registration { shared: Arc::clone(self), id }
@@ -147,20 +151,17 @@ impl Shared {
         }
     }
 
-    /// The registrations that matter to entries from `place` on, by key and in the order they were made.
-    pub(super) fn copy(&self, state: &mut State, place: u64) -> Vec<Queue> {
-        state.queues.retain(|queue| queue.until > place);
-        let mut queues = state.queues.clone();
-        queues.sort_by_key(|queue| queue.key);
+    /// The registrations as they are now.
+    pub(super) fn copy(&self) -> Arc<[Queue]> {
+        let state = self.lock();
         self.changed.store(false, Ordering::Relaxed);
-        queues
+        Arc::clone(&state.queues)
     }
 
     /// Entries have moved on by one place.
     pub(super) fn shift(&self, state: &mut State) {
-        for queue in &mut state.queues {
-            queue.until = queue.until.saturating_add(1);
-        }
+        let later = |queue: &Queue| Queue { until: queue.until.saturating_add(1), ..queue.clone() };
+        state.queues = state.queues.iter().map(later).collect();
         self.changed.store(true, Ordering::Release);
     }
 }
@@ -169,11 +170,13 @@ impl Drop for Registration {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         let until = self.shared.produced(&state);
-        if let Some(queue) = state.queues.iter_mut().find(|queue| queue.id == self.id) {
-            queue.until = until;
-        }
         let consumed = self.shared.consumed.load(Ordering::Relaxed);
-        state.queues.retain(|queue| queue.until > consumed);
+        let left = state
+            .queues
+            .iter()
+            .cloned()
+            .map(|queue| Queue { until: if queue.id == self.id { until } else { queue.until }, ..queue });
+        state.queues = left.filter(|queue| queue.until > consumed).collect();
         self.shared.changed.store(true, Ordering::Release);
     }
 }
