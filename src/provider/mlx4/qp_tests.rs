@@ -43,6 +43,10 @@ fn bind(mw_type: MwType, window: u32, access: Access) -> SendWr<'static> {
     SendWr::new(0, SendOp::BindMw(bind))
 }
 
+fn datagram<'a>(wr: SendWr<'a>, to: UdAddr<'a>) -> SendWr<'a> {
+    SendWr { dest: Dest::Ud(to), ..wr }
+}
+
 #[test]
 fn requests_are_those_of_libmlx4_byte_for_byte() {
     let inline: Vec<u8> = (1..=200).collect();
@@ -81,17 +85,15 @@ fn requests_are_those_of_libmlx4_byte_for_byte() {
     let av: [u8; 40] = std::array::from_fn(|n| if n < 32 { 0xa0 + n as u8 } else { 0 });
     let ah = DeviceAh(zerocopy::transmute!(av));
     let to = UdAddr { ah: &ah, qpn: Qpn::truncate(0x11_2233), qkey: Qkey(0x8122_3344) };
-    let ud = |wr: SendWr<'static>| SendWr { dest: Dest::Ud(to), ..wr };
-    let long: &'static [u8] = inline[..100].to_vec().leak();
     let others = [
-        ("datagram", QpType::Ud, ud(send.sge(SGES[0]))),
-        ("datagram-imm-3", QpType::Ud, ud(SendWr::send_with_imm(0, 7).sges(&SGES[..3]))),
-        ("datagram-inline", QpType::Ud, ud(SendWr::send(0).inline(long))),
+        ("datagram", QpType::Ud, datagram(send.sge(SGES[0]), to)),
+        ("datagram-imm-3", QpType::Ud, datagram(SendWr::send_with_imm(0, 7).sges(&SGES[..3]), to)),
+        ("datagram-inline", QpType::Ud, datagram(send.inline(&inline[..100]), to)),
         ("xrc", QpType::XrcSend, send.sge(SGES[0]).signaled().xrc_srqn(Srqn::truncate(0x44_5566))),
     ];
     for (name, qp_type, wr) in others {
         let (device, mut sq, _rq, _) = Device::qp_of(qp_type, &CAP, QPN, false);
-        let other = if qp_type == QpType::Ud { send } else { ud(send) };
+        let other = if qp_type == QpType::Ud { send } else { datagram(send, to) };
         assert_eq!(sq.post([other]).map_err(|e| e.posted), Err(0), "{name}: the other kind");
         sq.post([wr]).unwrap();
         let length = golden("send", name).len() / 2;
