@@ -7,7 +7,7 @@ use bareverbs::{
     RcAttr, RecvWr, Refusal, SendWr, WcOpcode, WcStatus,
 };
 
-use crate::support::{GID, Noise, assert_quiet, compare, completion, connect, fill};
+use crate::support::{Noise, assert_quiet, compare, completion, connect, fill, gid_index};
 
 /// Bytes before the message in a receive of a datagram.
 const GRH: usize = 40;
@@ -36,7 +36,7 @@ impl Datagrams {
                     QpInit::ud(cq, cq).max_send_wr(8).max_recv_wr(8).max_send_sge(2).max_inline_data(64),
                 )
                 .unwrap();
-            let endpoint = qp.endpoint(PortNum::ONE, Some(GID)).unwrap();
+            let endpoint = qp.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
             qp.start().unwrap();
             (qp, endpoint)
         };

@@ -19,7 +19,7 @@ fn message(result: Result<impl Sized, Error>) -> String {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn states_are_modified_and_queried() {
-    let both = Loop::new();
+    let mut both = Loop::new();
     let cq = &both.left_cq;
     let mut qp = both.pd.create_qp(QpInit::rc(cq, cq)).unwrap();
     assert_eq!(qp.state().unwrap(), QpState::Reset);
@@ -254,7 +254,7 @@ fn nothing_stays_in_the_kernel() {
         let _region = both.region(4096);
         let srq = both.pd.create_srq(16).unwrap();
         let mut datagrams = both.pd.create_qp(QpInit::ud(&both.left_cq, &both.left_cq).srq(&srq)).unwrap();
-        let at = datagrams.endpoint(PortNum::ONE, Some(crate::support::GID)).unwrap();
+        let at = datagrams.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
         let _ah = both.pd.create_ah(&datagrams.address(&at).unwrap()).unwrap();
         let group = std::net::Ipv4Addr::new(239, 7, 7, 8).to_ipv6_mapped();
         datagrams.attach_mcast(group.into(), bareverbs::Lid(0)).unwrap();
