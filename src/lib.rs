@@ -56,14 +56,14 @@
 //!   `destroy()` and [`Context::close`] do.
 //! - **A queue has one owner.** Posting and polling take `&mut self` and no lock; [`Qp::split`] gives each half to a thread.
 //! - **The data path does nothing hidden.** Posting and polling allocate nothing. On rxe a receive and a poll make no
-//!   system call, and a post of sends makes one, however many it posts.
+//!   system call, and a post of sends makes one, however many it posts; on mlx4 none of them makes any.
 //! - **Errors are one line**: the operation, the object, the errno, and the likely mend.
 //!
 //! # What there is and is not
 //!
 //! Queues can be made on devices of rxe, the kernel's software RoCE, and of mlx4; other devices can be found, opened and asked.
-//! On rxe there are reliable and unreliable connections, datagrams, multicast and shared receive queues; rxe has no extended
-//! reliable connections ([`Xrcd`]). Linux 6.1, 6.12 and 7.3 are tested, on x86-64.
+//! There are reliable and unreliable connections, datagrams, multicast and shared receive queues; mlx4 has extended reliable
+//! connections ([`Xrcd`]) too, which rxe does not. Linux 6.1, 6.12 and 7.3 are tested, on x86-64.
 //!
 //! # The layers
 //!
