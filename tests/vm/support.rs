@@ -157,16 +157,13 @@ pub fn ipv4() -> IpAddr {
     "10.0.0.1".parse().unwrap()
 }
 
-/// An IPv6 address of the guest, which gets it the first time that somebody asks.
+/// An IPv6 address of the guest, which loses it each time that its network device goes down.
 pub fn ipv6() -> IpAddr {
     const ADDRESS: &str = "fd00::1";
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let line = format!("ip -6 addr add {ADDRESS}/64 dev {} nodad", crate::faults::netdev());
-        let added = run(&line);
-        assert!(added.status.success(), "{line}: {}", text(&added.stderr));
-        await_gid_of("fd00:0000:");
-    });
+    let line = format!("ip -6 addr replace {ADDRESS}/64 dev {} nodad", crate::faults::netdev());
+    let added = run(&line);
+    assert!(added.status.success(), "{line}: {}", text(&added.stderr));
+    await_gid_of("fd00:0000:");
     ADDRESS.parse().unwrap()
 }
 
