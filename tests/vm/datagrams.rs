@@ -180,7 +180,9 @@ fn unreliable_connections_send_and_write() {
     }
     // Reads and atomics are not for such connections: the device says so, and nothing moves.
     sender.post_send(SendWr::rdma_read(9, right.remote(0)).sge(left.slice(..8)).signaled()).unwrap();
-    assert_eq!(completion(&mut left_cq).status, WcStatus::LOC_QP_OP_ERR);
+    let status = completion(&mut left_cq).status;
+    // 7.3's rxe lets the queue pair fail before it says why.
+    assert!([WcStatus::LOC_QP_OP_ERR, WcStatus::WR_FLUSH_ERR].contains(&status), "{status}");
 }
 
 #[test]

@@ -193,7 +193,7 @@ impl Vm {
             .iter()
             .map(|name| modules::Wanted { name: name.clone().into(), optional: false });
         let device = if self.mlx4.is_some() { modules::MLX4 } else { modules::RXE };
-        wire.iter().chain(device).chain(modules::BASE).cloned().chain(more).collect()
+        wire.iter().chain(modules::BASE).chain(device).cloned().chain(more).collect()
     }
 
     /// The image of one node: what is cached, then what belongs to this run.

@@ -16,9 +16,16 @@ const PORT: u16 = 18515;
 /// For one pair, and for the suite, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Tests of `tests/vm` that say nothing of rxe or of Ethernet.
-const SUITE: [&str; 5] =
-    ["opcodes::", "queues::", "sixteen_queue_pairs", "--skip=port_events", "--skip=nothing_stays"];
+/// Tests of `tests/vm` that say nothing of rxe or of Ethernet. Of a queue that overflows the kernel complains, as it should: that
+/// is among `cards`.
+const SUITE: [&str; 6] = [
+    "opcodes::",
+    "queues::",
+    "sixteen_queue_pairs",
+    "--skip=port_events",
+    "--skip=nothing_stays",
+    "--skip=overflows",
+];
 
 /// Of a service: ours and C's tool, and options that change the wire or the queues.
 const SERVICES: [(&str, &[&str]); 5] = [
