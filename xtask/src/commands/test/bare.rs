@@ -142,7 +142,7 @@ fn uverbs_alone(guest: &Guest<'_>) -> Result<()> {
 
 /// rxe of Linux 6.1 and 6.12 asks for a CRC32 module by name when a link is made.
 fn without_crc32(guest: &Guest<'_>) -> Result<()> {
-    guest.done("/init load dummy")?;
+    guest.done("/init load rdma_rxe")?;
     let add = "bareverbs link add rxe0 type rxe netdev dummy0";
     guest.doctor(2, &["ok       module rdma_rxe: loaded", &format!("mend: {add}\n")])?;
     if guest.takes_checksums_from_modules()? {
