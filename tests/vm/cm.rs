@@ -11,7 +11,9 @@ use bareverbs::{
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::support::{Resources, assert_quiet, completion, fresh_port, ipv4, ipv6};
+use crate::support::{
+    Resources, Running, assert_quiet, await_cm_listener, completion, fresh_port, ipv4, ipv6, text,
+};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -494,4 +496,74 @@ fn an_id_outlives_its_device() {
     client.send(&mut server, b"again");
     assert_quiet(&mut client.cq);
     part(client, server);
+}
+
+/// rdmacm-utils' ucmatose: the server sends so many messages, the client answers with as many, the server ends it.
+const UCMATOSE: &str = "-C 2 -S 100";
+
+fn post_receives(side: &mut Side) {
+    for id in [1, 2] {
+        side.qp.post_recv(RecvWr::new(id).sge(side.mr.slice(..100))).unwrap();
+    }
+}
+
+fn take(side: &mut Side) {
+    for id in [1, 2] {
+        let wc = completion(&mut side.cq);
+        assert_eq!((wc.wr_id, wc.is_success(), wc.byte_len), (id, true, 100), "{wc:?}");
+    }
+}
+
+fn give(side: &mut Side) {
+    for id in [3, 4] {
+        side.qp.post_send(SendWr::send(id).sge(side.mr.slice(100..200)).signaled()).unwrap();
+        assert!(completion(&mut side.cq).is_success());
+    }
+}
+
+fn assert_content(ucmatose: Running) {
+    let output = ucmatose.finish(SOON);
+    let said = text(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("data transfers complete"),
+        "{:?} {said}",
+        output.status
+    );
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn our_client_with_ucmatose() {
+    let port = fresh_port();
+    let server = Running::start(&format!("ucmatose -p {port} {UCMATOSE}"));
+    await_cm_listener(port);
+    let mut client = Side::new(resolved(SocketAddr::new(ipv4(), port)));
+    post_receives(&mut client);
+    client.id.connect(&client.qp, &ConnParam::new()).unwrap();
+    client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    client.id.establish(&mut client.qp).unwrap();
+    take(&mut client);
+    give(&mut client);
+    client.id.wait_for(CmEventType::Disconnected, SOON).unwrap();
+    client.id.disconnect(&mut client.qp).unwrap();
+    assert_content(server);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn ucmatose_with_our_server() {
+    let port = fresh_port();
+    let listener = listener(SocketAddr::new(ipv4(), port));
+    let ucmatose = Running::start(&format!("ucmatose -s {} -p {port} {UCMATOSE}", ipv4()));
+    let mut server = Side::new(request(&listener));
+    post_receives(&mut server);
+    server.id.accept(&mut server.qp, &ConnParam::new()).unwrap();
+    let established = event(&listener.channel(), CmEventType::Established);
+    assert!(server.id.owns(&established));
+    give(&mut server);
+    take(&mut server);
+    server.id.disconnect(&mut server.qp).unwrap();
+    let told = event(&listener.channel(), CmEventType::Disconnected);
+    assert!(server.id.owns(&told));
+    assert_content(ucmatose);
 }
