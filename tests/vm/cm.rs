@@ -5,14 +5,15 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bareverbs::{
-    Access, AsyncEventType, Cause, CmEvent, CmEventType, CmId, ConnParam, Context, Cq, CqInit, EventChannel,
-    Mr, PortSpace, Qp, QpAttr, QpInit, QpState, QpType, RecvWr, SendWr, Wc,
+    Access, AddressVector, Ah, AsyncEventType, Cause, CmEvent, CmEventType, CmId, ConnParam, Context, Cq,
+    CqInit, EventChannel, Lid, Mr, Pd, PortNum, PortSpace, Qkey, Qp, QpAttr, QpInit, QpState, QpType, Qpn,
+    RecvWr, SendWr, Wc,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::support::{
-    Resources, Running, assert_quiet, await_cm_listener, completion, fresh_port, ipv4, ipv6, text,
+    Resources, Running, assert_quiet, await_cm_listener, completion, fresh_port, gid_index, ipv4, ipv6, text,
 };
 
 const SOON: Duration = Duration::from_secs(5);
@@ -566,4 +567,82 @@ fn ucmatose_with_our_server() {
     let told = event(&listener.channel(), CmEventType::Disconnected);
     assert!(server.id.owns(&told));
     assert_content(ucmatose);
+}
+
+/// A datagram id's queue pair with room for udaddy's two messages of 100 bytes, each behind its header.
+fn datagrams(id: &CmId) -> (Pd, Qp, Cq, Mr) {
+    let ctx = id.context().unwrap();
+    let pd = ctx.alloc_pd().unwrap();
+    let cq = ctx.create_cq(CqInit::new(8).own_channel()).unwrap();
+    let mr = pd.alloc_mr(512, Access::LOCAL_WRITE).unwrap();
+    let mut qp = id.create_qp(&pd, QpInit::ud(&cq, &cq).max_recv_wr(2)).unwrap();
+    for id in [1, 2] {
+        qp.post_recv(RecvWr::new(id).sge(mr.slice(..140))).unwrap();
+    }
+    (pd, qp, cq, mr)
+}
+
+fn send_datagrams(qp: &mut Qp, cq: &mut Cq, mr: &Mr, ah: &Ah, qp_num: Qpn, qkey: Qkey) {
+    let imm = qp.qp_num().get();
+    for id in [3, 4] {
+        let wr = SendWr::send_with_imm(id, imm).sge(mr.slice(200..300)).ud_addr(ah, qp_num, qkey).signaled();
+        qp.post_send(wr).unwrap();
+        assert!(completion(cq).is_success());
+    }
+}
+
+fn take_datagrams(cq: &mut Cq) -> Wc {
+    let wcs = [1, 2].map(|id| {
+        let wc = completion(cq);
+        assert_eq!((wc.wr_id, wc.is_success(), wc.byte_len), (id, true, 140), "{wc:?}");
+        wc
+    });
+    wcs[1]
+}
+
+/// udaddy's port; no option changes it.
+const UDADDY_PORT: u16 = 7174;
+
+/// rdmacm-utils' udaddy: the client sends so many datagrams with its number, the server answers with as many.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn our_client_with_udaddy() {
+    let server = Running::start(&format!("udaddy {UCMATOSE}"));
+    await_cm_listener(UDADDY_PORT);
+    let client = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
+    resolve(&client, SocketAddr::new(ipv4(), UDADDY_PORT));
+    let (pd, mut qp, mut cq, mr) = datagrams(&client);
+    client.connect(&qp, &ConnParam::new()).unwrap();
+    let found = client.wait_for(CmEventType::Established, SOON).unwrap();
+    let peer = found.datagram_peer().unwrap();
+    let ah = pd.create_ah(&peer.av).unwrap();
+    send_datagrams(&mut qp, &mut cq, &mr, &ah, peer.qp_num, peer.qkey);
+    let wc = take_datagrams(&mut cq);
+    assert_eq!(wc.imm(), Some(peer.qp_num.get()));
+    assert_content(server);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn udaddy_with_our_server() {
+    let listener = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
+    listener.bind(SocketAddr::new(ipv4(), UDADDY_PORT)).unwrap();
+    listener.listen(8).unwrap();
+    let udaddy = Running::start(&format!("udaddy -s {} {UCMATOSE}", ipv4()));
+    let id = event(&listener.channel(), CmEventType::ConnectRequest).request.unwrap();
+    let (pd, mut qp, mut cq, mr) = datagrams(&id);
+    id.accept(&mut qp, &ConnParam::new()).unwrap();
+    let asked = take_datagrams(&mut cq);
+    let gid = id.context().unwrap().query_gid(PortNum::ONE, gid_index()).unwrap();
+    let av = AddressVector {
+        dgid: Some(gid),
+        sgid_index: gid_index() as u8,
+        hop_limit: 64,
+        ..AddressVector::local(PortNum::ONE, Lid(0))
+    };
+    let qkey = qp.query().unwrap().qkey.unwrap();
+    let peer = Qpn::truncate(asked.imm().unwrap());
+    let ah = pd.create_ah(&av).unwrap();
+    send_datagrams(&mut qp, &mut cq, &mr, &ah, peer, qkey);
+    assert_content(udaddy);
 }
