@@ -74,6 +74,8 @@ pub(crate) struct Command {
     pub(crate) uid: Option<u32>,
     /// The limit of locked memory in bytes; unlimited if none.
     pub(crate) memlock: Option<u64>,
+    /// The processor that it stays on; any if none.
+    pub(crate) cpu: Option<usize>,
     /// After this time the command's process group is killed.
     pub(crate) timeout: Duration,
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -174,7 +175,24 @@ fn spawn(command: &Command) -> Result<Child, String> {
     let limit = command.memlock.unwrap_or(RLIM_INFINITY);
     setrlimit(Resource::RLIMIT_MEMLOCK, limit, limit)
         .map_err(|errno| format!("memlock limit {limit}: {errno}"))?;
-    process.spawn().map_err(|error| format!("{program}: {error}"))
+    match command.cpu {
+        None => process.spawn(),
+        Some(cpu) => on_processor(cpu, || process.spawn())?,
+    }
+    .map_err(|error| format!("{program}: {error}"))
+}
+
+/// Does something on one processor: a child that is made meanwhile stays there.
+fn on_processor<T>(cpu: usize, act: impl FnOnce() -> T) -> Result<T, String> {
+    let this = Pid::from_raw(0);
+    let before = sched_getaffinity(this).map_err(|errno| format!("processors: {errno}"))?;
+    let mut only = CpuSet::new();
+    only.set(cpu)
+        .and_then(|()| sched_setaffinity(this, &only))
+        .map_err(|errno| format!("processor {cpu}: {errno}"))?;
+    let done = act();
+    sched_setaffinity(this, &before).map_err(|errno| format!("processors: {errno}"))?;
+    Ok(done)
 }
 
 /// A process's user and system time, all its threads together.

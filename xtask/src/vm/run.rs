@@ -51,6 +51,12 @@ impl Run {
         self
     }
 
+    /// Keeps it on one processor.
+    pub(crate) fn cpu(mut self, cpu: usize) -> Self {
+        self.command.cpu = Some(cpu);
+        self
+    }
+
     /// Kills it after this time.
     pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
         self.command.timeout = timeout;

@@ -45,11 +45,21 @@ pub(super) fn system_calls(guests: &Guests, side: Side, tool: &str) -> Result<f6
 pub(super) struct Mode {
     pub(super) service: &'static str,
     pub(super) options: &'static str,
+    /// Server and client stay on processors of their own. Two that poll and come to share one run at the scheduler's pace, not
+    /// at theirs, and whether they do is chance.
+    pub(super) apart: bool,
+}
+
+impl Mode {
+    /// With a processor for each end.
+    pub(super) const fn apart(self) -> Self {
+        Self { apart: true, ..self }
+    }
 }
 
 /// A reliable connection with these options.
 pub(super) const fn rc(options: &'static str) -> Mode {
-    Mode { service: "rc", options }
+    Mode { service: "rc", options, apart: false }
 }
 
 /// System calls per iteration of a client: the slope between two runs.
@@ -132,9 +142,10 @@ fn pingpong(guests: &Guests, side: Side, mode: Mode, iterations: u32, tracer: &s
     let tool = side.tool(&format!("pingpong {}", mode.service));
     let command = format!("{tool} -g 1 -n {iterations} {}", mode.options);
     let node = guests.node(1);
-    let server = node.spawn(words(&command))?;
+    let run = |text: &str, cpu| if mode.apart { words(text).cpu(cpu) } else { words(text) };
+    let server = node.spawn(run(&command, 0))?;
     let ready = node.await_port(PORT);
-    let client = ready.and_then(|()| node.run(words(&format!("{tracer}{command} 127.0.0.1")))?.ok());
+    let client = ready.and_then(|()| node.run(run(&format!("{tracer}{command} 127.0.0.1"), 1))?.ok());
     if client.is_err() {
         // It may wait for a client that never comes.
         server.signal(9)?;

@@ -41,6 +41,9 @@ enum Part {
 /// The pingpongs besides rc. The device has no XRC.
 const FAMILY: [&str; 3] = ["uc", "ud", "srq"];
 
+/// Iterations of a time that is taken: enough that the start and the first packets weigh nothing.
+const LENGTH: u32 = 4000;
+
 /// Measure bareverbs against the C tools.
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
@@ -204,7 +207,7 @@ fn calls(guests: &Guests, place: &str, results: &mut Results) {
 fn instructions(guests: &Guests, place: &str, results: &mut Results) {
     for service in std::iter::once("rc").chain(FAMILY) {
         let what = format!("user instructions per iteration, {service} -e");
-        let mode = Mode { service, options: "-e" };
+        let mode = Mode { service, options: "-e", apart: false };
         let bound = if service == "rc" { Bound::AtMost(500.0) } else { Bound::Ratio(1.0) };
         let both = instructions_per_iteration(guests, Side::C, mode).and_then(|c| {
             let ours = instructions_per_iteration(guests, Side::Ours, mode)?;
@@ -219,10 +222,11 @@ fn family(guests: &Guests, place: &str, repeat: u32, results: &mut Results) {
     for service in FAMILY {
         for (name, c, ours) in [("polling", "", "--poll"), ("-e", "-e", "-e")] {
             let what = format!("µs/iter, {service}, {name}");
+            let mode = |options| Mode { service, options, apart: name == "polling" };
             let mut samples = (Vec::new(), Vec::new());
             let measured = (0..repeat).try_for_each(|_| {
-                samples.0.push(latency(guests, Side::C, Mode { service, options: c }, 1000)?);
-                samples.1.push(latency(guests, Side::Ours, Mode { service, options: ours }, 1000)?);
+                samples.0.push(latency(guests, Side::C, mode(c), LENGTH)?);
+                samples.1.push(latency(guests, Side::Ours, mode(ours), LENGTH)?);
                 Ok(())
             });
             let bound = Some(Bound::Ratio(1.0));
@@ -240,8 +244,10 @@ fn latencies(guests: &Guests, place: &str, cpus: u32, repeat: u32, results: &mut
     for _ in 0..repeat {
         for ((side, options), samples) in MODES.iter().zip(&mut samples) {
             // Polling on one processor starves the peer, and takes milliseconds an iteration.
-            let iterations = if cpus == 1 && matches!(*options, "" | "--poll") { 200 } else { 1000 };
-            match latency(guests, *side, rc(options), iterations) {
+            let polls = *options == "--poll" || (*side == Side::C && options.is_empty());
+            let mode = if polls && cpus > 1 { rc(options).apart() } else { rc(options) };
+            let iterations = if cpus == 1 && matches!(*options, "" | "--poll") { 200 } else { LENGTH };
+            match latency(guests, *side, mode, iterations) {
                 Ok(sample) => samples.push(sample),
                 Err(error) => return results.take(&format!("µs/iter, {place}"), Err(error)),
             }
