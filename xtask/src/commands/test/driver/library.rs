@@ -1,0 +1,31 @@
+//! Our suite (`tests/vm`) on the card.
+
+use super::{Checks, words};
+use crate::commands::test::libtest;
+use crate::process;
+
+/// Tests of `tests/vm` that say nothing of rxe or of Ethernet. Of a queue that overflows the kernel complains, as it should: that
+/// is among `cards`.
+const SUITE: &str =
+    "opcodes:: queues:: sixteen_queue_pairs --skip=port_events --skip=nothing_stays --skip=overflows";
+
+/// The suite, on one guest.
+pub(super) fn suite(checks: &mut Checks<'_>) {
+    let (kernel, place) = (checks.kernel.to_string(), checks.place.to_owned());
+    checks.part("suite", |guests| {
+        let run = words(&format!("/bin/vm --ignored --test-threads=1 {SUITE}"))
+            .env("BAREVERBS_BIN", "/bin/bareverbs")
+            .env("BAREVERBS_KERNEL", &kernel);
+        let job = guests.node(1).spawn(run)?;
+        let output = job.wait().inspect_err(|_| {
+            // The last line names the test that the guest did not survive.
+            println!("{}", process::last_lines(&job.stdout_so_far(), 20));
+        })?;
+        let tally = libtest::count(&place, &output.text(), output.success(), true);
+        if !tally.good() {
+            println!("{}", process::last_lines(&output.stdout, 200));
+            println!("{}", process::last_lines(&output.stderr, 60));
+        }
+        Ok(tally)
+    });
+}

@@ -1,0 +1,102 @@
+//! bareverbs on the emulated ConnectX card: its tools beside rdma-core's, in one guest and between two, and its suite.
+//!
+//! The card is strict: what a driver may not do fails the run, whatever the tools said. A family of checks is a file with a
+//! function that takes [`Checks`].
+
+mod calls;
+mod library;
+mod tools;
+
+use std::time::{Duration, Instant};
+
+use super::Arguments;
+use crate::progress::human;
+use crate::tally::Tally;
+use crate::vm::{Guests, Kernel, Mlx4, Run, Vm};
+use crate::{Result, cargo};
+
+/// The TCP port of the pingpongs' exchange.
+const PORT: u16 = 18515;
+/// For one pair, and for the suite, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Guests that run, and what was found in them so far.
+struct Checks<'a> {
+    guests: &'a Guests,
+    kernel: &'a Kernel,
+    /// What the names of the checks begin with.
+    place: &'a str,
+    filter: Option<&'a str>,
+    tally: Tally,
+}
+
+impl Checks<'_> {
+    fn wants(&self, name: &str) -> bool {
+        self.filter.is_none_or(|filter| name.contains(filter))
+    }
+
+    /// Runs and counts a check, unless the command line names others.
+    fn check(&mut self, name: &str, run: impl FnOnce(&Guests) -> Result<()>) {
+        let name = format!("{}: {name}", self.place);
+        if self.wants(&name) {
+            self.tally.check(&name, run(self.guests));
+        }
+    }
+
+    /// The same for a check that has parts.
+    fn part(&mut self, name: &str, run: impl FnOnce(&Guests) -> Result<Tally>) {
+        let name = format!("{}: {name}", self.place);
+        if self.wants(&name) {
+            super::part(&mut self.tally, &name, || run(self.guests));
+        }
+    }
+}
+
+/// Runs everything on every kernel.
+pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+    let tests =
+        cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
+    let binary = cargo::release_binary()?;
+    let mut tally = Tally::default();
+    for kernel in arguments.kernels() {
+        let vm = Vm::new(kernel.clone())
+            .c_tools(true)
+            .file(&tests, "/bin/vm")
+            .file(&binary, "/bin/bareverbs")
+            .lifetime(Duration::from_secs(900));
+        let filter = arguments.filter.as_deref();
+        let mut on = |place: &str, vm: Vm, run: fn(&mut Checks<'_>)| {
+            super::part(&mut tally, place, || boot(&kernel, place, filter, &vm, run));
+        };
+        on(&format!("ours on mlx4 {kernel}"), vm.clone().nodes(2).mlx4(Mlx4::default()), |checks| {
+            tools::devinfo(checks);
+            tools::pingpongs(checks);
+            calls::none_of_a_polled_iteration(checks);
+            library::suite(checks);
+        });
+    }
+    Ok(tally)
+}
+
+/// Boots guests for some checks and shuts them down; the kernels' logs and the emulator's exit code count too.
+fn boot(
+    kernel: &Kernel,
+    place: &str,
+    filter: Option<&str>,
+    vm: &Vm,
+    run: fn(&mut Checks<'_>),
+) -> Result<Tally> {
+    let started = Instant::now();
+    let guests = vm.boot()?;
+    let mut checks = Checks { guests: &guests, kernel, place, filter, tally: Tally::default() };
+    run(&mut checks);
+    let mut tally = checks.tally;
+    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
+    println!("{place}: {tally} ({})", human(started.elapsed()));
+    Ok(tally)
+}
+
+/// A command line in words.
+fn words(line: &str) -> Run {
+    Run::new(line.split_whitespace()).timeout(PATIENCE)
+}
