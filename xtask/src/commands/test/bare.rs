@@ -2,23 +2,17 @@
 
 use std::time::Instant;
 
-use super::Arguments;
+use super::{Arguments, Work};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Kernel, Run, Vm};
 use crate::{Result, cargo};
 
 /// Runs it on every kernel.
-pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
-    let mut tally = Tally::default();
-    for kernel in arguments.kernels() {
-        let place = format!("vm {kernel} bare");
-        if arguments.filter.as_ref().is_some_and(|wanted| !place.contains(wanted.as_str())) {
-            continue;
-        }
-        super::part(&mut tally, &place, || one(&kernel, &place));
-    }
-    Ok(tally)
+pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
+    let place = |kernel: &Kernel| format!("vm {kernel} bare");
+    let wanted = arguments.kernels().into_iter().filter(|kernel| arguments.wants(&place(kernel)));
+    Ok(wanted.map(|kernel| Work::new(place(&kernel), move || one(&kernel, &place(&kernel)))).collect())
 }
 
 fn one(kernel: &Kernel, place: &str) -> Result<Tally> {

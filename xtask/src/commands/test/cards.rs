@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Arguments;
+use super::{Arguments, Work};
 use crate::Result;
 use crate::progress::human;
 use crate::tally::Tally;
@@ -31,16 +31,10 @@ const REFERENCE: [&str; 14] = [
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs it on every kernel.
-pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
-    let mut tally = Tally::default();
-    for kernel in arguments.kernels() {
-        let place = format!("cards {kernel}");
-        if arguments.filter.as_ref().is_some_and(|wanted| !place.contains(wanted.as_str())) {
-            continue;
-        }
-        super::part(&mut tally, &place, || one(&kernel, &place));
-    }
-    Ok(tally)
+pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
+    let place = |kernel: &Kernel| format!("cards {kernel}");
+    let wanted = arguments.kernels().into_iter().filter(|kernel| arguments.wants(&place(kernel)));
+    Ok(wanted.map(|kernel| Work::new(place(&kernel), move || one(&kernel, &place(&kernel)))).collect())
 }
 
 type Step = fn(&Guests) -> Result<()>;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Arguments, libtest};
+use super::{Arguments, Work, libtest};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Kernel, Run, Vm};
@@ -18,11 +18,11 @@ const ENCODINGS: [(&str, &[&str]); 2] = [
 const PATIENCE: Duration = Duration::from_secs(420);
 
 /// Runs the suite everywhere.
-pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
     let tests =
         cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
     let binary = cargo::release_binary()?;
-    let mut tally = Tally::default();
+    let mut list = Vec::new();
     for kernel in arguments.kernels() {
         let vm = Vm::new(kernel.clone())
             .c_tools(true)
@@ -31,11 +31,12 @@ pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
             .lifetime(PATIENCE);
         // A guest for each, so that a test which left the one without its device does not spoil the other.
         for (encoding, skips) in ENCODINGS {
-            let place = format!("vm {kernel} {encoding}");
-            super::part(&mut tally, &place, || one(&vm, &kernel, encoding, skips, arguments));
+            let (vm, kernel) = (vm.clone(), kernel.clone());
+            let name = format!("vm {kernel} {encoding}");
+            list.push(Work::new(name, move || one(&vm, &kernel, encoding, skips, arguments)));
         }
     }
-    Ok(tally)
+    Ok(list)
 }
 
 fn one(vm: &Vm, kernel: &Kernel, encoding: &str, skips: &[&str], arguments: &Arguments) -> Result<Tally> {

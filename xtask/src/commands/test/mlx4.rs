@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Arguments;
+use super::{Arguments, Work};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Job, Kernel, Mlx4, Output, Run, Vm};
@@ -48,9 +48,10 @@ const BREAKS: [&str; 7] =
     ["owner-bit", "request-size", "opcode", "headroom", "blueflame", "receive-record", "cq-record"];
 
 /// Runs everything on every kernel, and the negative controls on the first.
-pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
     let program = checker::build()?;
-    let mut tally = Tally::default();
+    let wanted = |name: &str| arguments.wants(name);
+    let mut list = Vec::new();
     for (at, kernel) in arguments.kernels().into_iter().enumerate() {
         let place = format!("mlx4 {kernel}");
         let vm = Vm::new(kernel.clone())
@@ -58,14 +59,13 @@ pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
             .c_tools(true)
             .file(&program, format!("/bin/{}", checker::NAME))
             .mlx4(Mlx4::default());
-        let wanted = |name: &str| arguments.filter.as_ref().is_none_or(|filter| name.contains(filter));
-        super::part(&mut tally, &place, || on_kernel(&vm, &place, wanted));
+        list.push(Work::new(place.clone(), move || on_kernel(&vm, &place, wanted)));
         if at == 0 {
-            let place = format!("mlx4 {kernel}, controls");
-            super::part(&mut tally, &place, || controls(&kernel, &program, &place, wanted));
+            let (place, program) = (format!("mlx4 {kernel}, controls"), program.clone());
+            list.push(Work::new(place.clone(), move || controls(&kernel, &program, &place, wanted)));
         }
     }
-    Ok(tally)
+    Ok(list)
 }
 
 fn on_kernel(vm: &Vm, place: &str, wanted: impl Fn(&str) -> bool) -> Result<Tally> {

@@ -5,16 +5,21 @@ mod cards;
 mod driver;
 mod guest;
 mod host;
+
 mod libtest;
 mod mlx4;
 mod nodes;
 mod rping;
+mod work;
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
+use self::work::Work;
 use crate::Result;
 use crate::progress::human;
 use crate::tally::Tally;
@@ -53,6 +58,9 @@ pub(crate) struct Arguments {
     /// Only tests whose names contain this
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
+    /// How many guests, or pairs of them, run at once [default: as many as there are processors, at most 4]
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
     /// Show the guest tests' output as it comes
     #[arg(long)]
     verbose: bool,
@@ -61,6 +69,18 @@ pub(crate) struct Arguments {
 impl Arguments {
     fn kernels(&self) -> Vec<Kernel> {
         if self.kernel.is_empty() { Kernel::lines() } else { self.kernel.clone() }
+    }
+
+    /// Whether a test of this name is asked for.
+    fn wants(&self, name: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| name.contains(filter))
+    }
+
+    /// How many guests run at once. Each takes a little more than a processor, and 1 GiB for itself and as much for its peer.
+    fn jobs(&self) -> usize {
+        const MOST: usize = 4;
+        let processors = || thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
+        self.jobs.map_or_else(processors, NonZero::get)
     }
 }
 
@@ -75,25 +95,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if wanted(Part::Abi) {
         part(&mut tally, "abi", super::abi::check);
     }
+    // What needs others to keep it company goes first: at the end one is alone.
+    let mut list = Vec::new();
     if wanted(Part::Miri) {
-        tally.add(host::miri());
+        list.push(Work::new("miri", || Ok(host::miri())));
     }
-    if wanted(Part::Vm) {
-        part(&mut tally, "vm", || guest::suite(arguments));
-        part(&mut tally, "vm bare", || bare::suite(arguments));
+    type Suite = for<'a> fn(&'a Arguments) -> Result<Vec<Work<'a>>>;
+    let suites: [(Part, &str, Suite); 6] = [
+        (Part::Vm, "vm", guest::suite),
+        (Part::Mlx4, "mlx4", mlx4::suite),
+        (Part::Driver, "driver", driver::suite),
+        (Part::Nodes, "nodes", nodes::suite),
+        (Part::Cards, "cards", cards::suite),
+        (Part::Vm, "vm bare", bare::suite),
+    ];
+    for (_, name, suite) in suites.into_iter().filter(|(part, ..)| wanted(*part)) {
+        match suite(arguments) {
+            Ok(more) => list.extend(more),
+            Err(error) => tally.fail(format!("{name}: {error}")),
+        }
     }
-    if wanted(Part::Nodes) {
-        part(&mut tally, "nodes", || nodes::suite(arguments));
-    }
-    if wanted(Part::Driver) {
-        part(&mut tally, "driver", || driver::suite(arguments));
-    }
-    if wanted(Part::Cards) {
-        part(&mut tally, "cards", || cards::suite(arguments));
-    }
-    if wanted(Part::Mlx4) {
-        part(&mut tally, "mlx4", || mlx4::suite(arguments));
-    }
+    tally.add(work::run(list, arguments.jobs()));
     println!("took {}", human(started.elapsed()));
     tally.conclude();
     Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

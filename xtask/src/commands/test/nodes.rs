@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Arguments;
+use super::{Arguments, Work};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Run, Vm};
@@ -30,12 +30,12 @@ const SERVICES: [(&str, &[&str]); 4] = [
 ];
 
 /// Runs every pair on every kernel.
-pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
     let binary = cargo::release_binary()?;
-    let mut tally = Tally::default();
+    let mut list = Vec::new();
     for kernel in arguments.kernels() {
         let vm = Vm::new(kernel.clone()).nodes(2).c_tools(true).file(&binary, "/bin/bareverbs");
-        super::part(&mut tally, &format!("nodes {kernel}"), || {
+        list.push(Work::new(format!("nodes {kernel}"), move || {
             let started = Instant::now();
             let guests = vm.boot()?;
             let mut counted = Tally::default();
@@ -44,7 +44,7 @@ pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
                 for (server, client) in [(&ours, &ours), (&c, &ours), (&ours, &c)] {
                     for options in options {
                         let name = format!("nodes {kernel}: {server} {options} <- {client}");
-                        if arguments.filter.as_ref().is_none_or(|wanted| name.contains(wanted)) {
+                        if arguments.wants(&name) {
                             counted.check(&name, pair(&guests, server, client, options));
                         }
                     }
@@ -56,9 +56,9 @@ pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
             });
             println!("nodes {kernel}: {counted} ({})", human(started.elapsed()));
             Ok(counted)
-        });
+        }));
     }
-    Ok(tally)
+    Ok(list)
 }
 
 fn pair(guests: &Guests, server: &str, client: &str, options: &str) -> Result<()> {

@@ -9,7 +9,7 @@ mod tools;
 
 use std::time::{Duration, Instant};
 
-use super::Arguments;
+use super::{Arguments, Work};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Kernel, Mlx4, Run, Vm};
@@ -53,29 +53,30 @@ impl Checks<'_> {
 }
 
 /// Runs everything on every kernel.
-pub(crate) fn suite(arguments: &Arguments) -> Result<Tally> {
+pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
     let tests =
         cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
     let binary = cargo::release_binary()?;
-    let mut tally = Tally::default();
+    let filter = arguments.filter.as_deref();
+    let mut list = Vec::new();
     for kernel in arguments.kernels() {
         let vm = Vm::new(kernel.clone())
             .c_tools(true)
             .file(&tests, "/bin/vm")
             .file(&binary, "/bin/bareverbs")
             .lifetime(Duration::from_secs(900));
-        let filter = arguments.filter.as_deref();
-        let mut on = |place: &str, vm: Vm, run: fn(&mut Checks<'_>)| {
-            super::part(&mut tally, place, || boot(&kernel, place, filter, &vm, run));
+        let mut on = |place: String, vm: Vm, run: fn(&mut Checks<'_>)| {
+            let kernel = kernel.clone();
+            list.push(Work::new(place.clone(), move || boot(&kernel, &place, filter, &vm, run)));
         };
-        on(&format!("ours on mlx4 {kernel}"), vm.clone().nodes(2).mlx4(Mlx4::default()), |checks| {
+        on(format!("ours on mlx4 {kernel}"), vm.clone().nodes(2).mlx4(Mlx4::default()), |checks| {
             tools::devinfo(checks);
             tools::pingpongs(checks);
             calls::none_of_a_polled_iteration(checks);
             library::suite(checks);
         });
     }
-    Ok(tally)
+    Ok(list)
 }
 
 /// Boots guests for some checks and shuts them down; the kernels' logs and the emulator's exit code count too.
