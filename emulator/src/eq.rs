@@ -34,9 +34,6 @@ mod field {
     pub(super) const MTT: usize = 0x18;
     pub(super) const CONSUMER: usize = 0x28;
     pub(super) const PRODUCER: usize = 0x2c;
-    /// What must be 0 (moderation is not used by any driver and has to be 0 as well).
-    pub(super) const RESERVED: [std::ops::Range<usize>; 5] =
-        [0x04..0x0a, 0x0d..0x11, 0x14..0x17, 0x19..0x1b, 0x20..0x28];
 }
 
 /// States of a queue, in the context's flags (eq.c, `MLX4_EQ_STATE_*`).
@@ -78,16 +75,6 @@ impl EventQueues {
             return Err(Status::BadResState);
         }
         let name = format!("EQ {eqn:#x}");
-        for range in field::RESERVED {
-            if context[range.clone()].iter().any(|byte| *byte != 0) {
-                card.violation(
-                    &name,
-                    None,
-                    format!("reserved bytes {range:x?} of its context are not 0"),
-                    context,
-                );
-            }
-        }
         let log_size = context[field::LOG_SIZE];
         if log_size > 24 || get16(context, field::PAGE_OFFSET) != 0 {
             return Err(Status::BadParam);

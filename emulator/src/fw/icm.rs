@@ -39,6 +39,9 @@ fn chunks(hca: &mut Hca, call: &Call<'_>, what: &str) -> Result<Vec<Chunk>, Stat
             );
             return Err(Status::BadParam);
         };
+        if what != "MAP_ICM" && virt != 0 {
+            hca.card.violation("HCR", None, format!("{what}: an ICM address, which is reserved"), entry);
+        }
         if !hca.card.memory.contains(dma, length) {
             hca.card.violation("HCR", None, format!("{what}: a chunk that is not in memory"), entry);
             return Err(Status::BadParam);

@@ -1,6 +1,6 @@
 //! Tables and limits: INIT_HCA, QUERY_HCA, CLOSE_HCA (mlx4/fw.c, `INIT_HCA_*_OFFSET`).
 
-use super::{Answer, Call, Stage, reserved};
+use super::{Answer, Call, Stage, mcg};
 use crate::{
     be::{get32, get64, put32},
     card::Tables,
@@ -49,7 +49,6 @@ pub(super) fn init_hca(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
         hca.card.violation("HCR", None, "INIT_HCA: a layout of another version than 2", &input[..4]);
         return Err(Status::BadParam);
     }
-    reserved(hca, "HCR: INIT_HCA", input, &[0x001..0x00c, 0x024..0x030, 0x1b0..0x1d0]);
     if get32(input, field::FLAGS) & 2 != 0 {
         // A big-endian host's queues.
         return Err(Status::BadParam);
@@ -103,6 +102,7 @@ pub(super) fn init_hca(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
         hca.card.trace.line(format_args!("INIT_HCA: {tables:x?}"));
     }
     hca.card.tables = tables;
+    mcg::clear(hca)?;
     hca.firmware.init_hca = input.to_vec();
     hca.firmware.stage = Stage::Initialised;
     Ok(0)

@@ -24,6 +24,25 @@ fn place(hca: &Hca, index: u32) -> Result<(u64, usize), Status> {
     Ok((tables.mc_base + (u64::from(index) << tables.log_mc_entry), 1 << tables.log_mc_entry))
 }
 
+/// Makes every entry that is found by a hash empty: a driver reads them before it has written any.
+///
+/// # Errors
+///
+/// Their memory cannot be reached.
+pub(super) fn clear(hca: &mut Hca) -> Result<(), Status> {
+    let tables = hca.card.tables;
+    let nothing = vec![0; 1 << tables.log_mc_entry];
+    for index in 0..1_u64 << tables.log_mc_hash {
+        let virt = tables.mc_base.wrapping_add(index << tables.log_mc_entry);
+        if hca.card.icm.write(&hca.card.memory, virt, &nothing).is_err() {
+            let what = format!("INIT_HCA: the MC table's entry {index:#x} is not mapped");
+            hca.card.violation("HCR", None, what, &virt.to_be_bytes());
+            return Err(Status::IcmError);
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn read(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     let (virt, bytes) = place(hca, call.modifier())?;
     hca.card.icm.read(&hca.card.memory, virt, &mut out[..bytes]).map(|()| 0).map_err(|_| Status::IcmError)

@@ -1,6 +1,6 @@
 //! NOP, MOD_STAT_CFG, HW_HEALTH_CHECK, SET_NODE, DIAG_RPRT.
 
-use super::{Answer, Call};
+use super::{Answer, Call, reserved};
 use crate::{be::put32, hca::Hca, status::Status};
 
 /// The modifier is the time that it may take; it takes none.
@@ -17,7 +17,8 @@ pub(super) fn mod_stat_cfg(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answ
     let command = call.command;
     match call.op_modifier() {
         0 => {
-            let given: [u8; 4] = hca.card.memory.array(command.in_param).map_err(|_| Status::BadParam)?;
+            let given: [u8; 0x100] = hca.card.memory.array(command.in_param).map_err(|_| Status::BadParam)?;
+            reserved::check(&mut hca.card, command, "MOD_STAT_CFG", "", &given);
             if given[0x02] & 1 == 0 || given[0x03] == 0 { Ok(0) } else { Err(Status::BadParam) }
         }
         2 if call.modifier() == 1 << 8 => {

@@ -14,6 +14,7 @@ mod misc;
 mod mpt;
 mod port;
 mod queues;
+mod reserved;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -186,14 +187,4 @@ fn describe(command: &Command) -> String {
         }
     }
     text
-}
-
-/// Reports bytes that have to be 0 and are not.
-pub(crate) fn reserved(hca: &mut Hca, what: &str, bytes: &[u8], ranges: &[std::ops::Range<usize>]) {
-    for range in ranges {
-        if bytes[range.clone()].iter().any(|byte| *byte != 0) {
-            let text = format!("reserved bytes {:#x} to {:#x} are not 0", range.start, range.end - 1);
-            hca.card.violation(what, None, text, &bytes[range.clone()]);
-        }
-    }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Answer, Call, Command, Stage, adapter, eq, icm, init, mad, mcg, misc, mpt, port, queues};
+use super::{
+    Answer, Call, Command, Stage, adapter, eq, icm, init, mad, mcg, misc, mpt, port, queues, reserved,
+};
 use crate::{
     data::{CQ_CONTEXT, QP_MAILBOX, SRQ_CONTEXT},
     eq::CONTEXT as EQ_CONTEXT,
@@ -153,6 +155,10 @@ pub(super) fn run(hca: &mut Hca, _now: Duration, command: &Command) -> Answer {
             &bytes,
         );
         return Err(Status::BadParam);
+    }
+    // Of MOD_STAT_CFG the handler reads the mailbox, which not every variant has.
+    if !input.is_empty() {
+        reserved::check(&mut hca.card, command, rule.name, rule.unit, &input);
     }
     let length = match rule.output {
         Nothing => 0,

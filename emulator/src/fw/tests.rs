@@ -256,8 +256,11 @@ fn write_mtt_writes_icm() {
 #[test]
 fn multicast_entries_are_in_icm() {
     let mut hca = card(Model::ConnectX3);
+    // The driver's memory need not be clean.
+    hca.card.memory.write((16 << 20) + 0x60_0000, &[0xff; 0x1_0000]).unwrap();
     hca.start();
     let mut entry = vec![0; 1024];
+    assert_eq!(hca.ask("READ_MCG", 3, &[]).unwrap()[..1024], entry);
     entry[0x10..0x20].fill(0xff);
     hca.ask("WRITE_MCG", 3, &entry).unwrap();
     assert_eq!(hca.ask("READ_MCG", 3, &[]).unwrap()[..1024], entry);
@@ -464,6 +467,14 @@ fn reserved_fields_are_violations() {
     assert_eq!(hca.card.violations.count(), 1);
     assert_eq!(hca.ask("SW2HW_EQ", 5, &context), Err(Status::BadResState));
     assert_eq!(hca.ask("SW2HW_EQ", 512, &context), Err(Status::BadIndex));
+    let before = hca.card.violations.count();
+    hca.map("MAP_ICM_AUX", 0x1000, 0x20_0000, 2).unwrap();
+    assert_eq!(hca.card.violations.count(), before + 1, "an ICM address where there is none");
+    let mut config = [0; 0x100];
+    config[4] = 1;
+    hca.card.memory.write(IN, &config).unwrap();
+    hca.command(&command("MOD_STAT_CFG")).unwrap();
+    assert_eq!(hca.card.violations.count(), before + 2);
 }
 
 /// Writes a command as mlx4/cmd.c's `mlx4_cmd_post` does.
