@@ -159,7 +159,8 @@ impl Qp {
         let stride = |queue: Option<(u8, u8)>| queue.map_or(0, |(_, stride)| stride);
         let receive_first = stride(receive) > stride(send);
         let (sq_at, rq_at) = if receive_first { (bytes(receive), 0) } else { (0, bytes(send)) };
-        let sq = send.map(|size| SendQueue::new(qpn, size, context.buffer(), sq_at));
+        let prefetches = context.send_queue_is_prefetched();
+        let sq = send.map(|size| SendQueue::new(qpn, size, context.buffer(), sq_at, prefetches));
         let record = context.doorbell_record();
         let rq = receive.map(|size| ReceiveQueue::new(qpn, size, context.buffer(), rq_at, record));
         if rq.is_some() && (!record.is_multiple_of(4) || !card.memory.contains(record, 4)) {

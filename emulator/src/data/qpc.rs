@@ -222,6 +222,11 @@ impl Qpc {
         Self::size(self.bytes[at::SQ_SIZE], self.bytes[at::SQ_SIZE] & 0x7f)
     }
 
+    /// Whether the card may read the send queue ahead of what has been posted.
+    pub(crate) fn send_queue_is_prefetched(&self) -> bool {
+        self.bytes[at::SQ_SIZE] & 0x80 == 0
+    }
+
     /// Base-2 logarithms of the receive queue's entries and of an entry's bytes, if there is one.
     pub(crate) fn receive_queue(&self) -> Option<(u8, u8)> {
         let shared = self.srqn().is_some() || self.kind() == Some(Kind::Xrc);

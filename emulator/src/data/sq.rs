@@ -4,9 +4,10 @@ use super::{
     Queue, violate,
     wqe::{self, Head},
 };
-use crate::{card::Card, mtt::Mtt};
+use crate::{be, card::Card, mtt::Mtt};
 
-/// The card may have read so many bytes ahead of the request it works on; the driver leaves them unused, and stamped.
+/// The card may have read so many bytes and one entry ahead of the request that it works on: the driver leaves them
+/// unused and stamped (providers/mlx4/qp.c, `sq_spare_wqes` and `stamp_send_wqe`).
 const HEADROOM: usize = 2048;
 
 /// A send queue.
@@ -25,6 +26,8 @@ pub(crate) struct SendQueue {
     pub(crate) rung: bool,
     /// Requests fetched, less doorbells: one doorbell may stand for several requests, never for none.
     surplus: i64,
+    /// Whether the card may read ahead of the requests that have been posted.
+    prefetches: bool,
 }
 
 /// What there was in the queue.
@@ -39,8 +42,14 @@ pub(crate) enum Fetched {
 
 impl SendQueue {
     /// An empty queue.
-    pub(crate) fn new(qpn: u32, (log_size, log_stride): (u8, u8), buffer: Mtt, offset: u64) -> Self {
-        Self { qpn, log_size, log_stride, buffer, offset, fetched: 0, rung: false, surplus: 0 }
+    pub(crate) fn new(
+        qpn: u32,
+        (log_size, log_stride): (u8, u8),
+        buffer: Mtt,
+        offset: u64,
+        prefetches: bool,
+    ) -> Self {
+        Self { qpn, log_size, log_stride, buffer, offset, fetched: 0, rung: false, surplus: 0, prefetches }
     }
 
     fn size(&self) -> u32 {
@@ -74,7 +83,7 @@ impl SendQueue {
             violate(card, self.queue(), Some(counter.into()), "the queue's memory cannot be read", &[]);
             return Fetched::Nothing;
         };
-        if head.owner() != (u32::from(counter) & self.size() != 0) {
+        if !self.is_valid(head, counter) {
             self.settle(card, counter);
             return Fetched::Nothing;
         }
@@ -84,6 +93,12 @@ impl SendQueue {
         let read = self.buffer.read(card, self.place(counter), &mut bytes).is_ok();
         if !read || head.bytes() > self.stride() || head.bytes() < wqe::CONTROL {
             let what = format!("a request of {} bytes in entries of {}", head.bytes(), self.stride());
+            violate(card, self.queue(), Some(counter.into()), what, &bytes);
+            return Fetched::Malformed(counter);
+        }
+        // Nobody writes the stamp into a request: it says that none was written here.
+        if let Some((at, _)) = stamps(&bytes).find(|(_, stamped)| *stamped) {
+            let what = format!("stale headroom that looks like a request, with the stamp at byte {at}");
             violate(card, self.queue(), Some(counter.into()), what, &bytes);
             return Fetched::Malformed(counter);
         }
@@ -109,29 +124,54 @@ impl SendQueue {
         self.check_headroom(card, counter);
     }
 
-    /// The request after the next one must be stamped, so that a card which reads ahead does not take it for new.
+    /// No entry that a card which reads ahead may have in hand may look valid: by its owner bit it is of the last round,
+    /// and each of its chunks but the first has the stamp.
     ///
-    /// The driver may be filling the next request at this moment, but not yet the one after it.
+    /// The driver stamps the last entry of the headroom after its doorbell, and may be filling the next request at this
+    /// moment, but not yet the one after it.
     fn check_headroom(&self, card: &mut Card, counter: u16) {
-        let spare = HEADROOM >> self.log_stride;
-        if spare < 3 || self.stride() <= wqe::CHUNK || self.size() < 4 {
+        let entries = (HEADROOM >> self.log_stride).saturating_sub(1).min(self.size() as usize - 1);
+        if !self.prefetches || entries == 0 {
             return;
         }
-        let after = counter.wrapping_add(1);
-        let Some(head) = self.head(card, after) else { return };
-        let unstamped = (wqe::CHUNK..head.bytes().min(self.stride())).step_by(wqe::CHUNK).find(|at| {
-            let dma = self.buffer.dma(card, self.place(after) + *at as u64);
-            dma.is_ok_and(|dma| card.memory.load32(dma).is_ok_and(|word| word != wqe::STAMP))
-        });
-        let Some(at) = unstamped else { return };
-        let still_there = self.head(card, counter);
-        if still_there.is_some_and(|head| head.owner() == (u32::from(counter) & self.size() != 0)) {
+        let mut headroom = [0; HEADROOM];
+        let headroom = &mut headroom[..entries << self.log_stride];
+        let first = counter.wrapping_add(1);
+        // From the first entry after the next request to the end of the queue, and from its beginning.
+        let slot = u32::from(first) & (self.size() - 1);
+        let to_end = ((self.size() - slot) as usize) << self.log_stride;
+        let (before, after) = headroom.split_at_mut(to_end.min(headroom.len()));
+        let read = self.buffer.read(card, self.place(first), before);
+        if read.and_then(|()| self.buffer.read(card, self.offset, after)).is_err() {
+            // Whoever comes there reports it.
             return;
         }
-        let mut bytes = [0; 16];
-        let _unreadable = self.buffer.read(card, self.place(after) + at as u64, &mut bytes);
-        let what = format!("headroom without the stamp at byte {at}");
-        violate(card, self.queue(), Some(after.into()), what, &bytes);
+        for (entry, index) in headroom.chunks_exact(self.stride()).zip(0..) {
+            let index = first.wrapping_add(index);
+            let Some((at, what)) = self.stale(index, entry) else { continue };
+            // If the next request has come in the meantime, so may have those after it.
+            if self.head(card, counter).is_none_or(|head| self.is_valid(head, counter)) {
+                return;
+            }
+            let what = format!("stale headroom behind the last request, {}: {what}", counter.wrapping_sub(1));
+            return violate(card, self.queue(), Some(index.into()), what, &entry[at..at + wqe::CONTROL]);
+        }
+    }
+
+    /// Where entry `index`, which has not been posted, looks as if it had been, and how.
+    fn stale(&self, index: u16, entry: &[u8]) -> Option<(usize, &'static str)> {
+        let head = Head::parse(entry);
+        if self.is_valid(head, index) {
+            return Some((0, "the owner bit says that there is a request"));
+        }
+        stamps(&entry[..head.bytes().min(entry.len())])
+            .find(|(_, stamped)| !stamped)
+            .map(|(at, _)| (at, "no stamp where one belongs"))
+    }
+
+    /// Whether the owner bit says that the entry is request `counter`.
+    fn is_valid(&self, head: Head, counter: u16) -> bool {
+        head.owner() == (u32::from(counter) & self.size() != 0)
     }
 
     /// Before the queue is used no request may be the card's already.
@@ -161,7 +201,7 @@ impl SendQueue {
             // The card has executed it already, on an earlier doorbell.
             return;
         }
-        if head.owner() != (u32::from(counter) & self.size() != 0) {
+        if !self.is_valid(head, counter) {
             let what = "BlueFlame with the wrong owner bit";
             return violate(card, self.queue(), Some(counter.into()), what, &bytes[..length]);
         }
@@ -173,4 +213,9 @@ impl SendQueue {
             violate(card, self.queue(), Some(counter.into()), what, &bytes[..length]);
         }
     }
+}
+
+/// Where in an entry a card may begin to read, but at its start, and whether the stamp is there.
+fn stamps(entry: &[u8]) -> impl Iterator<Item = (usize, bool)> {
+    (wqe::CHUNK..entry.len()).step_by(wqe::CHUNK).map(|at| (at, be::get32(entry, at) == wqe::STAMP))
 }

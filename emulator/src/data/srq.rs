@@ -147,6 +147,10 @@ impl Srq {
             return self.fail(card);
         }
         let next = be::get16(&bytes, 2);
+        if bytes[..2] != [0; 2] || bytes[4..NEXT] != [0; 12] {
+            let what = "reserved fields of the next segment are set";
+            violate(card, self.queue(), Some(index.into()), what, &bytes[..NEXT]);
+        }
         if u32::from(next) >= 1 << self.log_size {
             violate(
                 card,

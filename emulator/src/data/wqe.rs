@@ -290,11 +290,6 @@ impl<'a> Segments<'a> {
     fn element(&mut self) -> Result<Element, Malformed> {
         let start = self.at;
         let count = be::get32(self.bytes, start);
-        if count == STAMP {
-            return Err(
-                format!("the stamp of unused headroom at byte {start}: the request is not complete").into()
-            );
-        }
         if count & INLINE == 0 {
             let segment = self.next("data", ELEMENT)?;
             if count == 0 {

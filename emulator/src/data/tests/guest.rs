@@ -112,6 +112,7 @@ pub(super) struct QpInit {
     pub(super) rnr_timer: u8,
     pub(super) qkey: u32,
     pub(super) kernel: bool,
+    pub(super) no_prefetch: bool,
 }
 
 /// Remote read, write and atomic, as the context has them.
@@ -134,6 +135,7 @@ impl QpInit {
             rnr_timer: 12,
             qkey: 0x1111_1111,
             kernel: false,
+            no_prefetch: false,
         }
     }
 }
@@ -470,6 +472,11 @@ impl Guest {
         index
     }
 
+    /// Overwrites bytes of an entry of a shared receive queue.
+    pub(super) fn scribble_srq(&self, srq: &Srq, index: u64, offset: u64, bytes: &[u8]) {
+        self.write(&srq.buffer, index * srq.stride + offset, bytes);
+    }
+
     pub(super) fn free_srq(&self, srq: &mut Srq, index: u16) {
         self.write(&srq.buffer, u64::from(srq.tail) * srq.stride + 2, &index.to_be_bytes());
         srq.tail = index;
@@ -489,7 +496,7 @@ impl Guest {
         put32(c, 0x04, PD);
         c[0x08] = init.mtu << 5 | 31;
         c[0x09] = if init.srqn.is_some() || xrc { 0xfc } else { log_rq << 3 | 2 };
-        c[0x0a] = log_sq << 3 | 3;
+        c[0x0a] = u8::from(init.no_prefetch) << 7 | log_sq << 3 | 3;
         c[0x0b] = if init.kernel { 1 << 4 } else { 0 };
         put32(c, 0x0c, UAR);
         put32(c, 0x10, qpn);

@@ -46,15 +46,87 @@ fn the_owner_bit_has_to_be_that_of_the_round() {
     reported(&pair);
 }
 
-#[test]
-fn headroom_has_to_be_stamped() {
+/// What one send reports after bytes of the entry `ahead` of it were overwritten.
+fn after_scribble(ahead: u16, at: u64, bytes: &[u8]) -> Pair {
     let mut pair = Pair::new(1, |_| {});
-    // The entry after the next one.
+    pair.world.guests[0].scribble(&pair.qps[0], ahead, at, bytes);
+    let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1]);
+    pair.send(0, &wqe);
+    pair.run();
+    pair
+}
+
+#[test]
+fn headroom_must_not_look_valid() {
+    // Of 2 KiB and one entry of 128 bytes all but the next, which may be in the making, and the last, which is stamped
+    // after the doorbell.
+    for ahead in 2..=16 {
+        for (at, bytes) in [(64, [0, 0, 0, 1]), (0, [0, 0, 0, 10])] {
+            reported(&after_scribble(ahead, at, &bytes));
+        }
+    }
+    after_scribble(17, 0, &[0, 0, 0, 10]).clean();
+    // The next one is taken for a request; that it was never written shows.
+    reported(&after_scribble(1, 0, &[0, 0, 0, 10]));
+}
+
+#[test]
+fn headroom_is_checked_in_every_round() {
+    let mut pair = Pair::new(1, |_| {});
+    let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1; 80]);
+    let rounds = |pair: &mut Pair, count| {
+        for _ in 0..count {
+            pair.send(0, &wqe);
+            pair.run();
+            assert_eq!(pair.outcomes(0).len(), 1);
+        }
+    };
+    // The headroom goes over the end of the queue, and the owner bit has changed.
+    rounds(&mut pair, 90);
+    pair.clean();
+    // What was a valid request a round ago, and was not stamped.
+    pair.world.guests[0].scribble(&pair.qps[0], 7, 64, &[0, 0, 0, 1]);
+    rounds(&mut pair, 1);
+    reported(&pair);
+    let mut pair = Pair::new(1, |_| {});
+    rounds(&mut pair, 90);
+    // Request 97 will be of the fourth round, whose owner bit is set.
+    pair.world.guests[0].scribble(&pair.qps[0], 7, 0, &[0x80]);
+    rounds(&mut pair, 1);
+    reported(&pair);
+}
+
+#[test]
+fn a_queue_that_is_not_prefetched_needs_no_headroom() {
+    let mut pair = Pair::new(1, |init| init.no_prefetch = true);
     pair.world.guests[0].scribble(&pair.qps[0], 2, 64, &[0, 0, 0, 1]);
     let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1]);
     pair.send(0, &wqe);
     pair.run();
-    reported(&pair);
+    pair.clean();
+}
+
+#[test]
+fn the_next_segment_of_a_shared_receive_has_reserved_fields() {
+    for at in [0, 1, 4, 15] {
+        let mut pair = Pair::new(1, |_| {});
+        let guest = &mut pair.world.guests[0];
+        let mut srq = guest.srq(3, None);
+        let mut init = QpInit::new(0, pair.cqs[1].cqn);
+        init.srqn = Some(srq.srqn);
+        let mut target = guest.qp(init);
+        guest.scribble_srq(&srq, 0, at, &[1]);
+        let (key, address) = (pair.mrs[1].key, pair.mrs[1].address);
+        guest.post_srq(&mut srq, &[(key, address, 100)]);
+        let [source, _] = &mut pair.qps;
+        guest.modify(source, QpCommand::ToRst).unwrap();
+        guest.modify(source, QpCommand::RstToInit).unwrap();
+        pair.world.connect((0, source), (0, &mut target));
+        let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 8);
+        pair.send(0, &wqe);
+        pair.run();
+        reported(&pair);
+    }
 }
 
 #[test]
