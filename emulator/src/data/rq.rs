@@ -48,9 +48,8 @@ impl ReceiveQueue {
 
     /// Takes the next request, if there is one.
     pub(crate) fn take(&mut self, card: &mut Card) -> Option<Receive> {
-        if self.taken == self.posted {
-            self.look_at_doorbell_record(card);
-        }
+        // At every one, not only when there is no other: a record that goes back is to be seen at once.
+        self.look_at_doorbell_record(card);
         if self.taken == self.posted {
             return None;
         }

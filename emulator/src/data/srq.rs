@@ -134,9 +134,7 @@ impl Srq {
         if self.failed {
             return None;
         }
-        if self.taken == self.posted {
-            self.look_at_doorbell_record(card);
-        }
+        self.look_at_doorbell_record(card);
         if self.taken == self.posted {
             return None;
         }

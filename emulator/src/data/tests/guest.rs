@@ -74,7 +74,7 @@ pub(super) struct Srq {
     buffer: Buffer,
     log_size: u8,
     stride: u64,
-    record: u64,
+    pub(super) record: u64,
     head: u16,
     tail: u16,
     counter: u16,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{QpCommand, wqe::opcode},
-    guest::{QpInit, UAR, Wqe},
+    guest::{Qp, QpInit, Srq, UAR, Wqe},
     rc::Pair,
 };
 
@@ -106,24 +106,26 @@ fn a_queue_that_is_not_prefetched_needs_no_headroom() {
     pair.clean();
 }
 
+/// Two queue pairs that are not connected, the second with a shared receive queue of 8 requests.
+fn with_srq(pair: &mut Pair) -> (Qp, Qp, Srq) {
+    let guest = &mut pair.world.guests[0];
+    let srq = guest.srq(3, None);
+    let source = guest.qp(QpInit::new(0, pair.cqs[0].cqn));
+    let target = guest.qp(QpInit { srqn: Some(srq.srqn), ..QpInit::new(0, pair.cqs[1].cqn) });
+    (source, target, srq)
+}
+
 #[test]
 fn the_next_segment_of_a_shared_receive_has_reserved_fields() {
     for at in [0, 1, 4, 15] {
         let mut pair = Pair::new(1, |_| {});
-        let guest = &mut pair.world.guests[0];
-        let mut srq = guest.srq(3, None);
-        let mut init = QpInit::new(0, pair.cqs[1].cqn);
-        init.srqn = Some(srq.srqn);
-        let mut target = guest.qp(init);
-        guest.scribble_srq(&srq, 0, at, &[1]);
-        let (key, address) = (pair.mrs[1].key, pair.mrs[1].address);
-        guest.post_srq(&mut srq, &[(key, address, 100)]);
-        let [source, _] = &mut pair.qps;
-        guest.modify(source, QpCommand::ToRst).unwrap();
-        guest.modify(source, QpCommand::RstToInit).unwrap();
-        pair.world.connect((0, source), (0, &mut target));
+        let (mut source, mut target, mut srq) = with_srq(&mut pair);
+        pair.world.guests[0].scribble_srq(&srq, 0, at, &[1]);
+        let sge = (pair.mrs[1].key, pair.mrs[1].address, 100);
+        pair.world.guests[0].post_srq(&mut srq, &[sge]);
+        pair.world.connect((0, &mut source), (0, &mut target));
         let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 8);
-        pair.send(0, &wqe);
+        pair.world.guests[0].send(&mut source, &wqe);
         pair.run();
         reported(&pair);
     }
@@ -179,6 +181,50 @@ fn receive_doorbell_records_go_forward_and_not_too_far() {
         pair.world.run(std::time::Duration::from_millis(10));
         reported(&pair);
     }
+}
+
+/// Of a queue with requests left the record is looked at as well.
+#[test]
+fn receive_doorbell_records_that_go_back_are_seen_at_the_next_look() {
+    let mut pair = Pair::new(1, |_| {});
+    for _ in 0..6 {
+        pair.recv(1, 0, 100);
+    }
+    let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 8);
+    pair.send(0, &wqe);
+    pair.run();
+    pair.clean();
+    let record = pair.qps[1].record;
+    pair.world.guests[0].card.memory.store32(record, 5).unwrap();
+    pair.send(0, &wqe);
+    pair.run();
+    // What was posted stays posted.
+    assert_eq!(pair.outcomes(1), [(0, Ok(1)), (1, Ok(1))]);
+    reported(&pair);
+    // Reported once, and right again.
+    pair.world.guests[0].card.memory.store32(record, 6).unwrap();
+    pair.send(0, &wqe);
+    pair.run();
+    reported(&pair);
+}
+
+#[test]
+fn shared_receive_doorbell_records_that_go_back_are_seen_at_the_next_look() {
+    let mut pair = Pair::new(1, |_| {});
+    let (mut source, mut target, mut srq) = with_srq(&mut pair);
+    let sge = (pair.mrs[1].key, pair.mrs[1].address, 100);
+    for _ in 0..3 {
+        pair.world.guests[0].post_srq(&mut srq, &[sge]);
+    }
+    pair.world.connect((0, &mut source), (0, &mut target));
+    let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 8);
+    pair.world.guests[0].send(&mut source, &wqe);
+    pair.run();
+    pair.clean();
+    pair.world.guests[0].card.memory.store32(srq.record, 2).unwrap();
+    pair.world.guests[0].send(&mut source, &wqe);
+    pair.run();
+    reported(&pair);
 }
 
 #[test]
