@@ -13,7 +13,8 @@ use crate::{be, card::Card, diagnostics::CQ_OVERFLOW, event::Event, mtt::Mtt, st
 pub const CONTEXT: usize = 64;
 
 const FLAG_IGNORE_OVERRUN: u32 = 1 << 17;
-const FLAGS_COLLAPSED: u32 = 0b11 << 18;
+const FLAG_COLLAPSED: u32 = 1 << 18;
+const FLAG_TIMESTAMPS: u32 = 1 << 19;
 const STATUS_OVERFLOW: u32 = 9 << 28;
 const STATUS_WRITE_FAILED: u32 = 10 << 28;
 const STATE_ARMED_NEXT: u32 = 9 << 8;
@@ -155,6 +156,11 @@ impl Cqs {
         if self.queues.contains_key(&cqn) {
             return Err(Status::BadResState);
         }
+        let flags = be::get32(context, 0);
+        if flags & FLAG_TIMESTAMPS != 0 {
+            card.trace.line(format_args!("CQ {cqn:#x}: refused, completions have no time stamps"));
+            return Err(Status::BadParam);
+        }
         let buffer = Buffer::parse(context)?;
         let doorbell_record = be::get64(context, 0x38);
         if !doorbell_record.is_multiple_of(8) || !card.memory.contains(doorbell_record, 8) {
@@ -164,7 +170,7 @@ impl Cqs {
         let queue = Cq {
             cqn,
             context: *context,
-            flags: be::get32(context, 0),
+            flags,
             uar: be::get24(context, 0x0c),
             eqn: context[0x17].into(),
             buffer,
@@ -329,7 +335,7 @@ impl Cq {
         if card.trace.on() {
             card.trace.line(format_args!("CQ {:#x} [{}] {entry}", self.cqn, self.producer));
         }
-        let index = if self.flags & FLAGS_COLLAPSED == 0 { self.producer } else { 0 };
+        let index = if self.flags & FLAG_COLLAPSED == 0 { self.producer } else { 0 };
         if !self.write(card, index, entry) {
             return Err(self.fail(card, Failure::Access));
         }

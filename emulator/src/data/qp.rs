@@ -150,6 +150,10 @@ impl Qps {
 impl Qp {
     fn new(card: &mut Card, qpn: u32, context: Qpc) -> Result<Self, Status> {
         let kind = context.kind().ok_or(Status::BadParam)?;
+        if let Some(what) = context.unsupported() {
+            card.trace.line(format_args!("QP {qpn:#x}: refused, the card has no {what}"));
+            return Err(Status::BadParam);
+        }
         // The target side of XRC never sends, and its driver leaves the send queue as it is.
         let is_target = kind == Kind::Xrc && qpn & XRC != 0;
         let send = context.send_queue().filter(|_| !is_target);
@@ -205,6 +209,13 @@ impl Qp {
         };
         if !allowed {
             return Err(Status::BadQpState);
+        }
+        if from.migrates(optional) {
+            let qpn = self.qpn;
+            step.card
+                .trace
+                .line(format_args!("QP {qpn:#x}: refused, the card does not migrate to other paths"));
+            return Err(Status::BadParam);
         }
         match command {
             InitToRtr => {

@@ -46,7 +46,6 @@ mod at {
     pub(super) const LOCAL_QPN: usize = 0x10;
     pub(super) const REMOTE_QPN: usize = 0x14;
     pub(super) const PRIMARY_PATH: usize = 0x18;
-    pub(super) const ALTERNATE_PATH: usize = 0x44;
     pub(super) const PARAMS1: usize = 0x70;
     pub(super) const NEXT_SEND_PSN: usize = 0x78;
     pub(super) const CQN_SEND: usize = 0x7c;
@@ -61,6 +60,7 @@ mod at {
     pub(super) const MSN: usize = 0xb0;
     pub(super) const RQ_COUNTER: usize = 0xb4;
     pub(super) const SQ_COUNTER: usize = 0xb6;
+    pub(super) const PARAMS3: usize = 0xc0;
     pub(super) const LOG_PAGE_SIZE: usize = 0xc8;
     pub(super) const MTT_HIGH: usize = 0xcb;
     pub(super) const MTT_LOW: usize = 0xcc;
@@ -91,7 +91,10 @@ const READS: u32 = 7 << 21;
 const REMOTE_READ: u32 = 1 << 15;
 const REMOTE_WRITE: u32 = 1 << 14;
 const REMOTE_ATOMIC: u32 = 1 << 13;
-const MIGRATION: u32 = 3 << 11;
+/// Of path migration: the state in which there is none.
+const MIGRATED: u32 = 3 << 11;
+const RSS: u32 = 1 << 13;
+const INLINE_RECEIVES: u32 = 1 << 25;
 
 /// The transport service (`MLX4_QP_ST_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +188,23 @@ impl Qpc {
             7 => Some(Kind::Mlx),
             _ => None,
         }
+    }
+
+    /// What a new queue pair asks for that this card does not do and does not offer.
+    pub(crate) fn unsupported(&self) -> Option<&'static str> {
+        if self.get(at::FLAGS) & RSS != 0 {
+            Some("receive side scaling")
+        } else if self.get(at::PARAMS3) & INLINE_RECEIVES != 0 {
+            Some("inline receives")
+        } else {
+            None
+        }
+    }
+
+    /// Whether a transition with these optional parameters asks for an alternate path, or for migration to it.
+    pub(crate) fn migrates(&self, mask: u32) -> bool {
+        let state = self.get(at::FLAGS) & MIGRATED;
+        mask & optional::ALTERNATE_PATH != 0 || mask & optional::MIGRATION != 0 && state != MIGRATED
     }
 
     pub(crate) fn pd(&self) -> u32 {
@@ -379,9 +399,6 @@ impl Qpc {
         if mask & optional::PRIMARY_PATH != 0 {
             self.take_path(from);
         }
-        if mask & optional::ALTERNATE_PATH != 0 {
-            self.copy(from, at::ALTERNATE_PATH, PATH);
-        }
         if mask & optional::PKEY_INDEX != 0 {
             self.copy(from, path + path_at::PKEY_CHECK, 2);
         }
@@ -406,7 +423,6 @@ impl Qpc {
             (optional::RETRIES, at::PARAMS1, RETRIES),
             (optional::RNR_RETRIES, at::PARAMS1, RNR_RETRIES),
             (optional::RNR_TIMEOUT, at::RNR_NEXT_RECEIVE_PSN, RNR_TIMER),
-            (optional::MIGRATION, at::FLAGS, MIGRATION),
         ];
         for (parameter, offset, bits) in words {
             if mask & parameter != 0 {

@@ -67,7 +67,8 @@ impl Srqs {
         let (log_size, log_stride) = (context[0] & 0xf, (context[4] & 7) + 4);
         let page_shift = 12 + (context[0x10] & 0x3f);
         let unreachable = !doorbell_record.is_multiple_of(4) || !card.memory.contains(doorbell_record, 4);
-        if unreachable || log_stride < 5 || page_shift > 63 {
+        // The queue begins with a page.
+        if unreachable || log_stride < 5 || page_shift > 63 || context[0x08] != 0 {
             return Err(Status::BadParam);
         }
         let first = u64::from(context[0x13]) << 32 | u64::from(be::get32(context, 0x14));

@@ -162,6 +162,22 @@ fn commands_need_their_state() {
 }
 
 #[test]
+fn what_the_card_does_not_do_is_not_offered() {
+    // fw.c: QUERY_DEV_CAP_*_OFFSET; device.h: MLX4_DEV_CAP_FLAG_APM.
+    let mut hca = card(Model::ConnectX3);
+    hca.start();
+    let out = hca.ask("QUERY_DEV_CAP", 0, &[]).unwrap();
+    assert_eq!(get32(&out, 0x44) >> 17 & 1, 0, "path migration");
+    assert_eq!(out[0x2d] & 0x1f, 0, "MAX_GSO");
+    assert_eq!(out[0x2e], 0, "RSS");
+    assert_eq!(out[0x3e] >> 7, 0, "CQ_TS_SUPPORT");
+    assert_eq!(get32(&out, 0x70) >> 16 & 1, 0, "EXT_2_FLAGS: UPDATE_QP");
+    // include/linux/mlx4/cmd.h: MLX4_CMD_UPDATE_QP.
+    assert_eq!(hca.command(&Command { opcode: 0x61, ..command("NOP") }), Err(Status::BadOp));
+    assert_eq!(hca.card.violations.count(), 0);
+}
+
+#[test]
 fn mailboxes_outside_memory_are_refused() {
     let mut hca = card(Model::ConnectX3);
     for wrong in [MEMORY, MEMORY - 8, u64::MAX - 15] {

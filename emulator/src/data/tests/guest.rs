@@ -92,7 +92,7 @@ pub(super) struct Qp {
     pub(super) record: u64,
     pub(super) head: u16,
     pub(super) rq_head: u16,
-    context: [u8; QP_MAILBOX],
+    pub(super) context: [u8; QP_MAILBOX],
 }
 
 /// What a queue pair is made of.

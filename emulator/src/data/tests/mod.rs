@@ -8,3 +8,4 @@ mod nonsense;
 mod other;
 mod rc;
 mod strict;
+mod unsupported;
