@@ -16,15 +16,16 @@
 
 enum { SOURCE = 2048, TARGET = 65536, SIZE = 100 };
 
-enum way { NO_DAMAGE, OWNER_BIT, RECEIVE_RECORD, CQ_RECORD, REQUEST_SIZE, OPCODE, HEADROOM, BLUEFLAME, WAYS };
+enum way { NO_DAMAGE, OWNER_BIT, RECEIVE_RECORD, CQ_RECORD, REQUEST_SIZE, OPCODE, HEADROOM, PREFETCH, BLUEFLAME, WAYS };
 
 static const char *const names[WAYS] = {
     [NO_DAMAGE] = "none",         [OWNER_BIT] = "owner-bit",       [RECEIVE_RECORD] = "receive-record",
     [CQ_RECORD] = "cq-record",    [REQUEST_SIZE] = "request-size", [OPCODE] = "opcode",
-    [HEADROOM] = "headroom",      [BLUEFLAME] = "blueflame",
+    [HEADROOM] = "headroom",      [PREFETCH] = "prefetch",         [BLUEFLAME] = "blueflame",
 };
 
-const char *const damages = "none owner-bit receive-record cq-record request-size opcode headroom blueflame\n";
+const char *const damages =
+    "none owner-bit receive-record cq-record request-size opcode headroom prefetch blueflame\n";
 
 static int find_provider(struct dl_phdr_info *info, size_t size, void *found)
 {
@@ -91,9 +92,9 @@ static void send_by_hand(struct end *end, const struct raw *raw, enum way way)
     control->bf_qpn = 0;
     /* In 16 bytes: control and one element, or more than any slot has. */
     control->fence_size = way == REQUEST_SIZE ? 0x3f : 2;
-    if (way == HEADROOM)
-        /* The next request looks valid, though nobody has written it. */
-        slot(raw, 1)->owner_opcode = htobe32(MLX4_OPCODE_SEND);
+    /* The next request looks valid, or one that a card has only read ahead, though nobody has written it. */
+    if (way == HEADROOM || way == PREFETCH)
+        slot(raw, way == HEADROOM ? 1 : 5)->owner_opcode = htobe32(MLX4_OPCODE_SEND);
     __sync_synchronize();
     control->owner_opcode = htobe32(opcode | owner);
     __sync_synchronize();
