@@ -104,10 +104,15 @@ impl Fabric {
     /// The HCAs, for one access.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // A panic elsewhere ends the process; there is no poisoned state to see.
+        // Whoever panicked with it ends the process, and looks at it for the last time.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         state
+    }
+
+    /// Whether a thread has panicked in the middle of something.
+    pub fn is_broken(&self) -> bool {
+        self.state.is_poisoned()
     }
 
     /// Does something with HCA `number`, counted from 0.

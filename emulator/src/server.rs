@@ -1,6 +1,7 @@
 //! An HCA on a socket: what QEMU's `vfio-user-pci` attaches to a guest.
 
 use std::{
+    any::Any,
     fs::{self, File},
     io,
     os::{
@@ -10,8 +11,10 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
+    panic::{self, AssertUnwindSafe},
     path::Path,
     sync::Arc,
+    thread,
 };
 
 use vfio_bindings::bindings::vfio::{
@@ -29,6 +32,11 @@ use crate::{
     msix::VECTORS,
     pci::{BAR0_SIZE, BAR2_SIZE, CONFIG_SIZE},
 };
+
+/// The name of guests' threads.
+const THREAD: &str = "guest";
+/// Bytes of the longest access; a client could name any number.
+const ACCESS: usize = 4096;
 
 /// Listens on a socket at `path`. What a server that was killed has left there is removed.
 ///
@@ -66,8 +74,19 @@ pub fn serve(
     let name = fabric.with(number, |hca, _| hca.card.name.clone()).unwrap_or_default();
     loop {
         let mut guest = Guest { fabric: Arc::clone(fabric), number, seen: false };
-        let end = server.run(&mut guest);
+        // vfio_user unwraps what a client says of its version.
+        let end = panic::catch_unwind(AssertUnwindSafe(|| server.run(&mut guest)));
+        if fabric.is_broken() {
+            return Err(format!("{name}: this is a defect of the emulator"));
+        }
         fabric.with(number, |hca, _| hca.detach());
+        let end = match end {
+            Ok(end) => end,
+            Err(panic) => {
+                eprintln!("{name}: refused a client that speaks vfio-user wrongly: {}", text(&*panic));
+                continue;
+            }
+        };
         match end {
             // Another server has looked whether the socket is in use.
             Ok(()) if !guest.seen => {}
@@ -79,6 +98,31 @@ pub fn serve(
             gone();
         }
     }
+}
+
+/// What a panic says, in one line.
+fn text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.and_then(|text| text.lines().next()).unwrap_or("a panic")
+}
+
+/// Starts a thread for a guest. Its panics are not printed where they happen: [`serve`] tells them in a line.
+pub fn spawn(serve: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(THREAD.to_owned()).spawn(serve).map(drop)
+}
+
+/// Leaves panics of vfio_user to [`serve`]. One of any other thread than a guest's ends the process.
+pub fn catch_panics() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let is_guest = thread::current().name() == Some(THREAD);
+        if !is_guest || info.location().is_none_or(|place| !place.file().contains("vfio_user")) {
+            print(info);
+        }
+        if !is_guest {
+            std::process::abort();
+        }
+    }));
 }
 
 /// The regions of a PCI device, by index.
@@ -135,6 +179,9 @@ impl Guest {
 
 impl ServerBackend for Guest {
     fn region_read(&mut self, region: u32, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        if data.len() > ACCESS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         self.with(|hca, _| match region {
             VFIO_PCI_CONFIG_REGION_INDEX => hca.config_read(offset, data),
             bar => hca.read(bar, offset, data),

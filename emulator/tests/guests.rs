@@ -3,11 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
+    fs::File,
+    io::{Read, Write},
+    os::{
+        fd::AsRawFd,
+        unix::{fs::FileExt, net::UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
 use vfio_user::Client;
 
 /// `VFIO_PCI_CONFIG_REGION_INDEX`.
@@ -21,14 +34,22 @@ const MEMORY: u8 = 2;
 struct Server(Child);
 
 impl Server {
-    fn start(socket: &Path) -> Self {
-        let child = serve(socket).spawn().unwrap();
+    fn start(sockets: &[&Path]) -> Self {
+        let child = serve(sockets).spawn().unwrap();
         let start = Instant::now();
-        while !socket.exists() {
+        while !sockets.iter().all(|socket| socket.exists()) {
             assert!(start.elapsed() < Duration::from_secs(10), "no socket");
             std::thread::sleep(Duration::from_millis(5));
         }
         Self(child)
+    }
+
+    /// Ends it by a signal: what it has said, and its exit code.
+    fn end(mut self) -> (Vec<String>, Option<i32>) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let mut said = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (said.lines().map(str::to_owned).collect(), self.0.wait().unwrap().code())
     }
 }
 
@@ -39,10 +60,38 @@ impl Drop for Server {
     }
 }
 
-fn serve(socket: &Path) -> Command {
+fn serve(sockets: &[&Path]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_connectx3"));
-    command.args(["serve", "--strict"]).arg(socket).stdin(Stdio::null()).stderr(Stdio::piped());
+    command.args(["serve", "--strict"]).args(sockets).stdin(Stdio::null()).stderr(Stdio::piped());
     command
+}
+
+/// Does as a driver does first: lends the firmware memory (MAP_FA) and starts it (RUN_FW).
+fn start_firmware(guest: &mut Client) {
+    const HCR: u64 = 0x80680;
+    const GO: u32 = 1 << 23;
+    const TOGGLE: u32 = 1 << 21;
+    let memory = File::from(memfd_create("guest", MFdFlags::empty()).unwrap());
+    memory.set_len(1 << 20).unwrap();
+    // One chunk of 64 pages.
+    memory.write_all_at(&(0x4_0000_u64 | 6).to_be_bytes(), 8).unwrap();
+    guest.dma_map(0, 0, 1 << 20, memory.as_raw_fd()).unwrap();
+    for (modifier, last) in [(1, GO | TOGGLE | 0xfff), (0, GO | 0xff6)] {
+        for (at, word) in (HCR..).step_by(4).zip([0, 0, modifier, 0, 0, 0, last]) {
+            guest.region_write(0, at, &word.to_be_bytes()).unwrap();
+        }
+        let mut status = [0; 4];
+        guest.region_read(0, HCR + 24, &mut status).unwrap();
+        assert_eq!(status[0], 0, "the command's status");
+    }
+}
+
+/// What a server says that does not start.
+fn refusal(command: &mut Command) -> String {
+    let Output { status, stderr, .. } = command.output().unwrap();
+    let said = String::from_utf8_lossy(&stderr).into_owned();
+    assert!(!status.success() && said.lines().count() == 1, "{status}: {said}");
+    said
 }
 
 fn socket(folder: &tempfile::TempDir) -> PathBuf {
@@ -58,7 +107,7 @@ fn config<const N: usize>(guest: &mut Client, offset: u64) -> [u8; N] {
 #[test]
 fn a_guest_goes_and_another_finds_the_card_as_new() {
     let folder = tempfile::tempdir().unwrap();
-    let _server = Server::start(&socket(&folder));
+    let _server = Server::start(&[&socket(&folder)]);
     for guest in 1..=3 {
         let mut client = Client::new(&socket(&folder)).unwrap();
         assert_eq!(config(&mut client, 0), IDENTITY, "guest {guest}");
@@ -73,9 +122,85 @@ fn a_guest_goes_and_another_finds_the_card_as_new() {
 #[test]
 fn a_socket_in_use_is_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
-    let _server = Server::start(&socket(&folder));
-    let Output { status, stderr, .. } = serve(&socket(&folder)).output().unwrap();
-    let said = String::from_utf8_lossy(&stderr);
-    assert!(!status.success());
-    assert!(said.contains(&*socket(&folder).to_string_lossy()) && said.lines().count() == 1, "{said}");
+    let _server = Server::start(&[&socket(&folder)]);
+    let said = refusal(&mut serve(&[&socket(&folder)]));
+    assert!(said.contains(&*socket(&folder).to_string_lossy()) && said.contains("in use"), "{said}");
+}
+
+#[test]
+fn two_guests_with_one_lid_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let said = refusal(serve(&[&one, &two]).args(["--lid", "9", "--lid", "9"]));
+    assert!(said.contains("HCAs 1 and 2 both have LID 9"), "{said}");
+    // The second's own is 9 as well.
+    let said = refusal(serve(&[&one, &two]).args(["--lid", "9"]));
+    assert!(said.contains("LID 9"), "{said}");
+    assert!(!one.exists() && !two.exists());
+}
+
+#[test]
+fn a_guest_that_reboots_or_goes_is_told_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&[&socket(&folder)]);
+    let mut client = Client::new(&socket(&folder)).unwrap();
+    // A reset before a driver has done anything is the guest's firmware's, and no news.
+    client.reset().unwrap();
+    start_firmware(&mut client);
+    client.reset().unwrap();
+    client.shutdown().unwrap();
+    drop(client);
+    // One who only looks says nothing, and is told of by nobody.
+    drop(UnixStream::connect(socket(&folder)).unwrap());
+    let mut client = Client::new(&socket(&folder)).unwrap();
+    assert_eq!(config(&mut client, 0), IDENTITY);
+    let (said, code) = server.end();
+    let expected =
+        ["waiting for a guest", "the guest is reset or reboots", "the guest is gone", "violations: 0"];
+    assert_eq!((said.len(), code), (expected.len(), Some(0)), "{said:?}");
+    assert!(said.iter().zip(expected).all(|(line, part)| line.contains(part)), "{said:?}");
+}
+
+/// A message of vfio-user: number, command, size and flags, and then bytes.
+fn message(command: u16, size: u32, rest: &[u8]) -> Vec<u8> {
+    let mut message = vec![0, 0];
+    message.extend(command.to_ne_bytes());
+    message.extend(size.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(rest);
+    message
+}
+
+/// `VFIO_USER_VERSION` with version data that end nowhere, are no text, or are not there at all; and accesses of 4 GiB.
+#[test]
+fn a_client_that_speaks_nonsense_is_refused_in_one_line_and_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let server = Server::start(&[&one, &two]);
+    let mut other = Client::new(&two).unwrap();
+    let version = [0, 0, 1, 0];
+    let nonsense = [
+        message(1, 28, &[&version[..], b"none", b"{}{}"].concat()),
+        message(1, 16, &version),
+        message(1, 20, &version),
+        message(1, u32::MAX, &version),
+        message(77, 16, &[]),
+        message(9, 32, &[&[0; 8][..], &7_u32.to_ne_bytes(), &u32::MAX.to_ne_bytes()].concat()),
+    ];
+    for message in &nonsense {
+        let mut client = UnixStream::connect(&one).unwrap();
+        client.write_all(message).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        // It answers with an error, or not at all.
+        let _answer = client.read_to_end(&mut Vec::new());
+        assert_eq!(config(&mut other, 0), IDENTITY);
+    }
+    let mut client = Client::new(&one).unwrap();
+    assert_eq!(config(&mut client, 0), IDENTITY);
+    let (said, code) = server.end();
+    assert_eq!(code, Some(0), "{said:?}");
+    assert!(said.iter().all(|line| !line.contains("panicked")), "{said:?}");
+    let refused = said.iter().filter(|line| line.contains("hca 1: refused a client")).count();
+    // Two lines at the start, one at the end; the three with bad version data in between.
+    assert_eq!((refused, said.len()), (3, 6), "{said:?}");
 }

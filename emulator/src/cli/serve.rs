@@ -118,6 +118,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     signals.add(Signal::SIGTERM);
     signals.thread_block().map_err(|errno| format!("signals: {errno}"))?;
 
+    server::catch_panics();
     let fabric = Arc::new(Fabric::new(hcas(arguments)?));
     let mut made = Made(Vec::new());
     let mut listeners = Vec::new();
@@ -140,7 +141,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     for (number, listener) in listeners.into_iter().enumerate() {
         let (fabric, end, guests) = (Arc::clone(&fabric), Arc::clone(&end), Arc::clone(&guests));
         let once = arguments.once;
-        thread::spawn(move || {
+        let guest = server::spawn(move || {
             let gone = || {
                 if once && guests.fetch_sub(1, Ordering::Relaxed) == 1 {
                     end.end(None);
@@ -150,6 +151,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
                 end.end(Some(&error));
             }
         });
+        guest.map_err(|error| format!("a thread: {error}"))?;
     }
     if let Some(listener) = control {
         let (fabric, end) = (Arc::clone(&fabric), Arc::clone(&end));

@@ -83,15 +83,7 @@ pub(super) fn socket(folder: &Path, number: u32) -> PathBuf {
 
 /// Builds the emulator.
 pub(super) fn build() -> Result<PathBuf> {
-    // Optimised, without the release profile's long link.
-    let profile =
-        ["inherits=\"release\"", "lto=false", "codegen-units=16", "incremental=true", "strip=false"];
-    let settings: Vec<String> = profile.iter().map(|setting| format!("profile.emulator.{setting}")).collect();
-    let mut arguments =
-        vec!["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
-    for setting in &settings {
-        arguments.extend(["--config", setting]);
-    }
+    let arguments = ["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
     cargo::only(cargo::build(&arguments)?, "connectx3")
 }
 
@@ -111,6 +103,11 @@ impl Emulator {
     pub(crate) fn control(&self, request: &str) -> Result<String> {
         let mut command = Command::new(&self.program);
         process::output(command.arg("control").arg(&self.control).arg(request))
+    }
+
+    /// What it has said so far: violations, guests that came and went.
+    pub(crate) fn said(&self) -> Result<String> {
+        std::fs::read_to_string(&self.log).map_err(|error| format!("{}: {error}", self.log.display()))
     }
 
     /// Waits for its end, its guests being gone; a violation is an error.
