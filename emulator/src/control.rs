@@ -23,6 +23,7 @@ drop|duplicate|corrupt|flip|delay MS [from HCA] [qp QPN] [rc|uc|ud|xrc] [KIND] [
                             what happens to packets: lost, doubled, with a bad CRC, with a wrong byte that no CRC shows,
                             late; to count (1) of them after skip (0); KIND is request, response, send, write, read,
                             read-response, atomic, atomic-response or ack
+faults                      what is still to happen to packets, a line each
 mend                        take back what was to happen to packets
 quit                        end the server";
 
@@ -71,6 +72,10 @@ pub fn request(fabric: &Fabric, line: &str) -> Result<String, String> {
         ["help"] => return Ok(HELP.to_owned()),
         ["status"] => return Ok(status(fabric)),
         ["violations"] => return Ok(fabric.violations().to_string()),
+        ["faults"] => {
+            let lines: Vec<String> = fabric.lock().switch.faults().map(ToString::to_string).collect();
+            return Ok(lines.join("\n"));
+        }
         ["port", hca, way @ ("up" | "down")] => on(fabric, hca, |hca| hca.plug(*way == "up"))?,
         ["catastrophe", hca] => on(fabric, hca, |hca| hca.break_down())?,
         ["stall", hca] => on(fabric, hca, |hca| hca.stall(None))?,
@@ -152,7 +157,9 @@ mod tests {
         assert!(fabric.lock().hcas[0].card.port.cable);
         assert_eq!(request(&fabric, "stall 1 NOP").unwrap(), "ok");
         assert_eq!(request(&fabric, "drop rc from 1 count 2").unwrap(), "ok");
+        assert!(request(&fabric, "faults").unwrap().starts_with("Drop 2 packets"));
         assert_eq!(request(&fabric, "mend").unwrap(), "ok");
+        assert_eq!(request(&fabric, "faults").unwrap(), "");
         assert_eq!(request(&fabric, "catastrophe 1").unwrap(), "ok");
         assert!(request(&fabric, "status").unwrap().contains("broken down"));
         for wrong in [

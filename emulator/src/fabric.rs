@@ -1,8 +1,9 @@
 //! The HCAs of one fabric, and who may touch them when.
 //!
-//! Each HCA's guest has a thread, which holds the fabric for one access at a time, and after a doorbell for the first
-//! bounded piece of the work that it asks for. What remains is the engine's, a thread that holds the fabric for such
-//! pieces, gives way to the others between them, and sleeps until the next timer or doorbell.
+//! Each HCA's guest has a thread, which holds the fabric for one access at a time, and after a doorbell for the work that
+//! it asks for: a message, its acknowledgement and the completions, so that no other thread has to wake for them. What is
+//! more than a few pieces of work, or comes when another thread wants the fabric, is the engine's. That is a thread which
+//! holds the fabric for a piece, gives way to the others, and sleeps until the next timer or doorbell.
 
 use std::{
     collections::VecDeque,
@@ -25,6 +26,8 @@ use crate::{
 
 /// Packets that are delivered in one piece of work.
 const PIECE: usize = 64;
+/// Pieces of work that a guest's thread does after an access.
+const PIECES: usize = 16;
 
 /// A fabric.
 pub struct Fabric {
@@ -50,8 +53,8 @@ pub struct State {
     passed: Vec<Delivery>,
     /// Packets that an HCA has just sent.
     sent: Vec<Packet>,
-    /// Whether the engine sleeps.
-    asleep: bool,
+    /// Until when the engine sleeps, if it does.
+    asleep: Option<Duration>,
 }
 
 /// What a switch has to know of a port.
@@ -86,7 +89,7 @@ impl Fabric {
             wire: VecDeque::new(),
             passed: Vec::new(),
             sent: Vec::new(),
-            asleep: false,
+            asleep: None,
         };
         Self {
             state: Mutex::new(state),
@@ -121,14 +124,26 @@ impl Fabric {
         self.lock().hcas.get_mut(number).map(|hca| act(hca, now))
     }
 
-    /// Does something with HCA `number` that may give the data path work, and the first piece of that work.
+    /// Does something with HCA `number` that may give the data path work, and the first pieces of that work.
     pub fn work<T>(&self, number: usize, act: impl FnOnce(&mut Hca, Duration) -> T) -> Option<T> {
-        let now = self.now();
         let mut state = self.lock();
+        let mut now = self.now();
         let result = state.hcas.get_mut(number).map(|hca| act(hca, now));
-        // A timer may have been set or have become another: the engine has to look at it.
-        if state.turn(now) != Next::Idle && state.asleep {
-            state.asleep = false;
+        let mut next = state.turn(now);
+        for _ in 1..PIECES {
+            if next != Next::Now || self.waiting.load(Ordering::Relaxed) > 0 {
+                break;
+            }
+            now = self.now();
+            next = state.turn(now);
+        }
+        let early = match (next, state.asleep) {
+            (_, None) | (Next::Idle, _) => false,
+            (Next::Now, Some(_)) => true,
+            (Next::At(then), Some(until)) => then < until,
+        };
+        if early {
+            state.asleep = None;
             self.work.notify_one();
         }
         result
@@ -148,13 +163,15 @@ impl Fabric {
                     }
                 }
                 next => {
-                    let patience = match next {
-                        Next::At(then) => then.saturating_sub(self.now()),
-                        _ => Duration::from_secs(3600),
+                    let now = self.now();
+                    let until = match next {
+                        Next::At(then) => then,
+                        _ => now + Duration::from_secs(3600),
                     };
-                    state.asleep = true;
+                    state.asleep = Some(until);
+                    let patience = until.saturating_sub(now);
                     state = self.work.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
-                    state.asleep = false;
+                    state.asleep = None;
                 }
             }
         }
@@ -216,5 +233,39 @@ impl State {
 impl fmt::Debug for Fabric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fabric").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identity::{Identity, Model},
+        switch::tests::packet,
+        trace::Trace,
+    };
+
+    /// Whether an access wakes the engine out of a sleep until then, where a packet is due in 100 ms.
+    fn wakes(until: Duration) -> bool {
+        let mut hca = Hca::new("hca", Identity::new(Model::ConnectX3, 0x10), 1, 1, Trace::default());
+        hca.card.port.enabled = true;
+        let fabric = Fabric::new(vec![hca]);
+        let now = fabric.now();
+        let mut state = fabric.lock();
+        let mut at_once = Vec::new();
+        state.switch.inject("delay 100".parse().unwrap());
+        state.switch.send(now, 0, packet(1), &mut at_once);
+        assert!(at_once.is_empty());
+        state.asleep = Some(now + until);
+        drop(state);
+        fabric.work(0, |_, _| {}).unwrap();
+        let state = fabric.lock();
+        state.asleep.is_none()
+    }
+
+    #[test]
+    fn the_engine_sleeps_on_if_nothing_comes_earlier() {
+        assert!(wakes(Duration::from_secs(3600)));
+        assert!(!wakes(Duration::from_millis(50)));
     }
 }

@@ -146,6 +146,11 @@ impl Switch {
         self.faults.push(fault);
     }
 
+    /// The faults that have not happened yet, or not as often as they shall.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.faults.iter()
+    }
+
     /// Takes back all faults.
     pub fn mend(&mut self) {
         self.faults.clear();
@@ -311,11 +316,11 @@ impl fmt::Display for Fault {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::packet::{Bth, Extended, Lrh, Opcode, Psn};
 
-    fn packet(dlid: u16) -> Packet {
+    pub(crate) fn packet(dlid: u16) -> Packet {
         let opcode = Opcode { service: Service::Rc, operation: Operation::SendOnly };
         let psn = Psn::new(0);
         Packet {
