@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use crate::{Result, cargo, process};
 
 /// How long it may take to listen, and to end after its guests.
@@ -103,6 +105,23 @@ impl Emulator {
     pub(crate) fn control(&self, request: &str) -> Result<String> {
         let mut command = Command::new(&self.program);
         process::output(command.arg("control").arg(&self.control).arg(request))
+    }
+
+    /// The processor time that it has taken, in the resolution of the kernel's clock ticks.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        // Behind the name, which may have spaces: user and system time are the 12th and 13th (man 5 proc).
+        let fields = text.rsplit_once(") ").map(|(_, fields)| fields.split_whitespace());
+        let ticks: Option<Vec<u64>> =
+            fields.map(|fields| fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect());
+        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().filter(|ticks| *ticks > 0);
+        match (ticks.as_deref(), per_second) {
+            (Some([user, system]), Some(per_second)) => {
+                Ok(Duration::from_secs_f64((user + system) as f64 / per_second as f64))
+            }
+            _ => Err(format!("{path}: not understood: {text:?}")),
+        }
     }
 
     /// What it has said so far: violations, guests that came and went.

@@ -140,12 +140,22 @@ fn over_cm(guests: &Guests, server: &str, port: u16, client: &str) -> Result<Out
 /// Runs a server and a client of one side in one guest; the client under `tracer`.
 fn pingpong(guests: &Guests, side: Side, mode: Mode, iterations: u32, tracer: &str) -> Result<Output> {
     let tool = side.tool(&format!("pingpong {}", mode.service));
-    let command = format!("{tool} -g 1 -n {iterations} {}", mode.options);
-    let node = guests.node(1);
+    // RoCE has no LIDs; the first of its GIDs is not reachable in one guest.
+    let gid = if guests.emulator().is_ok() { "" } else { "-g 1 " };
+    let command = format!("{tool} {gid}-n {iterations} {}", mode.options);
     let run = |text: &str, cpu| if mode.apart { words(text).cpu(cpu) } else { words(text) };
-    let server = node.spawn(run(&command, 0))?;
-    let ready = node.await_port(PORT);
-    let client = ready.and_then(|()| node.run(run(&format!("{tracer}{command} 127.0.0.1"), 1))?.ok());
+    ends(guests, run(&command, 0), run(&format!("{tracer}{command} 127.0.0.1"), 1), PORT)
+}
+
+/// Runs a server and its client in one guest: what the client said.
+pub(super) fn pair(guests: &Guests, server: &str, client: &str, port: u16) -> Result<Output> {
+    ends(guests, words(server), words(client), port)
+}
+
+fn ends(guests: &Guests, server: Run, client: Run, port: u16) -> Result<Output> {
+    let node = guests.node(1);
+    let server = node.spawn(server)?;
+    let client = node.await_port(port).and_then(|()| node.run(client)?.ok());
     if client.is_err() {
         // It may wait for a client that never comes.
         server.signal(9)?;

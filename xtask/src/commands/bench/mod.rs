@@ -2,6 +2,7 @@
 //!
 //! Times under emulation compare only within one guest, so each measurement takes C's and ours in turn.
 
+mod emulator;
 pub(crate) mod measure;
 mod table;
 
@@ -36,6 +37,8 @@ enum Part {
     Connections,
     /// Microseconds per iteration of uc, ud and srq, on two processors
     Family,
+    /// The emulated ConnectX-3 with the C tools: boot, latency, rate, its processor time per message
+    Emulator,
 }
 
 /// The pingpongs besides rc. The device has no XRC.
@@ -142,6 +145,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 family(&guests, &place, arguments.repeat, &mut results);
             }
             guests.shutdown()?;
+        }
+    }
+    if arguments.wants(Part::Emulator) {
+        for kernel in &kernels {
+            emulator::rows(kernel, arguments.repeat, &mut results)?;
         }
     }
     if let Some(path) = &arguments.json {
