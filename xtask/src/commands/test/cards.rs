@@ -43,13 +43,15 @@ fn one(kernel: &Kernel, place: &str) -> Result<Tally> {
     let guests = Vm::new(kernel.clone()).c_tools(true).mlx4(Mlx4::default().connectx2().faults()).boot()?;
     let started = Instant::now();
     let mut tally = Tally::default();
-    let steps: [(&str, Step); 6] = [
+    let steps: [(&str, Step); 8] = [
         ("devinfo as in the transcript", devinfo),
         ("lost packets are sent again", lost_packets),
+        ("packets come twice, late, damaged", odd_packets),
         ("a cable is pulled and plugged in", cable),
         ("a completion queue overruns", overrun),
         ("a catastrophe, and the driver's way back", catastrophe),
         ("the driver is unloaded and loaded", reload),
+        ("a firmware command without an answer", stall),
     ];
     for (name, step) in steps {
         tally.check(&format!("{place}: {name}"), step(&guests));
@@ -96,6 +98,24 @@ fn lost_packets(guests: &Guests) -> Result<()> {
     let counter = "/sys/class/infiniband/mlx4_0/hw_counters/rq_num_oos";
     let count = done(guests, &format!("/init cat {counter}"))?;
     if count.trim() == "0" { Err(format!("{counter} is 0")) } else { Ok(()) }
+}
+
+/// Of these a program sees nothing; that each of them happened, the card says.
+fn odd_packets(guests: &Guests) -> Result<()> {
+    let emulator = guests.emulator()?;
+    for fault in ["duplicate", "delay 30", "corrupt", "delay 200"] {
+        for (kind, skip) in [("send", 9), ("ack", 20), ("send", 41)] {
+            emulator.control(&format!("{fault} rc {kind} skip {skip}"))?;
+        }
+        pingpong(guests)?;
+        let left = emulator.control("faults")?;
+        if !left.trim().is_empty() {
+            return Err(format!("{fault}: it has not happened: {left}"));
+        }
+    }
+    let counter = "/sys/class/infiniband/mlx4_0/ports/1/counters/port_rcv_errors";
+    let count = done(guests, &format!("/init cat {counter}"))?;
+    if count.trim() == "3" { Ok(()) } else { Err(format!("{counter} is {count:?}, and 3 were damaged")) }
 }
 
 fn cable(guests: &Guests) -> Result<()> {
@@ -145,6 +165,25 @@ fn reload(guests: &Guests) -> Result<()> {
     }
     for module in ["mlx4_core", "mlx4_ib"] {
         done(guests, &format!("/init load {module}"))?;
+    }
+    done(guests, "/init await-active mlx4_0")?;
+    pingpong(guests)
+}
+
+/// While a command has no answer the driver can post no other. The one that wants to gives up after ten seconds, where
+/// waiting for an answer takes a minute, and the driver resets the card.
+fn stall(guests: &Guests) -> Result<()> {
+    guests.emulator()?.control("stall 1 SW2HW_CQ")?;
+    let stuck = guests.node(1).spawn(Run::new(["ibv_rc_pingpong"]))?;
+    let start = Instant::now();
+    while guests.node(1).run(Run::new(["ibv_devinfo"]))?.text().contains("PORT_ACTIVE") {
+        if start.elapsed() > PATIENCE {
+            return Err("commands are answered all the same".into());
+        }
+    }
+    let output = stuck.wait()?;
+    if output.success() {
+        return Err("the program whose queue was not made has ended well".into());
     }
     done(guests, "/init await-active mlx4_0")?;
     pingpong(guests)
