@@ -144,13 +144,14 @@ mod tests {
     use crate::{
         hca::Hca,
         identity::{Identity, Model},
+        sa::Agent,
         trace::Trace,
     };
 
     #[test]
     fn lines_are_obeyed_or_refused() {
         let hca = Hca::new("hca", Identity::new(Model::ConnectX3, 0x10), 1, 1, Trace::default());
-        let fabric = Fabric::new(vec![hca]);
+        let fabric = Fabric::new(vec![hca], Agent::new(1, Trace::default()));
         assert_eq!(request(&fabric, "port 1 down").unwrap(), "ok");
         assert!(!fabric.lock().hcas[0].card.port.cable);
         assert_eq!(request(&fabric, "port 1 up").unwrap(), "ok");

@@ -20,7 +20,8 @@ use crate::{
     data::Next,
     hca::Hca,
     packet::Packet,
-    port::{GIDS, Port},
+    port::{GIDS, PKEYS, Port},
+    sa::Agent,
     switch::{Delivery, Switch},
 };
 
@@ -45,6 +46,8 @@ pub struct State {
     pub hcas: Vec<Hca>,
     /// What joins them.
     pub switch: Switch,
+    /// Who answers what the subnet's administration is asked.
+    agent: Agent,
     /// What the switch knows of each port.
     learnt: Vec<Address>,
     /// Packets under way.
@@ -64,27 +67,33 @@ struct Address {
     lmc: u8,
     prefix: u64,
     guids: [u64; GIDS],
+    pkeys: [u16; PKEYS],
+    mtu: u8,
+    capabilities: u32,
     active: bool,
 }
 
 impl Address {
     fn of(port: &Port) -> Self {
-        let Port { lid, lmc, prefix, guids, .. } = *port;
-        Self { lid, lmc, prefix, guids, active: port.is_active() }
+        let Port { lid, lmc, prefix, guids, pkeys, active_mtu: mtu, capabilities, .. } = *port;
+        Self { lid, lmc, prefix, guids, pkeys, mtu, capabilities, active: port.is_active() }
     }
 }
 
 impl Fabric {
-    /// A fabric of these HCAs.
-    pub fn new(hcas: Vec<Hca>) -> Self {
+    /// A fabric of these HCAs and this agent.
+    pub fn new(hcas: Vec<Hca>, mut agent: Agent) -> Self {
         let mut switch = Switch::default();
         for (number, hca) in hcas.iter().enumerate() {
             switch.learn(number, &hca.card.port);
+            agent.learn(number, &hca.card.port);
         }
+        switch.attach_agent(hcas.len(), agent.lid());
         let learnt = hcas.iter().map(|hca| Address::of(&hca.card.port)).collect();
         let state = State {
             hcas,
             switch,
+            agent,
             learnt,
             wire: VecDeque::new(),
             passed: Vec::new(),
@@ -198,7 +207,10 @@ impl State {
             let Some(Delivery { to, packet }) = self.wire.pop_front() else {
                 return self.switch.next().map_or(next, |due| next.or(Next::At(due)));
             };
-            self.hcas[to].receive(now, packet, &mut self.sent);
+            match self.hcas.get_mut(to) {
+                Some(hca) => hca.receive(now, packet, &mut self.sent),
+                None => self.sent.extend(self.agent.receive(&packet)),
+            }
             self.send(now, to);
             // What a packet makes possible is the business of the next turn.
             next = Next::Now;
@@ -206,7 +218,7 @@ impl State {
         Next::Now
     }
 
-    /// Tells the switch of ports that have changed.
+    /// Tells the switch and the agent of ports that have changed.
     fn learn(&mut self) {
         for (number, (hca, learnt)) in self.hcas.iter().zip(&mut self.learnt).enumerate() {
             let address = Address::of(&hca.card.port);
@@ -214,6 +226,8 @@ impl State {
                 continue;
             }
             self.switch.learn(number, &hca.card.port);
+            self.agent.learn(number, &hca.card.port);
+            self.switch.attach_agent(self.hcas.len(), self.agent.lid());
             if address.lid != learnt.lid {
                 eprintln!("{}: the port's LID is {} now", hca.card.name, address.lid);
             }

@@ -21,6 +21,7 @@ pub mod mtt;
 pub mod packet;
 pub mod pci;
 pub mod port;
+pub mod sa;
 pub mod server;
 pub mod status;
 pub mod switch;

@@ -6,6 +6,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use crate::{
     packet::{Operation, Packet, Service},
     port::Port,
+    sa::Agent,
 };
 
 /// A port of the switch, with what it knows of the card at its other end.
@@ -30,6 +31,8 @@ pub struct Delivery {
 #[derive(Default)]
 pub struct Switch {
     links: Vec<Link>,
+    /// The agent of subnet administration: its number beside those of the cards, and its LID.
+    agent: Option<(usize, u16)>,
     faults: Vec<Fault>,
     /// Packets that are held back, with the time when they go on.
     delayed: Vec<(Duration, Delivery)>,
@@ -141,6 +144,11 @@ impl Switch {
         };
     }
 
+    /// The agent of subnet administration has this number, beside those of the cards, and this LID, or is not there.
+    pub fn attach_agent(&mut self, number: usize, lid: Option<u16>) {
+        self.agent = lid.map(|lid| (number, lid));
+    }
+
     /// Adds a fault.
     pub fn inject(&mut self, fault: Fault) {
         self.faults.push(fault);
@@ -225,14 +233,17 @@ impl Switch {
         if packet.lrh.force_loopback {
             return vec![from];
         }
-        if !active(&from) {
-            return Vec::new();
+        let dlid = packet.lrh.dlid;
+        match self.agent {
+            Some((number, _)) if from == number => {}
+            _ if !active(&from) => return Vec::new(),
+            Some((number, lid)) if lid == dlid && Agent::takes(packet) => return vec![number],
+            _ => {}
         }
         let all = (0..self.links.len()).filter(active);
         if packet.is_multicast() {
             return all.collect();
         }
-        let dlid = packet.lrh.dlid;
         match packet.grh {
             Some(grh) if dlid == 0 => {
                 all.filter(|number| self.links[*number].gids.contains(&grh.dgid)).collect()
@@ -357,6 +368,26 @@ pub(crate) mod tests {
         assert!(go(&mut switch, packet(5)).is_empty());
         assert_eq!(go(&mut switch, packet(0xc001)), [0, 1]);
         assert_eq!(switch.dropped(), 1);
+    }
+
+    #[test]
+    fn the_agent_gets_its_class_and_no_more() {
+        let mut switch = switch();
+        switch.attach_agent(2, Some(1));
+        let mut asked = packet(1);
+        asked.bth.opcode.service = Service::Ud;
+        asked.bth.dest_qpn = 1;
+        asked.payload = vec![0; 256];
+        asked.payload[..4].copy_from_slice(&[1, 3, 2, 1]);
+        assert_eq!(go(&mut switch, asked.clone()), [2]);
+        let mut connecting = asked.clone();
+        connecting.payload[1] = 7;
+        assert_eq!(go(&mut switch, connecting), [0]);
+        let mut out = Vec::new();
+        switch.send(Duration::ZERO, 2, packet(9), &mut out);
+        assert_eq!(out[0].to, 1);
+        switch.attach_agent(2, None);
+        assert_eq!(go(&mut switch, asked), [0]);
     }
 
     #[test]

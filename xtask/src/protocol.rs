@@ -5,6 +5,7 @@
 //! never mixes with this.
 
 use std::io::{self, BufRead, Write};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -35,8 +36,21 @@ pub(crate) struct Boot {
     pub(crate) links: Vec<Link>,
     /// RDMA devices whose port 1 has to become active.
     pub(crate) ports: Vec<String>,
+    /// Addresses of network devices that come with the RDMA devices.
+    pub(crate) addresses: Vec<Address>,
     /// The guest powers itself off after this time even if the host says nothing.
     pub(crate) lifetime: Duration,
+}
+
+/// An address of a network device, and how many of its bits are the network's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Address {
+    /// The network device.
+    pub(crate) netdev: String,
+    /// The address.
+    pub(crate) ip: IpAddr,
+    /// The bits.
+    pub(crate) prefix: u8,
 }
 
 /// A kernel module in the image.

@@ -18,6 +18,7 @@ use connectx3::{
     fabric::Fabric,
     hca::Hca,
     identity::{Identity, Model},
+    sa::Agent,
     server,
     trace::Trace,
 };
@@ -55,7 +56,7 @@ pub(crate) struct Arguments {
     /// LID of an HCA's port (repeat for the next HCAs; default 1, 9, 17, ...)
     #[arg(long, value_name = "LID", value_parser = clap::value_parser!(u16).range(1..0xc000))]
     lid: Vec<u16>,
-    /// LID that ports give as the subnet manager's
+    /// LID that ports give as the subnet manager's, where the agent of subnet administration answers
     #[arg(long, value_name = "LID", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..0xc000))]
     sm_lid: u16,
     /// Firmware version (default: one of the model's)
@@ -119,7 +120,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     signals.thread_block().map_err(|errno| format!("signals: {errno}"))?;
 
     server::catch_panics();
-    let fabric = Arc::new(Fabric::new(hcas(arguments)?));
+    let output = output(arguments)?;
+    let trace =
+        |name: &str| output.as_ref().map_or_else(|| Ok(Trace::default()), |output| output.trace(name));
+    let agent = Agent::new(arguments.sm_lid, trace("subnet")?);
+    let fabric = Arc::new(Fabric::new(hcas(arguments, trace)?, agent));
     let mut made = Made(Vec::new());
     let mut listeners = Vec::new();
     for path in &arguments.sockets {
@@ -205,7 +210,19 @@ impl End {
     }
 }
 
-fn hcas(arguments: &Arguments) -> Result<Vec<Hca>, String> {
+/// Where the trace goes, if anywhere.
+fn output(arguments: &Arguments) -> Result<Option<Output>, String> {
+    Ok(match &arguments.trace {
+        Some(path) if path.as_os_str() == "-" => Some(Output::Standard),
+        Some(path) => {
+            let file = File::create(path).map_err(|error| format!("--trace {}: {error}", path.display()))?;
+            Some(Output::File(file))
+        }
+        None => None,
+    })
+}
+
+fn hcas(arguments: &Arguments, trace: impl Fn(&str) -> Result<Trace, String>) -> Result<Vec<Hca>, String> {
     let count = arguments.sockets.len();
     for (what, given) in [("--guid", arguments.guid.len()), ("--lid", arguments.lid.len())] {
         if given > count {
@@ -217,14 +234,6 @@ fn hcas(arguments: &Arguments) -> Result<Vec<Hca>, String> {
         ModelName::Connectx3 => Model::ConnectX3,
     };
     let mut hcas: Vec<Hca> = Vec::new();
-    let output = match &arguments.trace {
-        Some(path) if path.as_os_str() == "-" => Some(Output::Standard),
-        Some(path) => {
-            let file = File::create(path).map_err(|error| format!("--trace {}: {error}", path.display()))?;
-            Some(Output::File(file))
-        }
-        None => None,
-    };
     for number in 0..count {
         let step = u16::try_from(number).map_err(|_| "too many sockets")?;
         let default = 0x10d2_c910_0000_6bd0 + u64::from(step) * GUIDS;
@@ -258,10 +267,7 @@ fn hcas(arguments: &Arguments) -> Result<Vec<Hca>, String> {
             identity.board.clone_from(board);
         }
         let name = if count == 1 { "hca".to_owned() } else { format!("hca {}", number + 1) };
-        let trace = match &output {
-            Some(output) => Trace::to(&name, output.writer()?),
-            None => Trace::default(),
-        };
+        let trace = trace(&name)?;
         hcas.push(Hca::new(&name, identity, lid, arguments.sm_lid, trace));
     }
     Ok(hcas)
@@ -274,6 +280,11 @@ enum Output {
 }
 
 impl Output {
+    /// The trace of who has this name.
+    fn trace(&self, name: &str) -> Result<Trace, String> {
+        Ok(Trace::to(name, self.writer()?))
+    }
+
     fn writer(&self) -> Result<Box<dyn Write + Send>, String> {
         Ok(match self {
             Self::Standard => Box::new(io::stdout()),

@@ -1,5 +1,6 @@
 //! The guest's network devices, by route netlink: up, MTU, address.
 
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
 use nix::sys::socket::{
@@ -16,7 +17,9 @@ const IFF_UP: u32 = 1;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
+const IFA_F_NODAD: u8 = 2;
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 const HEADER: usize = 16;
 
 /// Brings a device up, with another MTU if one is given.
@@ -32,12 +35,16 @@ pub(crate) fn up(name: &str, mtu: Option<u32>) -> Result<(), String> {
     request(RTM_NEWLINK, 0, &body).map_err(|error| format!("bringing {name} up: {error}"))
 }
 
-/// Gives a device an IPv4 address in a /24.
-pub(crate) fn set_address(name: &str, address: [u8; 4]) -> Result<(), String> {
-    let mut body = vec![AF_INET, 24, 0, 0];
+/// Gives a device an address, which nobody else is asked about first.
+pub(crate) fn set_address(name: &str, address: IpAddr, prefix: u8) -> Result<(), String> {
+    let (family, bytes) = match address {
+        IpAddr::V4(address) => (AF_INET, address.octets().to_vec()),
+        IpAddr::V6(address) => (AF_INET6, address.octets().to_vec()),
+    };
+    let mut body = vec![family, prefix, IFA_F_NODAD, 0];
     body.extend(index(name)?.to_ne_bytes());
-    attribute(&mut body, IFA_LOCAL, &address);
-    attribute(&mut body, IFA_ADDRESS, &address);
+    attribute(&mut body, IFA_LOCAL, &bytes);
+    attribute(&mut body, IFA_ADDRESS, &bytes);
     request(RTM_NEWADDR, NLM_F_CREATE, &body).map_err(|error| format!("setting {name}'s address: {error}"))
 }
 

@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use crate::netdev;
-use crate::protocol::{BOOT_FILE, Boot, Module};
+use crate::protocol::{Address, BOOT_FILE, Boot, Module};
 
 /// How long a device or an address may take to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,7 +68,7 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
     netdev::up("lo", None)?;
     await_path(&format!("/sys/class/net/{}", boot.netdev))?;
     netdev::up(&boot.netdev, Some(boot.mtu))?;
-    netdev::set_address(&boot.netdev, boot.address)?;
+    netdev::set_address(&boot.netdev, boot.address.into(), 24)?;
     for link in &boot.links {
         doing(format!("adding {} link {}", link.kind, link.name));
         add_link(&link.name, &link.kind, &boot.netdev)?;
@@ -80,6 +80,13 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
     for device in &boot.ports {
         doing(format!("waiting for {device}'s port to be active"));
         await_active(device)?;
+    }
+    for Address { netdev, ip, prefix } in &boot.addresses {
+        doing(format!("giving {netdev} the address {ip}"));
+        await_path(&format!("/sys/class/net/{netdev}"))?;
+        netdev::up(netdev, None)?;
+        netdev::set_address(netdev, *ip, *prefix)?;
+        await_carrier(netdev)?;
     }
     Ok(())
 }
@@ -153,6 +160,13 @@ fn has_node(device: &str) -> bool {
         fs::read_to_string(entry.path().join("ibdev")).is_ok_and(|name| name.trim() == device)
             && Path::new("/dev/infiniband").join(entry.file_name()).exists()
     })
+}
+
+/// Waits until a network device can send; one of IP over InfiniBand has joined its broadcast group then.
+fn await_carrier(netdev: &str) -> Result<(), String> {
+    let path = format!("/sys/class/net/{netdev}/carrier");
+    await_that(|| fs::read_to_string(&path).is_ok_and(|carrier| carrier.trim() == "1"))
+        .map_err(|seconds| format!("{path} is not 1 after {seconds} s"))
 }
 
 /// Unloads a module.

@@ -40,8 +40,8 @@ pub(crate) const BASE: &[Wanted] =
 pub(crate) const RXE: &[Wanted] =
     &[like("crc32_generic"), like("crc32c_generic"), like("crc32c_intel"), need("rdma_rxe")];
 
-/// What a guest with a ConnectX card has besides.
-pub(crate) const MLX4: &[Wanted] = &[need("mlx4_core"), need("mlx4_ib")];
+/// What a guest with a ConnectX card has besides. RDMA-CM finds peers on InfiniBand by the addresses of IPoIB.
+pub(crate) const MLX4: &[Wanted] = &[need("mlx4_core"), need("mlx4_ib"), need("ib_ipoib")];
 
 /// What a guest on a wire has besides. The bus is built into some kernels that do not say so in a file.
 pub(crate) const WIRE: &[Wanted] = &[like("virtio_pci"), need("virtio_net")];

@@ -19,6 +19,7 @@ pub(crate) mod run;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::image::cpio::Archive;
 use crate::image::{modules, tools, vmlinux};
-use crate::protocol::{BOOT_FILE, Boot, Link};
+use crate::protocol::{Address, BOOT_FILE, Boot, Link};
 use crate::{Result, cache, cargo, image, process};
 
 pub(crate) use emulator::{Emulator, Mlx4};
@@ -244,9 +245,19 @@ impl Vm {
             mtu: 9000,
             links: self.links.clone(),
             ports: if self.mlx4.is_some() { vec!["mlx4_0".into()] } else { Vec::new() },
+            addresses: if self.mlx4.is_some() { ipoib(number as u8) } else { Vec::new() },
             lifetime: BOOT_TIME + self.lifetime,
         })
     }
+}
+
+/// The addresses of a guest's IP over InfiniBand.
+fn ipoib(number: u8) -> Vec<Address> {
+    let address = |ip: IpAddr, prefix| Address { netdev: "ib0".into(), ip, prefix };
+    vec![
+        address(Ipv4Addr::new(10, 1, 0, number).into(), 24),
+        address(Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, number.into()).into(), 64),
+    ]
 }
 
 /// Guests that only need power.
