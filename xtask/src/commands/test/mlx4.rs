@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Arguments, Work};
+use super::{Arguments, Work, rping};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Job, Kernel, Mlx4, Output, Run, Vm};
@@ -95,6 +95,7 @@ fn on_kernel(vm: &Vm, place: &str, wanted: impl Fn(&str) -> bool) -> Result<Tall
     };
     check("ibv_devinfo -v", &|| devinfo(&guests));
     traffic(&guests, &mut check);
+    rping::c(&guests, &rping::IPOIB, &mut check);
     for tool in PERFTEST {
         check(tool, &|| perftest(&guests, tool));
     }

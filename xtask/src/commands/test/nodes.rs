@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Arguments, Work};
+use super::{Arguments, Work, rping};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Run, Vm};
@@ -50,7 +50,12 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
                     }
                 }
             }
-            super::rping::pairs(&guests, &format!("nodes {kernel}"), arguments, &mut counted);
+            rping::ours(&guests, &rping::WIRE, &mut |name, run| {
+                let name = format!("nodes {kernel}: {name}");
+                if arguments.filter.as_ref().is_none_or(|wanted| name.contains(wanted)) {
+                    counted.check(&name, run());
+                }
+            });
             super::part(&mut counted, &format!("nodes {kernel}"), || {
                 guests.shutdown().map(|()| Tally::default())
             });

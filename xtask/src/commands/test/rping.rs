@@ -1,35 +1,52 @@
-//! rping between two guests, over IPv4 and IPv6.
+//! rping in one guest and between two, over IPv4 and IPv6.
 
+use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
-use super::Arguments;
 use crate::Result;
-use crate::tally::Tally;
 use crate::vm::{Guests, Run};
 
 const PORT: u16 = 7174;
-/// Of guest 1, which has the servers.
-const SERVERS: [&str; 2] = ["10.0.0.1", "fd00::1"];
+
+/// What the guests find each other by.
+pub(super) struct Network {
+    /// The addresses of guest 1, which has the servers.
+    servers: [&'static str; 2],
+    /// What is to be done before they are used.
+    prepare: fn(&Guests) -> Result<()>,
+}
+
+/// The wire, with a software device on it.
+pub(super) const WIRE: Network = Network { servers: ["10.0.0.1", "fd00::1"], prepare: ipv6 };
+/// IP over InfiniBand.
+pub(super) const IPOIB: Network = Network { servers: ["10.1.0.1", "fd01::1"], prepare: |_| Ok(()) };
 
 const OURS: &str = "bareverbs rping";
 const C: &str = "rping";
 
-/// Plays every pair, and a persistent server with eight clients at once.
-pub(super) fn pairs(guests: &Guests, place: &str, arguments: &Arguments, tally: &mut Tally) {
-    let wanted = |name: &str| arguments.filter.as_ref().is_none_or(|filter| name.contains(filter));
-    let mut ready = None;
+/// Runs a check under this name, if it is wanted.
+type Check<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> Result<()>);
+
+/// Plays every pair between two guests with ours on one side at least, and a persistent server with eight clients at once.
+pub(super) fn ours(guests: &Guests, network: &Network, check: Check<'_>) {
+    let ready = OnceCell::new();
     for (server, client) in [(OURS, OURS), (C, OURS), (OURS, C)] {
-        for address in SERVERS {
-            let name = format!("{place}: {server} {address} <- {client}");
-            if wanted(&name) {
-                let ready = ready.get_or_insert_with(|| ipv6(guests));
-                tally.check(&name, ready.clone().and_then(|()| pair(guests, server, client, address)));
-            }
+        for address in network.servers {
+            check(&format!("{server} {address} <- {client}"), &|| {
+                ready.get_or_init(|| (network.prepare)(guests)).clone()?;
+                pair(guests, 2, server, client, address)
+            });
         }
     }
-    let name = format!("{place}: {OURS} -P <- 8 clients at once");
-    if wanted(&name) {
-        tally.check(&name, at_once(guests));
+    check(&format!("{OURS} -P <- 8 clients at once"), &|| at_once(guests, network.servers[0]));
+}
+
+/// Plays C's with itself, in one guest and between two.
+pub(super) fn c(guests: &Guests, network: &Network, check: Check<'_>) {
+    for nodes in [1, 2] {
+        for address in network.servers {
+            check(&format!("{C} {address}, {nodes} guests"), &|| pair(guests, nodes, C, C, address));
+        }
     }
 }
 
@@ -49,14 +66,14 @@ fn ipv6(guests: &Guests) -> Result<()> {
     Ok(())
 }
 
-fn pair(guests: &Guests, server: &str, client: &str, address: &str) -> Result<()> {
+fn pair(guests: &Guests, nodes: usize, server: &str, client: &str, address: &str) -> Result<()> {
     let serving = guests.node(1).spawn(words(&format!("{server} -s -v -a {address}")))?;
     if let Err(error) = guests.node(1).await_cm_port(PORT) {
         serving.signal(9)?;
         let said = serving.wait()?.ok().map_or_else(|error| error, |output| output.text());
         return Err(format!("{error}; the server: {said}"));
     }
-    let asking = guests.node(2).run(words(&format!("{client} -c -v -V -C 20 -a {address}")))?;
+    let asking = guests.node(nodes).run(words(&format!("{client} -c -v -V -C 20 -a {address}")))?;
     if !asking.success() {
         // A server whose client failed may wait for ever.
         serving.signal(9)?;
@@ -71,12 +88,12 @@ fn pair(guests: &Guests, server: &str, client: &str, address: &str) -> Result<()
     Ok(())
 }
 
-fn at_once(guests: &Guests) -> Result<()> {
+fn at_once(guests: &Guests, address: &str) -> Result<()> {
     let serving = guests.node(1).spawn(words(&format!("{OURS} -s -P")))?;
     let asked = guests.node(1).await_cm_port(PORT).and_then(|()| {
         let clients = (0..8).map(|n| {
             let client = [OURS, C][n % 2];
-            guests.node(2).spawn(words(&format!("{client} -c -V -C 100 -a {}", SERVERS[0])))
+            guests.node(2).spawn(words(&format!("{client} -c -V -C 100 -a {address}")))
         });
         let clients = clients.collect::<Result<Vec<_>>>()?;
         clients.iter().try_for_each(|client| client.wait()?.ok().map(drop))

@@ -1,7 +1,8 @@
-//! devinfo and the pingpongs, ours beside rdma-core's.
+//! devinfo, the pingpongs and rping, ours beside rdma-core's.
 
 use super::{Checks, PORT, words};
 use crate::Result;
+use crate::commands::test::rping;
 use crate::vm::{Guests, Output};
 
 /// Of a service: ours and C's tool, and options that change the wire or the queues.
@@ -30,6 +31,12 @@ pub(super) fn devinfo(checks: &mut Checks<'_>) {
         }
         Ok(())
     });
+}
+
+/// rping between two guests, each side ours once, and several clients of a server.
+pub(super) fn rping(checks: &mut Checks<'_>) {
+    let guests = checks.guests;
+    rping::ours(guests, &rping::IPOIB, &mut |name, run| checks.check(name, |_| run()));
 }
 
 /// Every service, each side ours once, in one guest and between two.
