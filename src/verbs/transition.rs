@@ -38,6 +38,10 @@ pub struct AddressVector {
     pub dlid: Lid,
     /// The service level.
     pub sl: ServiceLevel,
+    /// The low bits of the LID that packets leave by, where the port has several.
+    pub src_path_bits: u8,
+    /// The rate that packets are kept to, as a code (`enum ibv_rate`); 0 is the port's own.
+    pub static_rate: u8,
     /// The peer's GID, where packets carry a global routing header: always on Ethernet.
     pub dgid: Option<Gid>,
     /// The index of our GID in the port's table.
@@ -58,6 +62,8 @@ impl AddressVector {
             port,
             dlid,
             sl: ServiceLevel(0),
+            src_path_bits: 0,
+            static_rate: 0,
             dgid: None,
             sgid_index: 0,
             hop_limit: 0,
@@ -75,6 +81,8 @@ impl AddressVector {
             hop_limit: self.hop_limit,
             traffic_class: self.traffic_class,
             sl: self.sl.0,
+            src_path_bits: self.src_path_bits,
+            static_rate: self.static_rate,
             is_global: self.dgid.is_some().into(),
             port_num: self.port.get(),
             ..QpDest::default()
@@ -87,6 +95,8 @@ impl AddressVector {
             grh: GlobalRoute { dgid, flow_label, sgid_index, hop_limit, traffic_class, reserved: 0 },
             dlid,
             sl,
+            src_path_bits: self.src_path_bits,
+            static_rate: self.static_rate,
             is_global: self.dgid.is_some().into(),
             port_num: self.port.get(),
             ..AhAttr::default()
@@ -116,6 +126,8 @@ impl AddressVector {
             port: PortNum::new(raw.port_num.into()).ok()?,
             dlid: Lid(raw.dlid),
             sl: ServiceLevel(raw.sl),
+            src_path_bits: raw.src_path_bits,
+            static_rate: raw.static_rate,
             dgid: (raw.is_global != 0).then_some(Gid(raw.dgid)),
             sgid_index: raw.sgid_index,
             hop_limit: raw.hop_limit,

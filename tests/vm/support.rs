@@ -6,13 +6,20 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use bareverbs::netlink::{DriverId, Nldev};
-use bareverbs::{Access, Context, Cq, CqInit, Device, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc};
+use bareverbs::netlink::Nldev;
+use bareverbs::{
+    Access, Context, Cq, CqInit, Device, LinkLayer, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc,
+};
+
+/// Whether the device is on InfiniBand, where peers have LIDs, and addresses are those of IP over InfiniBand.
+pub fn infiniband() -> bool {
+    let port = Device::first().unwrap().open().unwrap().query_port(PortNum::ONE).unwrap();
+    port.link_layer == LinkLayer::InfiniBand
+}
 
 /// The index of the GID that connections are made with: the IPv4 one of rxe, the only one of an InfiniBand card.
 pub fn gid_index() -> u32 {
-    let device = Device::first().unwrap();
-    if device.info().driver == DriverId::RXE { 1 } else { 0 }
+    if infiniband() { 0 } else { 1 }
 }
 
 /// The binary under test.
@@ -154,12 +161,15 @@ pub fn await_cm_listener(port: u16) {
 
 /// The guest's address.
 pub fn ipv4() -> IpAddr {
-    "10.0.0.1".parse().unwrap()
+    if infiniband() { "10.1.0.1" } else { "10.0.0.1" }.parse().unwrap()
 }
 
-/// An IPv6 address of the guest, which loses it each time that its network device goes down.
+/// An IPv6 address of the guest. Software RoCE loses it each time that its network device goes down.
 pub fn ipv6() -> IpAddr {
     const ADDRESS: &str = "fd00::1";
+    if infiniband() {
+        return "fd01::1".parse().unwrap();
+    }
     let line = format!("ip -6 addr replace {ADDRESS}/64 dev {} nodad", crate::faults::netdev());
     let added = run(&line);
     assert!(added.status.success(), "{line}: {}", text(&added.stderr));

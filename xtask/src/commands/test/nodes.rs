@@ -52,7 +52,7 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
             }
             rping::ours(&guests, &rping::WIRE, &mut |name, run| {
                 let name = format!("nodes {kernel}: {name}");
-                if arguments.filter.as_ref().is_none_or(|wanted| name.contains(wanted)) {
+                if arguments.wants(&name) {
                     counted.check(&name, run());
                 }
             });

@@ -6,8 +6,8 @@ use crate::process;
 
 /// Tests of `tests/vm` that say nothing of rxe or of Ethernet. Of a queue that overflows the kernel complains, as it should: that
 /// is among `cards`.
-const SUITE: &str =
-    "opcodes:: queues:: sixteen_queue_pairs --skip=port_events --skip=nothing_stays --skip=overflows";
+const SUITE: &str = "opcodes:: queues:: sixteen_queue_pairs cm:: rping:: \
+                     --skip=port_events --skip=nothing_stays --skip=overflows --skip=outlives_its_device";
 
 /// The suite, on one guest.
 pub(super) fn suite(checks: &mut Checks<'_>) {
