@@ -4,14 +4,15 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-const NAMES: &str = "await-active DEVICE, await-port PORT SECONDS, cat FILE..., drop-input, link-add NAME KIND NETDEV, \
-                     link-del NAME, load MODULE, sleep MS, unload MODULE, write FILE";
+const NAMES: &str = "await-active DEVICE, await-carrier NETDEV, await-port PORT SECONDS, cat FILE..., drop-input, \
+                     link-add NAME KIND NETDEV, link-del NAME, load MODULE, sleep MS, unload MODULE, write FILE";
 
 /// Runs the helper that `arguments` names.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["await-active", device] => crate::setup::await_active(device),
+        ["await-carrier", netdev] => crate::setup::await_carrier(netdev),
         ["await-port", port, seconds] => await_port(number(port)?, number(seconds)?),
         ["cat", files @ ..] => files.iter().try_for_each(|file| cat(file)),
         ["drop-input"] => crate::netfilter::drop_input(),

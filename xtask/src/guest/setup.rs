@@ -163,7 +163,7 @@ fn has_node(device: &str) -> bool {
 }
 
 /// Waits until a network device can send; one of IP over InfiniBand has joined its broadcast group then.
-fn await_carrier(netdev: &str) -> Result<(), String> {
+pub(crate) fn await_carrier(netdev: &str) -> Result<(), String> {
     let path = format!("/sys/class/net/{netdev}/carrier");
     await_that(|| fs::read_to_string(&path).is_ok_and(|carrier| carrier.trim() == "1"))
         .map_err(|seconds| format!("{path} is not 1 after {seconds} s"))

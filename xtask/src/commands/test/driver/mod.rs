@@ -71,7 +71,9 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
         };
         on(format!("ours on mlx4 {kernel}"), vm.clone().nodes(2).mlx4(Mlx4::default()), |checks| {
             tools::devinfo(checks);
+            tools::doctor(checks);
             tools::pingpongs(checks);
+            tools::asyncwatch(checks);
             tools::rping(checks);
             calls::none_of_a_polled_iteration(checks);
             library::suite(checks);

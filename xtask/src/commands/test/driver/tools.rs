@@ -1,9 +1,12 @@
-//! devinfo, the pingpongs and rping, ours beside rdma-core's.
+//! devinfo, asyncwatch, the pingpongs and rping, ours beside rdma-core's; doctor.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::{Checks, PORT, words};
 use crate::Result;
 use crate::commands::test::rping;
-use crate::vm::{Guests, Output};
+use crate::vm::{Guests, Job, Output};
 
 /// Of a service: ours and C's tool, and options that change the wire or the queues.
 const SERVICES: [(&str, &[&str]); 5] = [
@@ -31,6 +34,71 @@ pub(super) fn devinfo(checks: &mut Checks<'_>) {
         }
         Ok(())
     });
+}
+
+/// All is well, and no advice is given that is RoCE's.
+pub(super) fn doctor(checks: &mut Checks<'_>) {
+    checks.check("doctor", |guests| {
+        let text = guests.node(1).run(words("bareverbs doctor --ping"))?.ok()?.text();
+        let wanted = [
+            "ok       port mlx4_0/1: ACTIVE, InfiniBand\n",
+            "ok       gid mlx4_0/1: LID 1; -g is needed across subnets only",
+            "ok       ping mlx4_0/1: 64 bytes there and back",
+            " checks: all well\n",
+        ];
+        match wanted.iter().find(|part| !text.contains(**part)) {
+            Some(part) => Err(format!("no {part:?} in {text:?}")),
+            None => Ok(()),
+        }
+    });
+}
+
+/// The cable is pulled and plugged in: ours tells what C's tells. IP over InfiniBand must come back after that.
+pub(super) fn asyncwatch(checks: &mut Checks<'_>) {
+    const DOWN: &str = "  event_type IBV_EVENT_PORT_ERR (10), port 1\n";
+    const UP: &str = "  event_type IBV_EVENT_PORT_ACTIVE (9), port 1\n";
+    checks.check("asyncwatch", |guests| {
+        let start = |tool| guests.node(1).spawn(words(tool));
+        let watches = [start("bareverbs asyncwatch")?, start("ibv_asyncwatch")?];
+        let told = |what: &str| {
+            watches
+                .iter()
+                .try_for_each(|watch| said(watch, what).map_err(|error| format!("{what:?}: {error}")))
+        };
+        told("mlx4_0: async event FD ")?;
+        guests.emulator()?.control("port 1 down")?;
+        told(DOWN)?;
+        guests.emulator()?.control("port 1 up")?;
+        told(UP)?;
+        let events = watches.each_ref().map(|watch| {
+            let text = String::from_utf8_lossy(&watch.stdout_so_far()).into_owned();
+            let end = text.find(UP).unwrap_or_default();
+            text[..end].lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        });
+        for watch in watches {
+            watch.signal(15)?;
+            watch.wait()?;
+        }
+        if events[0] != events[1] {
+            return Err(format!("{:?} where C says {:?}", events[0], events[1]));
+        }
+        guests.node(1).run(words("/init await-carrier ib0"))?.ok().map(drop)
+    });
+}
+
+/// Waits until a job has said something.
+fn said(job: &Job<'_>, what: &str) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = String::from_utf8_lossy(&job.stdout_so_far()).into_owned();
+        if text.contains(what) {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            return Err(format!("only {text:?} after 20 s"));
+        }
+        sleep(Duration::from_millis(20));
+    }
 }
 
 /// rping between two guests, each side ours once, and several clients of a server.
