@@ -263,7 +263,7 @@ mod tests {
     fn wakes(until: Duration) -> bool {
         let mut hca = Hca::new("hca", Identity::new(Model::ConnectX3, 0x10), 1, 1, Trace::default());
         hca.card.port.enabled = true;
-        let fabric = Fabric::new(vec![hca]);
+        let fabric = Fabric::new(vec![hca], Agent::new(1, Trace::default()));
         let now = fabric.now();
         let mut state = fabric.lock();
         let mut at_once = Vec::new();
