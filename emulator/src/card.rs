@@ -88,7 +88,7 @@ impl Card {
         bytes: &[u8],
     ) {
         let violation = Violation { queue: queue.into(), index, what: what.into(), bytes: bytes.to_vec() };
-        self.violations.report(&violation);
+        self.violations.report(violation);
     }
 
     /// Forgets what a driver gave it. Memory stays, as does the count of violations.

@@ -47,22 +47,29 @@ const PRINTED: u64 = 1000;
 pub struct Violations {
     card: String,
     count: u64,
+    last: Option<Violation>,
 }
 
 impl Violations {
     /// None yet, of the card with this name.
     pub fn of(card: &str) -> Self {
-        Self { card: card.to_owned(), count: 0 }
+        Self { card: card.to_owned(), ..Self::default() }
     }
 
     /// Counts one and prints it, if it is not one too many.
-    pub fn report(&mut self, violation: &Violation) {
+    pub fn report(&mut self, violation: Violation) {
         self.count += 1;
         if self.count <= PRINTED {
             eprintln!("{}: violation: {violation}", self.card);
         } else if self.count == PRINTED + 1 {
             eprintln!("{}: further violations are counted, and not printed", self.card);
         }
+        self.last = Some(violation);
+    }
+
+    /// The last one.
+    pub fn last(&self) -> Option<&Violation> {
+        self.last.as_ref()
     }
 
     /// How many there were.

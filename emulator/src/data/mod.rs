@@ -132,7 +132,7 @@ pub(crate) fn violate(
     bytes: &[u8],
 ) {
     let violation = Violation { queue: queue.to_string(), index, what: what.into(), bytes: bytes.to_vec() };
-    card.violations.report(&violation);
+    card.violations.report(violation);
 }
 
 impl Data {

@@ -1,4 +1,15 @@
 //! The data path as a driver sees it: requests posted, completions and bytes compared.
+//!
+//! | file | what is tested |
+//! |---|---|
+//! | `rc` | send, write, read, atomics, immediate data, solicited events, inline data, fences, MTU and PSNs, BlueFlame |
+//! | `other` | UD and its groups, shared receive queues with their limit, XRC, windows, invalidation, registration |
+//! | `cq` | arming, moderation, resizing, overruns, both sizes of entries |
+//! | `errors` | protection, access, lengths, RNR and other retries, flushes, draining, transitions |
+//! | `faults` | packets lost, doubled, late, damaged; UC's gaps |
+//! | `strict` | what is a violation |
+//! | `unsupported` | what the card does not do |
+//! | `nonsense` | random requests |
 
 mod cq;
 mod errors;

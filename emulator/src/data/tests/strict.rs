@@ -10,6 +10,14 @@ fn reported(pair: &Pair) {
     assert_eq!(pair.world.violations(), 1);
 }
 
+/// One violation, with these words, of the send queue's entry with this index.
+fn reported_as(pair: &Pair, index: u64, what: &str) {
+    reported(pair);
+    let last = pair.world.guests[0].card.violations.last().unwrap();
+    assert_eq!((last.index, last.queue.ends_with(" SQ")), (Some(index), true), "{last}");
+    assert!(last.what.contains(what), "{last}");
+}
+
 #[test]
 fn doorbells_have_to_be_the_owners() {
     let mut pair = Pair::new(1, |_| {});
@@ -62,12 +70,12 @@ fn headroom_must_not_look_valid() {
     // after the doorbell.
     for ahead in 2..=16 {
         for (at, bytes) in [(64, [0, 0, 0, 1]), (0, [0, 0, 0, 10])] {
-            reported(&after_scribble(ahead, at, &bytes));
+            reported_as(&after_scribble(ahead, at, &bytes), ahead.into(), "stale headroom behind the last");
         }
     }
     after_scribble(17, 0, &[0, 0, 0, 10]).clean();
     // The next one is taken for a request; that it was never written shows.
-    reported(&after_scribble(1, 0, &[0, 0, 0, 10]));
+    reported_as(&after_scribble(1, 0, &[0, 0, 0, 10]), 1, "stale headroom that looks like a request");
 }
 
 #[test]
