@@ -230,6 +230,10 @@ impl State {
             self.switch.attach_agent(self.hcas.len(), self.agent.lid());
             if address.lid != learnt.lid {
                 eprintln!("{}: the port's LID is {} now", hca.card.name, address.lid);
+                if let Some(other) = same_lid(&self.hcas, number) {
+                    let (name, other, lid) = (&hca.card.name, &self.hcas[other].card.name, address.lid);
+                    eprintln!("{name}: {other} has LID {lid} too; packets for it go to the first of them");
+                }
             }
             *learnt = address;
         }
@@ -242,6 +246,17 @@ impl State {
         }
         self.wire.extend(self.passed.drain(..));
     }
+}
+
+/// Another HCA with a LID of this one's port, which a subnet manager has set.
+fn same_lid(hcas: &[Hca], number: usize) -> Option<usize> {
+    let range = |hca: &Hca| {
+        let Port { lid, lmc, .. } = hca.card.port;
+        u32::from(lid)..u32::from(lid) + (1 << lmc.min(7))
+    };
+    let own = range(&hcas[number]);
+    let overlaps = |hca: &Hca| range(hca).start < own.end && own.start < range(hca).end;
+    (0..hcas.len()).find(|other| *other != number && own.start != 0 && overlaps(&hcas[*other]))
 }
 
 impl fmt::Debug for Fabric {
@@ -275,6 +290,22 @@ mod tests {
         fabric.work(0, |_, _| {}).unwrap();
         let state = fabric.lock();
         state.asleep.is_none()
+    }
+
+    #[test]
+    fn two_ports_with_one_lid_are_found() {
+        let hca =
+            |guid, lid| Hca::new("hca", Identity::new(Model::ConnectX3, guid), lid, 1, Trace::default());
+        let mut hcas = vec![hca(0x10, 1), hca(0x20, 9), hca(0x30, 0), hca(0x40, 0)];
+        let all = |hcas: &[Hca]| (0..4).map(|number| same_lid(hcas, number)).collect::<Vec<_>>();
+        assert_eq!(all(&hcas), [None; 4]);
+        hcas[1].card.port.lid = 1;
+        assert_eq!(all(&hcas), [Some(1), Some(0), None, None]);
+        // Of four LIDs the last.
+        hcas[0].card.port.lid = 4;
+        hcas[0].card.port.lmc = 2;
+        hcas[1].card.port.lid = 7;
+        assert_eq!(all(&hcas), [Some(1), Some(0), None, None]);
     }
 
     #[test]
