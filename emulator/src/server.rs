@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    cell::Cell,
     fs::{self, File},
     io,
     os::{
@@ -32,6 +33,11 @@ use crate::{
     msix::VECTORS,
     pci::{BAR0_SIZE, BAR2_SIZE, CONFIG_SIZE},
 };
+
+thread_local! {
+    /// Whether a guest's thread is in code of this crate.
+    static OURS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The name of guests' threads.
 const THREAD: &str = "guest";
@@ -116,7 +122,7 @@ pub fn catch_panics() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let is_guest = thread::current().name() == Some(THREAD);
-        if !is_guest || info.location().is_none_or(|place| !place.file().contains("vfio_user")) {
+        if !is_guest || OURS.get() {
             print(info);
         }
         if !is_guest {
@@ -172,8 +178,15 @@ struct Guest {
 
 impl Guest {
     fn with<T: Default>(&mut self, act: impl FnOnce(&mut crate::hca::Hca, std::time::Duration) -> T) -> T {
+        self.enter(|fabric, number| fabric.with(number, act)).unwrap_or_default()
+    }
+
+    fn enter<T>(&mut self, act: impl FnOnce(&Fabric, usize) -> T) -> T {
         self.seen = true;
-        self.fabric.with(self.number, act).unwrap_or_default()
+        OURS.set(true);
+        let result = act(&self.fabric, self.number);
+        OURS.set(false);
+        result
     }
 }
 
@@ -193,8 +206,9 @@ impl ServerBackend for Guest {
         match region {
             VFIO_PCI_CONFIG_REGION_INDEX => self.with(|hca, _| hca.config_write(offset, data)),
             bar => {
-                self.seen = true;
-                self.fabric.work(self.number, |hca, now| hca.write(now, bar, offset, data));
+                self.enter(|fabric, number| {
+                    fabric.work(number, |hca, now| hca.write(now, bar, offset, data))
+                });
             }
         }
         Ok(())
