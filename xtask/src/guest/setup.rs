@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use bareverbs::Device;
 use bareverbs::netlink::Nldev;
 use nix::kmod::{DeleteModuleFlags, ModuleInitFlags, delete_module, finit_module};
 use nix::mount::{MsFlags, mount};
@@ -144,22 +145,13 @@ fn await_gid(device: &str, address: [u8; 4]) -> Result<(), String> {
 }
 
 /// Waits until port 1 of a device is active, and programs can open it: a driver that comes back after a reset makes the
-/// port first.
+/// port first, then the node, and lets programs in last.
 pub(crate) fn await_active(device: &str) -> Result<(), String> {
     let path = format!("/sys/class/infiniband/{device}/ports/1/state");
     await_that(|| fs::read_to_string(&path).is_ok_and(|state| state.trim() == "4: ACTIVE"))
         .map_err(|seconds| format!("{path} is not ACTIVE after {seconds} s"))?;
-    await_that(|| has_node(device))
-        .map_err(|seconds| format!("{device} has no uverbs node after {seconds} s"))
-}
-
-/// Whether there is a file in /dev by which programs open the device.
-fn has_node(device: &str) -> bool {
-    let Ok(entries) = fs::read_dir("/sys/class/infiniband_verbs") else { return false };
-    entries.flatten().any(|entry| {
-        fs::read_to_string(entry.path().join("ibdev")).is_ok_and(|name| name.trim() == device)
-            && Path::new("/dev/infiniband").join(entry.file_name()).exists()
-    })
+    await_that(|| Device::by_name(device).and_then(|device| device.open()).is_ok())
+        .map_err(|seconds| format!("{device} cannot be opened after {seconds} s"))
 }
 
 /// Waits until a network device can send; one of IP over InfiniBand has joined its broadcast group then.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::mlx4::{self, Where};
 use super::{Arguments, Work};
 use crate::Result;
 use crate::progress::human;
@@ -67,19 +68,7 @@ fn done(guests: &Guests, line: &str) -> Result<String> {
 }
 
 fn pingpong(guests: &Guests) -> Result<()> {
-    let serving = guests.node(1).spawn(Run::new("ibv_rc_pingpong -e -n 100".split(' ')))?;
-    guests.node(1).await_port(18515)?;
-    let asking = guests.node(1).run(Run::new("ibv_rc_pingpong -e -n 100 127.0.0.1".split(' ')))?;
-    if !asking.success() {
-        // A server whose client failed may wait for ever.
-        serving.signal(9)?;
-    }
-    for output in [asking.ok()?, serving.wait()?.ok()?] {
-        if !output.text().contains("usec/iter") {
-            return Err(format!("{}: no usec/iter line in its output: {:?}", output.command, output.text()));
-        }
-    }
-    Ok(())
+    mlx4::pingpong(guests, Where::One, "ibv_rc_pingpong -n 100", " -e")
 }
 
 fn devinfo(guests: &Guests) -> Result<()> {

@@ -144,7 +144,7 @@ fn traffic(guests: &Guests, check: &mut impl FnMut(&str, &dyn Fn() -> Result<()>
 
 /// Where a server and a client run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Where {
+pub(super) enum Where {
     One,
     Two,
 }
@@ -184,7 +184,7 @@ fn said(server: &Job<'_>) -> Result<String> {
     Ok(output.clone().ok().map_or_else(|error| error, |output| output.text()))
 }
 
-fn pingpong(guests: &Guests, place: Where, tool: &str, events: &str) -> Result<()> {
+pub(super) fn pingpong(guests: &Guests, place: Where, tool: &str, events: &str) -> Result<()> {
     let server = format!("{tool}{events}");
     let outputs = pair(guests, place, &server, &format!("{server} {}", address(place)), PORT)?;
     // The one of XRC prints no times.
