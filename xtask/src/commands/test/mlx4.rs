@@ -96,6 +96,10 @@ fn on_kernel(vm: &Vm, place: &str, wanted: impl Fn(&str) -> bool) -> Result<Tall
     check("ibv_devinfo -v", &|| devinfo(&guests));
     traffic(&guests, &mut check);
     rping::c(&guests, &rping::IPOIB, &mut check);
+    check("TCP over IPoIB", &|| {
+        let tool = PINGPONGS[0];
+        pair(&guests, Where::Two, tool, &format!("{tool} 10.1.0.1"), PORT).map(drop)
+    });
     for tool in PERFTEST {
         check(tool, &|| perftest(&guests, tool));
     }
