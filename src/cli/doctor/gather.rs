@@ -123,10 +123,17 @@ fn ports(info: &DeviceInfo, ctx: Option<&Context>, mut nldev: Option<&mut Nldev>
             Some(told) => told.netdev,
             None => text(&format!("/sys/class/infiniband/{}/ports/{number}/gid_attrs/ndevs/0", info.name)),
         };
-        let netdev = name.map(netdev);
+        let netdev = name.filter(|name| !is_ipoib(name)).map(netdev);
         Some(Port { number, state: state.0, phys_state: state.1, netdev, elsewhere, detail })
     };
     (1..=info.port_count).filter_map(port).collect()
+}
+
+/// Whether a network device is IP over InfiniBand. Newer kernels tell it with the port, but it is over the port, and says
+/// nothing of the port's packets.
+fn is_ipoib(name: &str) -> bool {
+    let kind = text(&format!("/sys/class/net/{name}/type"));
+    kind.as_deref() == Some(&nix::libc::ARPHRD_INFINIBAND.to_string())
 }
 
 fn netdev(name: String) -> Netdev {

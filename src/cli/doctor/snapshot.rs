@@ -142,6 +142,7 @@ pub(super) struct Port {
     pub(super) number: u32,
     pub(super) state: PortState,
     pub(super) phys_state: PhysState,
+    /// What it is over; on InfiniBand nothing.
     pub(super) netdev: Option<Netdev>,
     /// It is over a network device of another network namespace.
     pub(super) elsewhere: bool,
