@@ -7,7 +7,7 @@
 //! | `cq` | arming, moderation, resizing, overruns, both sizes of entries |
 //! | `errors` | protection, access, lengths, RNR and other retries, flushes, draining, transitions |
 //! | `faults` | packets lost, doubled, late, damaged; UC's gaps |
-//! | `strict` | what is a violation |
+//! | `strict`, `segments` | what is a violation |
 //! | `unsupported` | what the card does not do |
 //! | `nonsense` | random requests |
 
@@ -18,5 +18,6 @@ mod guest;
 mod nonsense;
 mod other;
 mod rc;
+mod segments;
 mod strict;
 mod unsupported;
