@@ -4,12 +4,15 @@
 //! of a request has a PSN; a read has as many as its response has packets. `cursor` is the PSN that is sent next. It is
 //! put back to try again, so new requests and repeated ones go the same way.
 
+mod answers;
+mod completions;
+
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Step,
-    address::{self, gather, scatter},
-    cqe::{Cqe, Error, Failed, Sent},
+    address::{self, gather},
+    cqe::Error,
     mpt::{self, Rights},
     qp::{Qp, State},
     qpc::{Kind, Qpc},
@@ -17,9 +20,7 @@ use super::{
     window,
     wqe::{self, Element, Send, Tail, Work},
 };
-use crate::packet::{
-    Aeth, AtomicEth, Bth, Extended, Nak, Opcode, Operation, Packet, Psn, Reth, Service, Syndrome,
-};
+use crate::packet::{AtomicEth, Bth, Extended, Opcode, Operation, Packet, Psn, Reth, Service};
 
 /// Requests that may be under way.
 const MAX_UNDER_WAY: usize = 64;
@@ -440,147 +441,6 @@ impl Qp {
         })
     }
 
-    /// Takes an answer of the responder at the other side.
-    pub(crate) fn answered(&mut self, step: &mut Step<'_>, packet: &Packet) {
-        let psn = packet.bth.psn;
-        let requester = &self.requester;
-        let expected = psn.since(requester.oldest_psn()) >= 0 && psn.since(requester.next) < 0;
-        if !expected {
-            // Old, or of another time of the queue pair: a ghost.
-            return;
-        }
-        match packet.bth.opcode.operation {
-            Operation::AtomicAcknowledge => self.fetched(step, psn, &packet.extended.atomic_ack, &[]),
-            operation if operation.is_read_response() => self.fetched(step, psn, &None, &packet.payload),
-            _ => {
-                if let Some(Aeth { syndrome, .. }) = packet.extended.aeth {
-                    self.acknowledged(step, psn, syndrome);
-                }
-            }
-        }
-        self.complete_requests(step);
-    }
-
-    fn acknowledged(&mut self, step: &mut Step<'_>, psn: Psn, syndrome: Syndrome) {
-        step.card.diagnostics.was_refused(&syndrome);
-        match syndrome {
-            Syndrome::Ack => {
-                self.acknowledge(step, psn);
-            }
-            Syndrome::RnrNak(timer) => {
-                if !self.acknowledge(step, psn.before()) {
-                    return;
-                }
-                let requester = &mut self.requester;
-                if requester.rnr_retries == 0 {
-                    return requester.fail_at(psn, Error::RnrRetriesExceeded);
-                }
-                if requester.rnr_retries != FOR_EVER {
-                    requester.rnr_retries -= 1;
-                }
-                requester.cursor = psn;
-                requester.deadline = None;
-                requester.not_before = Some(step.now + rnr_time(timer));
-            }
-            Syndrome::Nak(nak) => {
-                if !self.acknowledge(step, psn.before()) {
-                    return;
-                }
-                match nak {
-                    Nak::PsnSequence => self.requester.retry(psn),
-                    Nak::InvalidRequest => self.requester.fail_at(psn, Error::RemoteInvalidRequest),
-                    Nak::RemoteAccess => self.requester.fail_at(psn, Error::RemoteAccess),
-                    Nak::RemoteOperational => self.requester.fail_at(psn, Error::RemoteOperation),
-                }
-            }
-        }
-    }
-
-    /// Everything up to `psn` has been acknowledged. False where that skips the data of a read or an atomic operation:
-    /// its response was lost, and it has to be asked for again.
-    fn acknowledge(&mut self, step: &mut Step<'_>, psn: Psn) -> bool {
-        let mut progress = false;
-        let mut lost = None;
-        for request in &mut self.requester.requests {
-            if request.outcome.is_some() {
-                continue;
-            }
-            let acknowledged = psn.since(request.first) + 1;
-            if acknowledged <= 0 {
-                break;
-            }
-            if request.fetches() {
-                lost = Some(request.oldest());
-                break;
-            }
-            let acknowledged = acknowledged.cast_unsigned().min(request.psns);
-            progress |= acknowledged > request.answered;
-            request.answered = request.answered.max(acknowledged);
-            if request.answered < request.psns {
-                break;
-            }
-            request.outcome = Some(Ok(()));
-        }
-        if progress {
-            self.progress(step);
-        }
-        if let Some(oldest) = lost {
-            self.requester.retry(oldest);
-        }
-        lost.is_none()
-    }
-
-    /// Takes the data of a read or an atomic operation.
-    fn fetched(&mut self, step: &mut Step<'_>, psn: Psn, was: &Option<u64>, payload: &[u8]) {
-        let Some(at) = self.requester.requests.iter().position(|request| request.contains(psn)) else {
-            return;
-        };
-        let first = self.requester.requests[at].first;
-        if !self.requester.requests[at].fetches() || !self.acknowledge(step, first.before()) {
-            return;
-        }
-        let (user, mtu) = (self.user(), self.context.mtu() as u64);
-        let request = &mut self.requester.requests[at];
-        if psn.since(request.oldest()) > 0 {
-            let oldest = request.oldest();
-            return self.requester.retry(oldest);
-        }
-        if psn.since(request.oldest()) < 0 || request.outcome.is_some() {
-            return;
-        }
-        let offset = u64::from(request.answered) * mtu;
-        let atomic = matches!(request.send.work, Work::Atomic { .. });
-        let result = was.unwrap_or(0).to_le_bytes();
-        let data = if atomic { &result[..] } else { payload };
-        let right_length = atomic || payload.len() as u64 == (request.send.data.length - offset).min(mtu);
-        if was.is_some() != atomic || !right_length {
-            request.outcome = Some(Err(Error::BadResponse));
-            return;
-        }
-        if let Err(error) = scatter(step.card, user, &request.send.data.elements, offset, data) {
-            step.card.trace.line(format_args!("QP {:#x} SQ [{}]: {error}", user.qpn, request.send.index));
-            request.outcome = Some(Err(Error::LocalProtection));
-            return;
-        }
-        request.answered += 1;
-        if request.answered == request.psns {
-            request.outcome = Some(Ok(()));
-        }
-        self.progress(step);
-    }
-
-    /// The other side lives: counters and timer begin anew.
-    fn progress(&mut self, step: &Step<'_>) {
-        self.requester.reload(&self.context);
-        let oldest = self.requester.oldest_psn();
-        if self.requester.cursor.since(oldest) < 0 {
-            self.requester.cursor = oldest;
-        }
-        let waiting = self.requester.cursor.since(oldest) > 0;
-        self.requester.deadline =
-            self.context.ack_timeout().filter(|_| waiting).map(|timeout| step.now + timeout);
-    }
-
     /// Completes requests that are done, in order; the first that failed ends it.
     fn complete_requests(&mut self, step: &mut Step<'_>) {
         while let Some(outcome) = self.requester.requests.front().and_then(|request| request.outcome) {
@@ -601,50 +461,6 @@ impl Qp {
             }
         }
         self.drain(step.card);
-    }
-
-    fn completed(&mut self, step: &mut Step<'_>, send: &Send) {
-        if !send.signaled {
-            return;
-        }
-        let byte_count = if fetches(send) { u32::try_from(send.data.length).unwrap_or(0) } else { 0 };
-        let sent = Sent { qpn: self.qpn, wqe: send.index, opcode: send.opcode, byte_count };
-        self.complete(step, self.context.cqn_send(), &Cqe::Sent(sent), false);
-    }
-
-    fn request_failed(&mut self, step: &mut Step<'_>, index: u16, error: Error) {
-        let failed = Failed { qpn: self.qpn, wqe: index, send: true, error, srqn: 0 };
-        self.complete(step, self.context.cqn_send(), &Cqe::Failed(failed), false);
-    }
-
-    /// Completes in error what is under way and what has been posted. More may be posted later.
-    pub(crate) fn flush_send(&mut self, step: &mut Step<'_>) {
-        let requester = &mut self.requester;
-        requester.deadline = None;
-        requester.not_before = None;
-        requester.cursor = requester.next;
-        let requests = std::mem::take(&mut requester.requests);
-        let held = requester.held.take();
-        let mut whole = true;
-        for request in requests {
-            whole &= request.outcome == Some(Ok(()));
-            if whole {
-                self.completed(step, &request.send);
-            } else {
-                self.request_failed(step, request.send.index, Error::Flushed);
-            }
-        }
-        if let Some(send) = held {
-            self.request_failed(step, send.index, Error::Flushed);
-        }
-        for _ in 0..=u16::MAX {
-            let Some(sq) = self.sq.as_mut() else { return };
-            let index = match sq.fetch(step.card) {
-                Fetched::Nothing => return,
-                Fetched::Malformed(index) | Fetched::Request(index, _) => index,
-            };
-            self.request_failed(step, index, Error::Flushed);
-        }
     }
 }
 
@@ -670,14 +486,4 @@ fn write_operation(place: (bool, bool), immediate: bool) -> Operation {
         ((true, true), false) => Operation::WriteOnly,
         ((true, true), true) => Operation::WriteOnlyImmediate,
     }
-}
-
-/// The time that a code of an RNR NAK stands for (table 47 of the specification), code 0 being the longest.
-pub(crate) fn rnr_time(code: u8) -> Duration {
-    // In units of 10 µs.
-    const TIMES: [u64; 32] = [
-        65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048,
-        3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152,
-    ];
-    Duration::from_micros(10 * TIMES[usize::from(code & 31)])
 }

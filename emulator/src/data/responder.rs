@@ -4,11 +4,14 @@
 //! that cannot be executed ends in a [`Refusal`]; what becomes of that depends on the service: a reliable one answers
 //! with a NAK, an unreliable one drops the message.
 
+mod fetch;
+mod replies;
+
 use std::{collections::VecDeque, fmt};
 
 use super::{
     Step,
-    address::{self, scatter},
+    address::scatter,
     cqe::{Cqe, Error, Received, ReceivedKind},
     mpt::{self, KeyError, Rights, User},
     qp::{Qp, State},
@@ -18,7 +21,7 @@ use super::{
 };
 use crate::{
     event::QpEvent,
-    packet::{Aeth, AtomicEth, Bth, Extended, Nak, Opcode, Operation, Packet, Psn, Reth, Syndrome},
+    packet::{Nak, Operation, Packet, Psn, Reth, Syndrome},
 };
 
 /// Requests that wait while a read is answered; more than a window of one requester.
@@ -458,76 +461,6 @@ impl Qp {
         self.complete(step, cqn, &entry, packet.bth.solicited);
     }
 
-    fn execute_read(&mut self, step: &mut Step<'_>, packet: &Packet) -> Result<(), Refusal> {
-        let srqn = self.xrc_target(step, packet)?;
-        let user = self.remote_user(step, srqn);
-        if self.responder.reads() >= self.context.reads_as_responder() {
-            return Err(Refusal::Invalid("more reads and atomics than it takes"));
-        }
-        let reply = self.read_reply(step, packet, user)?;
-        let Reply::Read { length, .. } = reply else { return Ok(()) };
-        let psns = length.div_ceil(self.context.mtu().max(1) as u64).max(1);
-        self.responder.expected = packet.bth.psn.plus(u32::try_from(psns).unwrap_or(1));
-        self.responder.msn = self.responder.msn.wrapping_add(1);
-        self.responder.replies.push_back(reply);
-        Ok(())
-    }
-
-    fn read_reply(&self, step: &Step<'_>, packet: &Packet, user: User) -> Result<Reply, Refusal> {
-        let Some(Reth { address, rkey, length }) = packet.extended.reth else {
-            return Err(Refusal::Invalid("a read without its header"));
-        };
-        if !self.context.allows_remote_read() {
-            return Err(Refusal::Invalid("the queue pair takes no reads"));
-        }
-        let length = u64::from(length);
-        if length > 1 << 31 {
-            return Err(Refusal::Invalid("a read of more than 2 GiB"));
-        }
-        if length != 0 {
-            let need = Rights::REMOTE_READ;
-            mpt::remote(step.card, user, rkey, address, length, need).map_err(Refusal::Access)?;
-        }
-        let msn = self.responder.msn.wrapping_add(1);
-        Ok(Reply::Read { psn: packet.bth.psn, address, rkey, length, sent: 0, user, msn })
-    }
-
-    fn execute_atomic(&mut self, step: &mut Step<'_>, packet: &Packet) -> Result<(), Refusal> {
-        let srqn = self.xrc_target(step, packet)?;
-        let user = self.remote_user(step, srqn);
-        let operation = packet.bth.opcode.operation;
-        let Some(atomic) = packet.extended.atomic else {
-            return Err(Refusal::Invalid("an atomic operation without its header"));
-        };
-        if !self.context.allows_remote_atomic() {
-            return Err(Refusal::Invalid("the queue pair takes no atomics"));
-        }
-        if !atomic.address.is_multiple_of(8) {
-            return Err(Refusal::Invalid("an atomic operation that is not aligned"));
-        }
-        if self.responder.reads() >= self.context.reads_as_responder() {
-            return Err(Refusal::Invalid("more reads and atomics than it takes"));
-        }
-        let need = Rights::REMOTE_ATOMIC;
-        let memory =
-            mpt::remote(step.card, user, atomic.rkey, atomic.address, 8, need).map_err(Refusal::Access)?;
-        // Numbers in memory are in the order of the guest's processor.
-        let mut bytes = [0; 8];
-        memory.read(step.card, atomic.address, &mut bytes).map_err(Refusal::Access)?;
-        let was = u64::from_le_bytes(bytes);
-        let becomes = atomic_result(operation, &atomic, was);
-        memory.write(step.card, atomic.address, &becomes.to_le_bytes()).map_err(Refusal::Access)?;
-        let psn = packet.bth.psn;
-        let responder = &mut self.responder;
-        responder.msn = responder.msn.wrapping_add(1);
-        responder.replies.push_back(Reply::Atomic { psn, was, msn: responder.msn });
-        responder.results.push_back((psn, was));
-        if responder.results.len() > MAX_RESULTS {
-            responder.results.pop_front();
-        }
-        Ok(())
-    }
-
     /// A request that was executed before: its answer was lost (section 9.7.5.1.4).
     fn requested_again(&mut self, step: &mut Step<'_>, packet: &Packet) {
         let (psn, operation) = (packet.bth.psn, packet.bth.opcode.operation);
@@ -551,122 +484,8 @@ impl Qp {
             self.responder.acknowledge(done);
         }
     }
-
-    /// Sends up to `budget` answers, and takes requests that waited for them. Whether there is more to do.
-    pub(crate) fn respond(&mut self, step: &mut Step<'_>, budget: usize) -> bool {
-        for _ in 0..budget {
-            if !self.state.receives() {
-                self.responder.replies.clear();
-                self.responder.waiting.clear();
-                return false;
-            }
-            if self.responder.is_reading() || self.responder.waiting.is_empty() {
-                if self.responder.replies.is_empty() {
-                    return false;
-                }
-                self.reply(step);
-            } else if let Some(packet) = self.responder.waiting.pop_front() {
-                self.requested_reliably(step, &packet);
-            }
-        }
-        self.responder.is_busy()
-    }
-
-    /// Sends one packet of the first answer.
-    fn reply(&mut self, step: &mut Step<'_>) {
-        let Some(reply) = self.responder.replies.pop_front() else { return };
-        let mut extended = Extended::default();
-        let mut payload = Vec::new();
-        let (psn, operation) = match reply {
-            Reply::Acknowledge { psn, syndrome, msn } => {
-                step.card.diagnostics.refused(&syndrome);
-                extended.aeth = Some(Aeth { syndrome, msn });
-                (psn, Operation::Acknowledge)
-            }
-            Reply::Atomic { psn, was, msn } => {
-                extended.aeth = Some(Aeth { syndrome: Syndrome::Ack, msn });
-                extended.atomic_ack = Some(was);
-                (psn, Operation::AtomicAcknowledge)
-            }
-            Reply::Read { psn, address, rkey, length, sent, user, msn } => {
-                let mtu = self.context.mtu() as u64;
-                let part = (length - sent).min(mtu);
-                payload = vec![0; usize::try_from(part).unwrap_or(0)];
-                let place = address.wrapping_add(sent);
-                let read = if part == 0 {
-                    Ok(())
-                } else {
-                    mpt::remote(step.card, user, rkey, place, part, Rights::REMOTE_READ)
-                        .and_then(|memory| memory.read(step.card, place, &mut payload))
-                };
-                if let Err(error) = read {
-                    // The key went while the read was answered.
-                    self.responder.replies.clear();
-                    return self.refused(step, psn, Refusal::Access(error));
-                }
-                let (first, last) = (sent == 0, sent + part == length);
-                if first || last {
-                    extended.aeth = Some(Aeth { syndrome: Syndrome::Ack, msn });
-                }
-                if !last {
-                    let (psn, sent) = (psn.plus(1), sent + part);
-                    let rest = Reply::Read { psn, address, rkey, length, sent, user, msn };
-                    self.responder.replies.push_front(rest);
-                }
-                let operation = match (first, last) {
-                    (true, true) => Operation::ReadResponseOnly,
-                    (true, false) => Operation::ReadResponseFirst,
-                    (false, true) => Operation::ReadResponseLast,
-                    (false, false) => Operation::ReadResponseMiddle,
-                };
-                (psn, operation)
-            }
-        };
-        let path = self.context.path();
-        let (lrh, grh) = address::headers(step.card, &path);
-        let bth = Bth {
-            opcode: Opcode { service: self.service(), operation },
-            solicited: false,
-            pkey: step.card.port.pkey(path.pkey_index.into()).unwrap_or(0),
-            dest_qpn: self.context.remote_qpn(),
-            ack_request: false,
-            psn,
-        };
-        step.send(Packet { lrh, grh, bth, extended, payload, bad_icrc: false });
-    }
 }
 
 fn fetches(operation: Operation) -> bool {
     operation == Operation::ReadRequest || operation.is_atomic()
-}
-
-/// What an atomic operation leaves where `was` was.
-fn atomic_result(operation: Operation, atomic: &AtomicEth, was: u64) -> u64 {
-    let AtomicEth { swap_add, compare, swap_add_mask, compare_mask, .. } = *atomic;
-    match operation {
-        Operation::FetchAdd => was.wrapping_add(swap_add),
-        Operation::MaskedFetchAdd => add_in_fields(was, swap_add, swap_add_mask),
-        _ if (was ^ compare) & compare_mask == 0 => was & !swap_add_mask | swap_add & swap_add_mask,
-        _ => was,
-    }
-}
-
-/// Adds, with no carry out of the bits that `ends` marks.
-fn add_in_fields(one: u64, other: u64, ends: u64) -> u64 {
-    // Without the marked bits no carry leaves a field; they are added afterwards, without theirs.
-    let low = (one & !ends).wrapping_add(other & !ends);
-    low ^ (one ^ other) & ends
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn masked_additions_stay_in_their_fields() {
-        let bytes = 0x8080_8080_8080_8080;
-        assert_eq!(add_in_fields(0x00ff_00ff, 0x0001_0001, bytes), 0);
-        assert_eq!(add_in_fields(0x7f, 0x01, bytes), 0x80);
-        assert_eq!(add_in_fields(0xffff, 1, 0), 0x1_0000);
-    }
 }
