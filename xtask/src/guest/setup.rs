@@ -61,6 +61,7 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
     if boot.bare {
         return netdev::up("lo", None);
     }
+    no_duplicates();
     for module in &boot.modules {
         doing(format!("loading {}", module.path));
         load(module)?;
@@ -90,6 +91,15 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
         await_carrier(netdev)?;
     }
     Ok(())
+}
+
+/// Has network devices that come later take their addresses at once. As long as a device still asks whether its link-local
+/// address is another's, the kernel looks for no neighbour over IPv6, and a connection may give up before.
+fn no_duplicates() {
+    for devices in ["all", "default"] {
+        // A kernel without IPv6 has no such file, and asks nobody.
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{devices}/accept_dad"), "0");
+    }
 }
 
 /// Loads a module of the boot file, and what stands before it there without being optional: what it needs, and more.
