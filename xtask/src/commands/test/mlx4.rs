@@ -96,10 +96,9 @@ fn on_kernel(vm: &Vm, place: &str, wanted: impl Fn(&str) -> bool) -> Result<Tall
     check("ibv_devinfo -v", &|| devinfo(&guests));
     traffic(&guests, &mut check);
     rping::c(&guests, &rping::IPOIB, &mut check);
-    check("TCP over IPoIB", &|| {
-        let tool = PINGPONGS[0];
-        pair(&guests, Where::Two, tool, &format!("{tool} 10.1.0.1"), PORT).map(drop)
-    });
+    for mode in ["datagram", "connected"] {
+        check(&format!("TCP over IPoIB, {mode}"), &|| tcp(&guests, mode));
+    }
     for tool in PERFTEST {
         check(tool, &|| perftest(&guests, tool));
     }
@@ -131,6 +130,16 @@ fn devinfo(guests: &Guests) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A pingpong whose addresses are exchanged over IPoIB in this mode.
+fn tcp(guests: &Guests, mode: &str) -> Result<()> {
+    for node in [1, 2] {
+        let write = Run::new(["/init", "write", "/sys/class/net/ib0/mode"]);
+        guests.node(node).run(write.stdin(format!("{mode}\n")))?.ok()?;
+    }
+    let tool = PINGPONGS[0];
+    pair(guests, Where::Two, tool, &format!("{tool} 10.1.0.1"), PORT).map(drop)
 }
 
 /// Every pingpong, polled and with events, in one guest and between two.
