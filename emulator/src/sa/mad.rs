@@ -7,6 +7,8 @@ use crate::be::{get16, get32, get64, put16};
 
 /// Bytes of a datagram.
 const MAD: usize = 256;
+/// The header of segments, which is empty in what has only one.
+const SEGMENTS: std::ops::Range<usize> = 24..36;
 /// Where the attribute begins: after the headers of all datagrams (24 bytes), of segments (12) and of the class (20).
 const DATA: usize = 56;
 
@@ -109,6 +111,7 @@ impl Mad {
         // What is answered to a set is what is there now (section 15.3).
         self.0[3] = if self.method() == method::SET { method::GET } else { self.method() } | RESPONSE;
         put16(&mut self.0, 4, result.err().unwrap_or(0));
+        self.0[SEGMENTS].fill(0);
     }
 
     /// What an answer says, for the trace.

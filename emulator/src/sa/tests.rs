@@ -45,6 +45,7 @@ fn request(number: usize, method: u8, attribute: u16, mask: u64, parts: &[(usize
     mad[..4].copy_from_slice(&[1, 3, 2, method]);
     put64(&mut mad, 8, 0x1122_3344_5566_7788);
     put16(&mut mad, 16, attribute);
+    mad[24..36].fill(0xa5);
     put64(&mut mad, 48, mask);
     for (at, bytes) in parts {
         mad[56 + at..56 + at + bytes.len()].copy_from_slice(bytes);
@@ -77,6 +78,7 @@ fn ask(agent: &mut Agent, packet: &Packet) -> (u16, Vec<u8>) {
     let mad = &answer.payload;
     assert_eq!(mad[..3], [1, 3, 2]);
     assert_eq!(mad[8..18], packet.payload[8..18], "transaction and attribute");
+    assert_eq!(mad[24..36], [0; 12], "no segment");
     let expected = if packet.payload[3] == SET { 0x81 } else { packet.payload[3] | 0x80 };
     assert_eq!(mad[3], expected);
     (get16(mad, 4), mad[56..].to_vec())
