@@ -2,6 +2,7 @@
 
 use crate::{
     diagnostics::Diagnostics,
+    ethernet::Frame,
     event::Event,
     icm::Icm,
     memory::GuestMemory,
@@ -59,6 +60,10 @@ pub struct Card {
     pub violations: Violations,
     /// What is to be told through the event queues; whoever runs the card empties it after each step.
     pub events: Vec<Event>,
+    /// Ethernet frames that it has sent; whoever runs the card empties it as well.
+    pub frames: Vec<Frame>,
+    /// The number of the first of the special queue pairs.
+    pub special_qpn: Option<u32>,
     /// Whether and where the card explains what it does.
     pub trace: Trace,
 }
@@ -75,6 +80,8 @@ impl Card {
             diagnostics: Diagnostics::default(),
             violations: Violations::of(name),
             events: Vec::new(),
+            frames: Vec::new(),
+            special_qpn: None,
             trace,
         }
     }
@@ -98,5 +105,7 @@ impl Card {
         self.port.reset();
         self.diagnostics = Diagnostics::default();
         self.events.clear();
+        self.frames.clear();
+        self.special_qpn = None;
     }
 }

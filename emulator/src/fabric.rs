@@ -71,12 +71,15 @@ struct Address {
     mtu: u8,
     capabilities: u32,
     active: bool,
+    /// Changes of the tables of Ethernet.
+    changes: u64,
 }
 
 impl Address {
     fn of(port: &Port) -> Self {
         let Port { lid, lmc, prefix, guids, pkeys, active_mtu: mtu, capabilities, .. } = *port;
-        Self { lid, lmc, prefix, guids, pkeys, mtu, capabilities, active: port.is_active() }
+        let changes = port.ethernet.as_ref().map_or(0, |ethernet| ethernet.changes);
+        Self { lid, lmc, prefix, guids, pkeys, mtu, capabilities, active: port.is_active(), changes }
     }
 }
 
@@ -202,6 +205,7 @@ impl State {
         for number in 0..self.hcas.len() {
             next = next.or(self.hcas[number].run(now, &mut self.sent));
             self.send(now, number);
+            next = next.or(self.send_frames(now, number));
         }
         for _ in 0..PIECE {
             let Some(Delivery { to, packet }) = self.wire.pop_front() else {
@@ -237,6 +241,18 @@ impl State {
             }
             *learnt = address;
         }
+    }
+
+    /// Delivers the frames that HCA `number` has sent. Whoever gets one has a turn after it.
+    fn send_frames(&mut self, now: Duration, number: usize) -> Next {
+        let mut next = Next::Idle;
+        for frame in std::mem::take(&mut self.hcas[number].card.frames) {
+            for to in self.switch.forward(number, &frame) {
+                self.hcas[to].receive_frame(now, &frame.bytes);
+                next = Next::Now;
+            }
+        }
+        next
     }
 
     /// Gives the switch what HCA `number` has sent.

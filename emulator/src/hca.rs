@@ -9,8 +9,9 @@ use crate::{
     be::{get16, get32, get64, put32, put64},
     card::Card,
     data::{Data, Next},
+    ethernet::EthernetPort,
     fw::{self, Command, Firmware, Stage},
-    identity::Identity,
+    identity::{Identity, LinkLayer},
     packet::Packet,
     pci::{BAR0_SIZE, BAR2_SIZE, Config},
     port::Port,
@@ -58,7 +59,10 @@ pub struct Hca {
 impl Hca {
     /// A card that has just got power.
     pub fn new(name: &str, identity: Identity, lid: u16, sm_lid: u16, trace: Trace) -> Self {
-        let port = Port::new(identity.port_guid(), lid, sm_lid);
+        let mut port = Port::new(identity.port_guid(), lid, sm_lid);
+        if identity.link_layer == LinkLayer::Ethernet {
+            port.ethernet = Some(Box::new(EthernetPort::new(identity.mac())));
+        }
         let config = Config::new(&identity);
         let mut hca = Self {
             card: Card::new(name, port, trace),
@@ -97,6 +101,8 @@ impl Hca {
     pub(crate) fn close(&mut self) {
         self.data.reset();
         self.card.events.clear();
+        self.card.frames.clear();
+        self.card.special_qpn = None;
         self.firmware.stage = Stage::Running;
         self.firmware.eqs = crate::eq::EventQueues::default();
         self.card.tables = crate::card::Tables::default();
@@ -172,6 +178,15 @@ impl Hca {
             return;
         }
         self.data.receive(&mut self.card, now, packet, out);
+        self.settle();
+    }
+
+    /// Takes an Ethernet frame from the fabric.
+    pub fn receive_frame(&mut self, now: Duration, frame: &[u8]) {
+        if self.catastrophe || self.firmware.stage != Stage::Initialised {
+            return;
+        }
+        self.data.receive_frame(&mut self.card, now, frame);
         self.settle();
     }
 

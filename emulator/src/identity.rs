@@ -9,11 +9,23 @@ pub enum Model {
     ConnectX3,
 }
 
+/// What its port is plugged into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkLayer {
+    /// InfiniBand: LIDs and a subnet manager.
+    #[default]
+    InfiniBand,
+    /// Ethernet: a network device, and RoCE.
+    Ethernet,
+}
+
 /// What a card says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its generation.
     pub model: Model,
+    /// What the port is plugged into.
+    pub link_layer: LinkLayer,
     /// GUID of the node. The port's GUID is one more, that of the system image three more, as the vendor gives them.
     pub node_guid: u64,
     /// Version of the firmware: major, minor, sub-minor.
@@ -29,12 +41,18 @@ impl Identity {
             Model::ConnectX2 => ((2, 9, 1000), "MT_0D90110009"),
             Model::ConnectX3 => ((2, 42, 5000), "MT_1100120019"),
         };
-        Self { model, node_guid, firmware, board: board.to_owned() }
+        Self { model, link_layer: LinkLayer::default(), node_guid, firmware, board: board.to_owned() }
     }
 
     /// GUID of the port.
     pub fn port_guid(&self) -> u64 {
         self.node_guid.wrapping_add(1)
+    }
+
+    /// The hardware address, from the port's GUID as the vendor makes it; never that of a group.
+    pub fn mac(&self) -> [u8; 6] {
+        let [a, b, c, _, _, d, e, f] = self.port_guid().to_be_bytes();
+        [a & !1, b, c, d, e, f]
     }
 
     /// GUID of the system image.

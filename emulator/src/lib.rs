@@ -9,6 +9,7 @@ pub mod control;
 pub mod data;
 pub mod diagnostics;
 pub mod eq;
+pub mod ethernet;
 pub mod event;
 pub mod fabric;
 pub mod fw;

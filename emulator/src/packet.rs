@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::ethernet;
+
 /// Bytes of a global route header, in front of the payload of every datagram that is received.
 pub const GRH_BYTES: usize = 40;
 /// The first LID that names a multicast group.
@@ -39,6 +41,8 @@ pub struct Lrh {
     pub dlid: u16,
     /// Whether it must not leave the card.
     pub force_loopback: bool,
+    /// On Ethernet, the header that is there in place of this one.
+    pub ethernet: Option<ethernet::Header>,
 }
 
 /// Global route header.

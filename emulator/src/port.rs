@@ -3,6 +3,11 @@
 //! There is one port, number 1. Nobody manages the subnet: the fabric gives LIDs when it is built, and a port is ACTIVE
 //! as soon as the driver has brought it up.
 
+use crate::{
+    ethernet::EthernetPort,
+    packet::{Grh, Lrh, Packet},
+};
+
 /// Entries of the GID table.
 pub const GIDS: usize = 128;
 /// Entries of the P_Key table.
@@ -74,6 +79,8 @@ pub struct Port {
     pub qkey_violations: u16,
     /// What went through.
     pub counters: PortCounters,
+    /// What it has on Ethernet, in place of LIDs and GUIDs.
+    pub ethernet: Option<Box<EthernetPort>>,
 }
 
 impl Port {
@@ -98,14 +105,18 @@ impl Port {
             pkey_violations: 0,
             qkey_violations: 0,
             counters: PortCounters::default(),
+            ethernet: None,
         }
     }
 
     /// What it was before any driver came; the cable, the LIDs and its own GUID stay.
     pub fn reset(&mut self) {
         let cable = self.cable;
-        *self = Self::new(self.guids[0], self.lid, self.sm_lid);
-        self.cable = cable;
+        let mut ethernet = self.ethernet.take();
+        if let Some(ethernet) = &mut ethernet {
+            ethernet.reset();
+        }
+        *self = Self { cable, ethernet, ..Self::new(self.guids[0], self.lid, self.sm_lid) };
     }
 
     /// Its logical state: ACTIVE where the cable is in and the driver has brought it up.
@@ -120,6 +131,9 @@ impl Port {
 
     /// Entry `index` of the GID table, if it has one.
     pub fn gid(&self, index: usize) -> Option<[u8; 16]> {
+        if let Some(ethernet) = &self.ethernet {
+            return ethernet.gids.get(index).copied();
+        }
         let guid = *self.guids.get(index)?;
         let mut gid = [0; 16];
         gid[..8].copy_from_slice(&self.prefix.to_be_bytes());
@@ -129,7 +143,28 @@ impl Port {
 
     /// Whether a packet to this GID is for this port.
     pub fn has_gid(&self, gid: &[u8; 16]) -> bool {
-        (0..GIDS).any(|index| self.guids[index] != 0 && self.gid(index).as_ref() == Some(gid))
+        let used = |index: &usize| self.ethernet.is_some() || self.guids[*index] != 0;
+        (0..GIDS).filter(used).any(|index| self.gid(index).as_ref() == Some(gid))
+    }
+
+    /// Whether a packet with this header is one that the port sent itself.
+    pub fn sent(&self, header: &Lrh) -> bool {
+        match (&self.ethernet, header.ethernet) {
+            (Some(ethernet), Some(header)) => ethernet.has_mac(header.source),
+            _ => header.slid == self.lid,
+        }
+    }
+
+    /// Whether a packet is for this port; on InfiniBand the switch has seen to that.
+    pub fn takes(&self, packet: &Packet) -> bool {
+        match (&self.ethernet, packet.lrh.ethernet) {
+            (Some(ethernet), Some(header)) => {
+                let own = |grh: Grh| grh.dgid[0] == 0xff || self.has_gid(&grh.dgid);
+                ethernet.takes_packet(header.destination, header.tag) && packet.grh.is_some_and(own)
+            }
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// Entry `index` of the P_Key table, if it has one.

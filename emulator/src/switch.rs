@@ -4,6 +4,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use crate::{
+    ethernet::Mac,
     packet::{Operation, Packet, Service},
     port::Port,
     sa::Agent,
@@ -11,11 +12,12 @@ use crate::{
 
 /// A port of the switch, with what it knows of the card at its other end.
 #[derive(Clone, Debug, Default)]
-struct Link {
+pub(crate) struct Link {
     lid: u16,
     lmc: u8,
     gids: Vec<[u8; 16]>,
-    active: bool,
+    pub(crate) macs: Vec<Mac>,
+    pub(crate) active: bool,
 }
 
 /// A packet on its way to a card.
@@ -30,7 +32,7 @@ pub struct Delivery {
 /// The switch.
 #[derive(Default)]
 pub struct Switch {
-    links: Vec<Link>,
+    pub(crate) links: Vec<Link>,
     /// The agent of subnet administration: its number beside those of the cards, and its LID.
     agent: Option<(usize, u16)>,
     faults: Vec<Fault>,
@@ -140,6 +142,7 @@ impl Switch {
             lid: port.lid,
             lmc: port.lmc,
             gids: gids.filter_map(|index| port.gid(index)).collect(),
+            macs: port.ethernet.iter().flat_map(|ethernet| ethernet.macs).flatten().collect(),
             active: port.is_active(),
         };
     }
@@ -232,6 +235,9 @@ impl Switch {
         let active = |number: &usize| self.links.get(*number).is_some_and(|link| link.active);
         if packet.lrh.force_loopback {
             return vec![from];
+        }
+        if let Some(header) = packet.lrh.ethernet {
+            return self.stations(from, header.destination);
         }
         let dlid = packet.lrh.dlid;
         match self.agent {

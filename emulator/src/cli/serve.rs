@@ -17,7 +17,7 @@ use connectx3::{
     control,
     fabric::Fabric,
     hca::Hca,
-    identity::{Identity, Model},
+    identity::{Identity, LinkLayer, Model},
     sa::Agent,
     server,
     trace::Trace,
@@ -29,6 +29,7 @@ Examples:
   connectx3 serve /tmp/hca                            one ConnectX-3, LID 1
   connectx3 serve --strict --trace - /tmp/hca         explain all that happens; end with 1 after a violation
   connectx3 serve /tmp/hca1 /tmp/hca2                 two on one fabric, LIDs 1 and 9
+  connectx3 serve --link-layer ethernet /tmp/hca      a network device and RoCE
   connectx3 serve --model connectx-2 /tmp/hca         a ConnectX-2, firmware 2.9.1000
 
 A guest of QEMU 10.1 or later attaches it; its memory must be shared:
@@ -50,6 +51,9 @@ pub(crate) struct Arguments {
     /// The card to be
     #[arg(long, value_enum, default_value_t = ModelName::Connectx3)]
     model: ModelName,
+    /// What the ports are plugged into
+    #[arg(long, value_enum, default_value_t = LinkLayerName::Infiniband)]
+    link_layer: LinkLayerName,
     /// Node GUID of an HCA, in hexadecimal with or without colons (repeat for the next HCAs)
     #[arg(long, value_name = "GUID", value_parser = guid)]
     guid: Vec<u64>,
@@ -87,6 +91,14 @@ enum ModelName {
     /// MT27500, PCI 15b3:1003
     #[value(name = "connectx-3")]
     Connectx3,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LinkLayerName {
+    /// LIDs and a subnet manager
+    Infiniband,
+    /// A network device, and RoCE version 1
+    Ethernet,
 }
 
 fn guid(text: &str) -> Result<u64, String> {
@@ -260,6 +272,10 @@ fn hcas(arguments: &Arguments, trace: impl Fn(&str) -> Result<Trace, String>) ->
             }
         }
         let mut identity = Identity::new(model, guid);
+        identity.link_layer = match arguments.link_layer {
+            LinkLayerName::Infiniband => LinkLayer::InfiniBand,
+            LinkLayerName::Ethernet => LinkLayer::Ethernet,
+        };
         if let Some(firmware) = arguments.firmware {
             identity.firmware = firmware;
         }

@@ -2,18 +2,22 @@
 
 use super::{
     mpt::{self, KeyError, Rights, User},
-    qpc::Path,
+    qpc::{Path, Station, Vlan},
     wqe::Element,
 };
 use crate::{
     card::Card,
+    ethernet::{self, EthernetPort},
     packet::{Grh, Lrh},
 };
 
 /// The route headers of a packet that takes `path`.
 pub(crate) fn headers(card: &Card, path: &Path) -> (Lrh, Option<Grh>) {
     let path_bits = u16::from(path.path_bits) & ((1 << card.port.lmc.min(7)) - 1);
-    let lrh = Lrh { sl: path.sl, slid: card.port.lid | path_bits, dlid: path.dlid, force_loopback: false };
+    let lrh = match &card.port.ethernet {
+        Some(port) => Lrh { ethernet: Some(ethernet_header(port, &path.ethernet)), ..Lrh::default() },
+        None => Lrh { sl: path.sl, slid: card.port.lid | path_bits, dlid: path.dlid, ..Lrh::default() },
+    };
     let grh = path.grh.map(|global| Grh {
         tclass: global.tclass,
         flow_label: global.flow_label,
@@ -22,6 +26,20 @@ pub(crate) fn headers(card: &Card, path: &Path) -> (Lrh, Option<Grh>) {
         dgid: global.dgid,
     });
     (lrh, grh)
+}
+
+/// The header of a packet that goes to a station.
+fn ethernet_header(port: &EthernetPort, station: &Station) -> ethernet::Header {
+    let source = port.macs.get(usize::from(station.source_index)).copied().flatten();
+    let tag = match station.vlan {
+        Vlan::None => None,
+        Vlan::Tag(tag) => Some(tag),
+        Vlan::Index(index, priority) => {
+            let vlan = port.vlans.get(usize::from(index)).copied().flatten();
+            vlan.map(|vlan| u16::from(priority) << 13 | vlan)
+        }
+    };
+    ethernet::Header { destination: station.destination, source: source.unwrap_or(port.mac), tag }
 }
 
 /// Reads `length` bytes from `offset` on of what the elements name.

@@ -2,7 +2,13 @@
 
 use std::fmt;
 
-use crate::be;
+use crate::{
+    be,
+    ethernet::{
+        self,
+        frame::{CUSTOMER_TAG, Ip},
+    },
+};
 
 /// Bytes of an entry; one of 64 bytes has them in its second half.
 pub(crate) const BYTES: usize = 32;
@@ -26,6 +32,8 @@ pub(crate) enum Cqe {
     Sent(Sent),
     /// A message has come.
     Received(Received),
+    /// An Ethernet frame has come.
+    Frame(FrameCame),
     /// A request failed.
     Failed(Failed),
     /// The queue goes on in its other buffer.
@@ -61,7 +69,41 @@ pub(crate) struct Received {
     pub path_bits: u8,
     /// Whether the buffer begins with a GRH.
     pub grh: bool,
+    /// The header on Ethernet, in place of LIDs.
+    pub ethernet: Option<ethernet::Header>,
 }
+
+/// An Ethernet frame that has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FrameCame {
+    pub qpn: u32,
+    /// The counter of the receive request.
+    pub wqe: u16,
+    pub byte_count: u32,
+    /// The hash that chose the queue.
+    pub hash: u32,
+    /// The tag that was taken out of the frame, and its type.
+    pub tag: Option<(u16, u16)>,
+    /// The frame's IP header.
+    pub ip: Option<Ip>,
+    pub network_is_right: bool,
+    pub transport_is_right: bool,
+}
+
+/// Status bits of frames (`MLX4_CQE_STATUS_*`).
+mod status {
+    pub(super) const IPV4: u16 = 1 << 6;
+    pub(super) const IPV4_FRAGMENT: u16 = 1 << 7;
+    pub(super) const IPV6: u16 = 1 << 8;
+    pub(super) const IPV4_OPTIONS: u16 = 1 << 9;
+    pub(super) const TCP: u16 = 1 << 10;
+    pub(super) const UDP: u16 = 1 << 11;
+    pub(super) const IP_OK: u16 = 1 << 12;
+}
+
+/// A tag was taken out (`MLX4_CQE_CVLAN_PRESENT_MASK`, `MLX4_CQE_SVLAN_PRESENT_MASK`).
+const CUSTOMER_VLAN: u32 = 1 << 29;
+const SERVICE_VLAN: u32 = 1 << 30;
 
 /// What kind of message it was, by the opcodes of `MLX4_RECV_OPCODE_*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,6 +201,19 @@ impl Cqe {
                 be::put32(&mut bytes, 0x14, received.byte_count);
                 be::put16(&mut bytes, 0x18, received.wqe);
                 bytes[OWNER] = received.kind as u8;
+                if let Some(header) = received.ethernet {
+                    put_tag(&mut bytes, received.qpn, header.tag.map(|tag| (CUSTOMER_TAG, tag)));
+                    bytes[0x0e..0x14].copy_from_slice(&header.source);
+                }
+            }
+            Self::Frame(frame) => {
+                put_tag(&mut bytes, frame.qpn, frame.tag);
+                be::put32(&mut bytes, 0x04, frame.hash);
+                be::put16(&mut bytes, 0x10, frame.status());
+                be::put32(&mut bytes, 0x14, frame.byte_count);
+                be::put16(&mut bytes, 0x18, frame.wqe);
+                be::put16(&mut bytes, 0x1a, if frame.transport_is_right { 0xffff } else { 0 });
+                bytes[OWNER] = ReceivedKind::Send as u8;
             }
             Self::Failed(Failed { qpn, wqe, send, error, srqn }) => {
                 be::put32(&mut bytes, 0x00, qpn);
@@ -174,6 +229,33 @@ impl Cqe {
     }
 }
 
+impl FrameCame {
+    fn status(&self) -> u16 {
+        let Some(ip) = self.ip else { return 0 };
+        let bits = [
+            (ip.version == 4, status::IPV4),
+            (ip.version == 6, status::IPV6),
+            (ip.version == 4 && ip.fragment, status::IPV4_FRAGMENT),
+            (ip.options, status::IPV4_OPTIONS),
+            (ip.is_tcp(), status::TCP),
+            (ip.is_udp(), status::UDP),
+            (self.network_is_right, status::IP_OK),
+        ];
+        bits.into_iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit)
+    }
+}
+
+/// Puts the queue pair and the tag in.
+fn put_tag(bytes: &mut [u8; BYTES], qpn: u32, tag: Option<(u16, u16)>) {
+    let present = match tag {
+        Some((CUSTOMER_TAG, _)) => CUSTOMER_VLAN,
+        Some(_) => SERVICE_VLAN,
+        None => 0,
+    };
+    be::put32(bytes, 0x00, qpn & 0xff_ffff | present);
+    be::put16(bytes, 0x0c, tag.map_or(0, |(_, tag)| tag));
+}
+
 impl fmt::Display for Cqe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -183,6 +265,9 @@ impl fmt::Display for Cqe {
                     write!(f, ", {byte_count} bytes")?;
                 }
                 Ok(())
+            }
+            Self::Frame(FrameCame { qpn, wqe, byte_count, hash, .. }) => {
+                write!(f, "QP {qpn:#x} RQ [{wqe}] frame: {byte_count} bytes, hash {hash:#x}")
             }
             Self::Received(Received { qpn, wqe, kind, immediate, byte_count, remote_qpn, slid, .. }) => {
                 write!(f, "QP {qpn:#x} RQ [{wqe}] {kind:?}: {byte_count} bytes from LID {slid}")?;
@@ -219,6 +304,7 @@ mod tests {
             sl: 3,
             path_bits: 1,
             grh: true,
+            ethernet: None,
         });
         let bytes = cqe.bytes();
         assert_eq!(be::get32(&bytes, 0), 0x41);

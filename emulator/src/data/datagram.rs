@@ -37,11 +37,13 @@ impl Qp {
             _ => None,
         };
         let (lrh, grh, bth, deth) = match *datagram {
-            Datagram::Addressed { path, pd, qpn, qkey, force_loopback } => {
+            Datagram::Addressed { mut path, pd, qpn, qkey, force_loopback } => {
                 if pd != self.context.pd() {
                     step.card.trace.line(format_args!("QP {:#x}: address of another domain", self.qpn));
                     return Err(Error::LocalQpOperation);
                 }
+                // An address vector does not say which own address is the source.
+                path.ethernet.source_index = self.context.path().ethernet.source_index;
                 let (mut lrh, grh) = headers(step.card, &path);
                 lrh.force_loopback = force_loopback || send.force_loopback;
                 let operation =
@@ -60,7 +62,7 @@ impl Qp {
             }
             Datagram::Built { mut lrh, grh, bth, deth } => {
                 // The driver gives the path bits; the card knows its LID. A card without one says the permissive LID.
-                if lrh.slid != 0xffff {
+                if lrh.slid != 0xffff && lrh.ethernet.is_none() {
                     lrh.slid = step.card.port.lid | lrh.slid & ((1 << step.card.port.lmc.min(7)) - 1);
                 }
                 (lrh, grh, bth, deth)
@@ -103,13 +105,14 @@ impl Qp {
             qpn: self.qpn,
             wqe: request.index,
             kind,
-            immediate: if self.kind == Kind::Mlx { pkey_index.into() } else { immediate },
+            immediate: if matches!(self.kind, Kind::Mlx(_)) { pkey_index.into() } else { immediate },
             byte_count: u32::try_from(length).unwrap_or(u32::MAX),
             remote_qpn: deth.src_qpn,
             slid: packet.lrh.slid,
             sl: packet.lrh.sl,
             path_bits: (packet.lrh.dlid & lids) as u8,
             grh: packet.grh.is_some(),
+            ethernet: packet.lrh.ethernet,
         });
         self.complete(step, self.context.cqn_receive(), &entry, packet.bth.solicited);
     }

@@ -5,11 +5,13 @@
 //! | `uar` | doorbells and BlueFlame: what the driver writes to the card |
 //! | `sq`, `rq`, `srq` | queues of requests in the guest's memory |
 //! | `wqe`, `cqe` | their entries, decoded and encoded |
+//! | `built` | headers that the driver built for management |
 //! | `cq` | completion queues |
 //! | `qp`, `qpc` | queue pairs: states, and the context that the driver gives |
 //! | `schedule` | whose turn it is, and whose a packet is |
 //! | `requester` | sends requests, takes acknowledgements, tries again |
 //! | `responder` | takes requests, answers them |
+//! | `raw` | sends and takes Ethernet frames |
 //! | `datagram` | sends and takes datagrams |
 //! | `address` | headers from paths, data from and to the elements of requests |
 //! | `mpt`, `window` | keys: who may do what with which memory; binding, registering, invalidating |
@@ -18,6 +20,7 @@
 //! Time goes in as `now`, since some beginning; nothing here sleeps or waits.
 
 mod address;
+mod built;
 mod cq;
 mod cqe;
 mod datagram;
@@ -25,6 +28,7 @@ mod mpt;
 mod multicast;
 mod qp;
 mod qpc;
+mod raw;
 mod requester;
 mod responder;
 mod rq;
@@ -67,8 +71,6 @@ pub struct Data {
     srqs: srq::Srqs,
     qps: schedule::Qps,
     uar: uar::Uar,
-    /// The number of the first of the special queue pairs.
-    special: Option<u32>,
     /// The time of the last call that said it.
     now: Duration,
 }
@@ -258,11 +260,11 @@ impl Data {
     /// # Errors
     ///
     /// The number is not a multiple of 8.
-    pub fn conf_special_qp(&mut self, _card: &mut Card, base_qpn: u32) -> Result<(), Status> {
+    pub fn conf_special_qp(&mut self, card: &mut Card, base_qpn: u32) -> Result<(), Status> {
         if base_qpn & !0xff_fff8 != 0 {
             return Err(Status::BadParam);
         }
-        self.special = (base_qpn != 0).then_some(base_qpn);
+        card.special_qpn = (base_qpn != 0).then_some(base_qpn);
         Ok(())
     }
 
@@ -290,9 +292,18 @@ impl Data {
     /// Takes a packet that the fabric delivers. [`run`](Self::run) must be called after it.
     pub fn receive(&mut self, card: &mut Card, now: Duration, packet: Packet, out: &mut Vec<Packet>) {
         self.now = now;
-        let Self { cqs, srqs, qps, special, .. } = self;
+        let Self { cqs, srqs, qps, .. } = self;
         let mut step = Step { card, cqs, srqs, now, out };
-        qps.receive(&mut step, *special, packet);
+        qps.receive(&mut step, packet);
+    }
+
+    /// Takes an Ethernet frame that the fabric delivers. [`run`](Self::run) must be called after it.
+    pub fn receive_frame(&mut self, card: &mut Card, now: Duration, frame: &[u8]) {
+        self.now = now;
+        let mut nothing = Vec::new();
+        let Self { cqs, srqs, qps, .. } = self;
+        let mut step = Step { card, cqs, srqs, now, out: &mut nothing };
+        qps.receive_frame(&mut step, frame);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Multicast groups: which queue pairs a datagram to a group is for.
+//! Multicast groups: which queue pairs a datagram to a group is for; on Ethernet, which ones a frame to an address is for.
 //!
 //! The table is in ICM; an entry is found by a hash of the MGID and by the chain from there
 //! (drivers/net/ethernet/mellanox/mlx4/mlx4.h, `struct mlx4_mgm`).
@@ -12,8 +12,17 @@ const MAX_ENTRY: usize = 4096;
 /// The member is not to get what it sent itself (`MGM_BLCK_LB_BIT`).
 const BLOCK_LOOPBACK: u32 = 1 << 30;
 
-/// The queue pairs that get a datagram to `mgid` from queue pair `sender` of this card, or of another.
-pub(crate) fn members(card: &Card, mgid: &[u8; 16], sender: Option<u32>) -> Vec<u32> {
+/// Whose group an entry is (`enum mlx4_protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Of an MGID.
+    InfiniBand = 0,
+    /// Of an Ethernet address, a station's too.
+    Ethernet = 1,
+}
+
+/// The queue pairs that get what is sent to `mgid` by queue pair `sender` of this card, or of another.
+pub(crate) fn members(card: &Card, protocol: Protocol, mgid: &[u8; 16], sender: Option<u32>) -> Vec<u32> {
     let tables = &card.tables;
     let entry_bytes = 1_usize.checked_shl(tables.log_mc_entry.into()).unwrap_or(0);
     if !(HEADER..=MAX_ENTRY).contains(&entry_bytes) {
@@ -27,7 +36,7 @@ pub(crate) fn members(card: &Card, mgid: &[u8; 16], sender: Option<u32>) -> Vec<
         if card.icm.read(&card.memory, place, &mut entry).is_err() {
             return Vec::new();
         }
-        if entry[16..HEADER] == *mgid {
+        if entry[16..HEADER] == *mgid && entry[4] >> 6 == protocol as u8 {
             let count = be::get24(&entry, 4) as usize;
             let members = entry[HEADER..].chunks_exact(4).take(count).map(|member| be::get32(member, 0));
             let wanted =

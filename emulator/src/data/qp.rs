@@ -18,6 +18,7 @@ use crate::{
     be,
     card::Card,
     event::{Event, QpEvent},
+    identity::LinkLayer,
     packet::Psn,
     status::Status,
 };
@@ -147,10 +148,26 @@ impl Qps {
     }
 }
 
+/// What a queue pair is. That of management on Ethernet is a special one; others that build their headers themselves
+/// are of a network device.
+fn kind(card: &Card, qpn: u32, context: &Qpc) -> Option<Kind> {
+    let kind = context.kind()?;
+    if !matches!(kind, Kind::Mlx(_)) || card.port.ethernet.is_none() {
+        return Some(kind);
+    }
+    if card.special_qpn.is_some_and(|base| (base..base + 8).contains(&qpn)) {
+        return Some(Kind::Mlx(LinkLayer::Ethernet));
+    }
+    if !context.is_rss() {
+        return Some(Kind::Raw);
+    }
+    context.rss().map(|_| Kind::Rss)
+}
+
 impl Qp {
     fn new(card: &mut Card, qpn: u32, context: Qpc) -> Result<Self, Status> {
-        let kind = context.kind().ok_or(Status::BadParam)?;
-        if let Some(what) = context.unsupported() {
+        let kind = kind(card, qpn, &context).ok_or(Status::BadParam)?;
+        if let Some(what) = context.unsupported(kind) {
             card.trace.line(format_args!("QP {qpn:#x}: refused, the card has no {what}"));
             return Err(Status::BadParam);
         }
@@ -163,14 +180,21 @@ impl Qp {
         let stride = |queue: Option<(u8, u8)>| queue.map_or(0, |(_, stride)| stride);
         let receive_first = stride(receive) > stride(send);
         let (sq_at, rq_at) = if receive_first { (bytes(receive), 0) } else { (0, bytes(send)) };
+        // A network device's queue pair uses one queue; the other has a single entry and nothing behind it.
+        let is_used = |(log_size, _): &(u8, u8)| !kind.is_ethernet() || *log_size > 0;
+        let (send, receive) = (send.filter(is_used), receive.filter(is_used));
         let prefetches = context.send_queue_is_prefetched();
-        let sq = send.map(|size| SendQueue::new(qpn, size, context.buffer(), sq_at, prefetches));
+        let sq = send.map(|size| {
+            let queue = SendQueue::new(qpn, size, context.buffer(), sq_at, prefetches);
+            if kind == Kind::Raw { queue.spanning() } else { queue }
+        });
         let record = context.doorbell_record();
         let rq = receive.map(|size| ReceiveQueue::new(qpn, size, context.buffer(), rq_at, record));
         if rq.is_some() && (!record.is_multiple_of(4) || !card.memory.contains(record, 4)) {
             return Err(Status::BadParam);
         }
-        if let Some(sq) = &sq {
+        // A network device's driver prepares the entries afterwards.
+        if let Some(sq) = sq.as_ref().filter(|_| kind != Kind::Raw) {
             sq.check_fresh(card);
         }
         Ok(Self {
@@ -219,7 +243,7 @@ impl Qp {
         }
         match command {
             InitToRtr => {
-                if self.kind != Kind::Mlx && from.mtu() == 0 {
+                if !self.kind.has_no_mtu() && from.mtu() == 0 {
                     return Err(Status::BadParam);
                 }
                 self.context.take_ready_to_receive(from);

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use crate::{be, mtt::Mtt};
+use crate::{
+    be,
+    ethernet::{self, Mac, rss},
+    identity::LinkLayer,
+    mtt::Mtt,
+};
 
 /// Bytes of the mailbox of a transition: the mask of optional parameters, and the context.
 pub const MAILBOX: usize = 0x100;
@@ -81,7 +86,21 @@ mod path_at {
     pub(super) const TCLASS_FLOW: usize = 0x0c;
     pub(super) const DGID: usize = 0x10;
     pub(super) const SCHEDULE: usize = 0x20;
+    pub(super) const VLAN_INDEX: usize = 0x21;
+    pub(super) const FORCE: usize = 0x22;
+    pub(super) const DMAC: usize = 0x26;
 }
+
+/// Offsets in the context of a queue pair that spreads frames (`struct mlx4_rss_context`), which lies over the paths.
+mod rss_at {
+    pub(super) const BASE_QPN: usize = 0x3c;
+    pub(super) const HASH_FUNCTION: usize = 0x46;
+    pub(super) const FLAGS: usize = 0x47;
+    pub(super) const KEY: usize = 0x48;
+}
+
+/// The path's packets are in a VLAN (`MLX4_FVL_FORCE_ETH_VLAN`).
+const FORCE_VLAN: u8 = 1 << 3;
 
 const RNR_TIMER: u32 = 0xff << 24;
 const PSN: u32 = 0xff_ffff;
@@ -103,8 +122,24 @@ pub(crate) enum Kind {
     Uc,
     Ud,
     Xrc,
-    /// Of management: the driver builds the headers.
-    Mlx,
+    /// Of management: the driver builds the headers, of which the first is the link's.
+    Mlx(LinkLayer),
+    /// Of a network device: whole Ethernet frames.
+    Raw,
+    /// Spreads Ethernet frames over those.
+    Rss,
+}
+
+impl Kind {
+    /// Whether its packets have no MTU of a path.
+    pub(crate) fn has_no_mtu(self) -> bool {
+        matches!(self, Self::Mlx(_)) || self.is_ethernet()
+    }
+
+    /// Whether it deals with whole Ethernet frames.
+    pub(crate) fn is_ethernet(self) -> bool {
+        matches!(self, Self::Raw | Self::Rss)
+    }
 }
 
 /// A queue pair's context.
@@ -121,6 +156,27 @@ pub(crate) struct Path {
     pub(crate) sl: u8,
     pub(crate) pkey_index: u8,
     pub(crate) grh: Option<Global>,
+    pub(crate) ethernet: Station,
+}
+
+/// What a path has on Ethernet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Station {
+    pub(crate) destination: Mac,
+    /// Where its own address is in the table.
+    pub(crate) source_index: u8,
+    pub(crate) vlan: Vlan,
+}
+
+/// The VLAN of a path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Vlan {
+    #[default]
+    None,
+    /// By its place in the table, with the priority.
+    Index(u8, u8),
+    /// By its tag.
+    Tag(u16),
 }
 
 /// The global part of a path.
@@ -154,6 +210,15 @@ impl Path {
             sl: bytes[path_at::SCHEDULE] >> 2 & 0xf,
             pkey_index: bytes[path_at::PKEY_INDEX] & 0x7f,
             grh: (bytes[path_at::GRH_PATH_BITS] & 0x80 != 0).then(global),
+            ethernet: Station {
+                destination: ethernet::mac(bytes, path_at::DMAC),
+                source_index: bytes[path_at::GRH_PATH_BITS] & 0x7f,
+                vlan: if bytes[path_at::FORCE] & FORCE_VLAN != 0 {
+                    Vlan::Index(bytes[path_at::VLAN_INDEX], bytes[path_at::SCHEDULE] >> 3 & 7)
+                } else {
+                    Vlan::None
+                },
+            },
         }
     }
 }
@@ -185,14 +250,34 @@ impl Qpc {
             1 => Some(Kind::Uc),
             3 => Some(Kind::Ud),
             6 => Some(Kind::Xrc),
-            7 => Some(Kind::Mlx),
+            7 => Some(Kind::Mlx(LinkLayer::InfiniBand)),
             _ => None,
         }
     }
 
+    /// Whether it spreads frames over others (`MLX4_RSS_QPC_FLAG_OFFSET`).
+    pub(crate) fn is_rss(&self) -> bool {
+        self.get(at::FLAGS) & RSS != 0
+    }
+
+    /// How it spreads frames: with another function than Toeplitz's hash it does not.
+    pub(crate) fn rss(&self) -> Option<Rss> {
+        let mut key = [0; rss::KEY];
+        key.copy_from_slice(&self.bytes[rss_at::KEY..rss_at::KEY + rss::KEY]);
+        let base_qpn = be::get24(&self.bytes, rss_at::BASE_QPN);
+        let log_queues = self.bytes[rss_at::BASE_QPN] & 0x1f;
+        let flags = self.bytes[rss_at::FLAGS];
+        (self.bytes[rss_at::HASH_FUNCTION] == 1).then_some(Rss { base_qpn, log_queues, flags, key })
+    }
+
+    /// Whether tags of frames that come are left in them.
+    pub(crate) fn keeps_tags(&self) -> bool {
+        self.get(at::PARAMS3) & 1 << 30 != 0
+    }
+
     /// What a new queue pair asks for that this card does not do and does not offer.
-    pub(crate) fn unsupported(&self) -> Option<&'static str> {
-        if self.get(at::FLAGS) & RSS != 0 {
+    pub(crate) fn unsupported(&self, kind: Kind) -> Option<&'static str> {
+        if self.is_rss() && kind != Kind::Rss {
             Some("receive side scaling")
         } else if self.get(at::PARAMS3) & INLINE_RECEIVES != 0 {
             Some("inline receives")
@@ -430,6 +515,19 @@ impl Qpc {
             }
         }
     }
+}
+
+/// How a queue pair spreads frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rss {
+    /// The first of the queue pairs that get them.
+    pub(crate) base_qpn: u32,
+    /// How many they are, as a logarithm.
+    pub(crate) log_queues: u8,
+    /// What is hashed.
+    pub(crate) flags: u8,
+    /// The key of the hash.
+    pub(crate) key: [u8; rss::KEY],
 }
 
 /// What of a context changes while the queue pair works.

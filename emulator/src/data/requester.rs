@@ -263,7 +263,7 @@ impl Qp {
             Work::Message { .. } | Work::Write { .. } | Work::Read { .. } => {
                 u32::try_from(send.data.length.div_ceil(mtu).max(1)).unwrap_or(u32::MAX)
             }
-            Work::Nop | Work::Bind(_) | Work::FastRegister(_) | Work::Invalidate { .. } => 0,
+            Work::Nop | Work::Bind(_) | Work::FastRegister(_) | Work::Invalidate { .. } | Work::Frame(_) => 0,
         }
     }
 
@@ -275,6 +275,7 @@ impl Qp {
             _ if too_long => Some(Err(Error::LocalLength)),
             _ if !self.may_use(step, &send) => Some(Err(Error::LocalProtection)),
             Work::Nop => Some(Ok(())),
+            Work::Frame(frame) => Some(self.send_frame(step, &send, frame)),
             Work::Bind(bind) => Some(window::bind(step.card, self.user(), bind)),
             Work::FastRegister(register) => Some(if self.context.may_fast_register() {
                 window::register(step.card, self.user(), register)
@@ -399,7 +400,7 @@ impl Qp {
                 extended.atomic = Some(atomic);
                 operation
             }
-            Work::Nop | Work::Bind(_) | Work::FastRegister(_) | Work::Invalidate { .. } => {
+            Work::Nop | Work::Bind(_) | Work::FastRegister(_) | Work::Invalidate { .. } | Work::Frame(_) => {
                 return Err(Error::LocalQpOperation);
             }
         };
@@ -422,7 +423,7 @@ impl Qp {
         match self.kind {
             Kind::Rc => Service::Rc,
             Kind::Uc => Service::Uc,
-            Kind::Ud | Kind::Mlx => Service::Ud,
+            Kind::Ud | Kind::Mlx(_) | Kind::Raw | Kind::Rss => Service::Ud,
             Kind::Xrc => Service::Xrc,
         }
     }
@@ -449,7 +450,7 @@ impl Qp {
                 Ok(()) => self.completed(step, &request.send),
                 Err(error) => {
                     self.request_failed(step, request.send.index, error);
-                    let unreliable = matches!(self.kind, Kind::Uc | Kind::Ud | Kind::Mlx);
+                    let unreliable = !matches!(self.kind, Kind::Rc | Kind::Xrc);
                     if unreliable && self.state != State::Error {
                         self.state = State::SqError;
                         self.flush_send(step);

@@ -456,6 +456,7 @@ impl Qp {
             sl: packet.lrh.sl,
             path_bits: 0,
             grh: packet.grh.is_some(),
+            ethernet: packet.lrh.ethernet,
         });
         let cqn = self.receive_cqn(step, srqn);
         self.complete(step, cqn, &entry, packet.bth.solicited);

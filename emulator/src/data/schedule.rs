@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    Next, Step, multicast,
+    Next, Step,
+    multicast::{self, Protocol},
     qp::{Qp, State},
     qpc::Kind,
 };
@@ -73,7 +74,7 @@ impl Qps {
     }
 
     /// Takes a packet from the fabric and gives it to those it is for.
-    pub(crate) fn receive(&mut self, step: &mut Step<'_>, special: Option<u32>, packet: Packet) {
+    pub(crate) fn receive(&mut self, step: &mut Step<'_>, packet: Packet) {
         let counters = &mut step.card.port.counters;
         counters.received_packets = counters.received_packets.wrapping_add(1);
         counters.received_bytes = counters.received_bytes.wrapping_add(packet.bytes() as u64);
@@ -85,17 +86,20 @@ impl Qps {
         if step.card.trace.on() {
             step.card.trace.line(format_args!("<- {packet}"));
         }
+        if !step.card.port.takes(&packet) {
+            return step.card.trace.line(format_args!("to another address or VLAN, dropped"));
+        }
         if packet.bth.dest_qpn == MULTICAST_QPN {
             let Some(grh) = packet.grh else { return };
-            let own = packet.lrh.slid == step.card.port.lid;
+            let own = step.card.port.sent(&packet.lrh);
             let sender = packet.extended.deth.map(|deth| deth.src_qpn).filter(|_| own);
-            for qpn in multicast::members(step.card, &grh.dgid, sender) {
+            for qpn in multicast::members(step.card, Protocol::InfiniBand, &grh.dgid, sender) {
                 self.deliver(step, qpn, packet.clone());
             }
             return;
         }
         // Of two ports the first is used; QP1 follows both QP0.
-        let qpn = match (packet.bth.dest_qpn, special) {
+        let qpn = match (packet.bth.dest_qpn, step.card.special_qpn) {
             (0, Some(base)) => base,
             (1, Some(base)) => base + 2,
             (qpn, _) => qpn,
@@ -159,7 +163,7 @@ impl Qp {
     }
 
     fn take(&mut self, step: &mut Step<'_>, packet: Packet, pkey_index: u8) {
-        if matches!(self.kind, Kind::Ud | Kind::Mlx) {
+        if matches!(self.kind, Kind::Ud | Kind::Mlx(_)) {
             return self.datagram_came(step, &packet, pkey_index);
         }
         if packet.bth.opcode.operation.is_response() {

@@ -24,6 +24,8 @@ pub(crate) struct SendQueue {
     pub(crate) fetched: u16,
     /// Whether the queue may hold requests that the card has not seen.
     pub(crate) rung: bool,
+    /// Whether a request may fill several entries.
+    spans: bool,
     /// Requests fetched, less doorbells: one doorbell may stand for several requests, never for none.
     surplus: i64,
     /// Whether the card may read ahead of the requests that have been posted.
@@ -49,7 +51,13 @@ impl SendQueue {
         offset: u64,
         prefetches: bool,
     ) -> Self {
-        Self { qpn, log_size, log_stride, buffer, offset, fetched: 0, rung: false, surplus: 0, prefetches }
+        let (fetched, rung, spans, surplus) = (0, false, false, 0);
+        Self { qpn, log_size, log_stride, buffer, offset, fetched, rung, spans, surplus, prefetches }
+    }
+
+    /// A queue whose requests may fill several entries.
+    pub(crate) fn spanning(self) -> Self {
+        Self { spans: true, ..self }
     }
 
     fn size(&self) -> u32 {
@@ -87,11 +95,12 @@ impl SendQueue {
             self.settle(card, counter);
             return Fetched::Nothing;
         }
-        self.fetched = counter.wrapping_add(1);
+        let entries = if self.spans { head.bytes().div_ceil(self.stride()).max(1) } else { 1 };
+        self.fetched = counter.wrapping_add(u16::try_from(entries).unwrap_or(1));
         self.surplus = self.surplus.saturating_add(1);
-        let mut bytes = vec![0; head.bytes().min(self.stride())];
-        let read = self.buffer.read(card, self.place(counter), &mut bytes).is_ok();
-        if !read || head.bytes() > self.stride() || head.bytes() < wqe::CONTROL {
+        let mut bytes = vec![0; head.bytes().min(self.longest())];
+        let read = self.read(card, counter, &mut bytes);
+        if !read || head.bytes() > self.longest() || head.bytes() < wqe::CONTROL {
             let what = format!("a request of {} bytes in entries of {}", head.bytes(), self.stride());
             violate(card, self.queue(), Some(counter.into()), what, &bytes);
             return Fetched::Malformed(counter);
@@ -103,6 +112,17 @@ impl SendQueue {
             return Fetched::Malformed(counter);
         }
         Fetched::Request(counter, bytes)
+    }
+
+    /// Bytes of the longest request.
+    fn longest(&self) -> usize {
+        if self.spans { self.stride() << self.log_size } else { self.stride() }
+    }
+
+    /// Reads from the beginning of an entry on, and on from the first after the last. Whether that is memory.
+    fn read(&self, card: &Card, counter: u16, bytes: &mut [u8]) -> bool {
+        let mut entries = bytes.chunks_mut(self.stride()).zip(0..);
+        entries.all(|(entry, at)| self.buffer.read(card, self.place(counter.wrapping_add(at)), entry).is_ok())
     }
 
     /// The owner word, and what is written with it. What the driver wrote before it is seen after it.
@@ -205,9 +225,9 @@ impl SendQueue {
             let what = "BlueFlame with the wrong owner bit";
             return violate(card, self.queue(), Some(counter.into()), what, &bytes[..length]);
         }
-        let mut there = vec![0; length.min(self.stride())];
-        let read = self.buffer.read(card, self.place(counter), &mut there);
-        if read.is_ok() && there != bytes[..length] {
+        let mut there = vec![0; length.min(self.longest())];
+        let read = self.read(card, counter, &mut there);
+        if read && there != bytes[..length] {
             let first = there.iter().zip(bytes).position(|(one, other)| one != other).unwrap_or(there.len());
             let what = format!("BlueFlame differs from the queue at byte {first}");
             violate(card, self.queue(), Some(counter.into()), what, &bytes[..length]);

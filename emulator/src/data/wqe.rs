@@ -1,15 +1,16 @@
 //! Work queue entries, decoded (include/linux/mlx4/qp.h; providers/mlx4 of rdma-core posts the same).
 
 use super::{
-    Queue,
+    Queue, built,
     mpt::{INVALID_LKEY, Rights},
-    qpc::{Global, Kind, Path},
-    violate,
+    qpc::{Global, Kind, Path, Station, Vlan},
+    raw, violate,
 };
 use crate::{
     be,
     card::Card,
-    packet::{Bth, Deth, Grh, Lrh, Opcode, Operation, Psn, Service},
+    ethernet::{self, Mac},
+    packet::{Bth, Deth, Grh, Lrh, Operation},
 };
 
 /// Bytes of a control segment.
@@ -34,6 +35,8 @@ const LARGE_HEADER: u32 = 1 << 6;
 const COUNTER: u32 = 0xffff << 8;
 const OPCODE: u32 = 0x1f;
 const INLINE: u32 = 1 << 31;
+/// The tag of an address vector counts.
+const IN_VLAN: u32 = 1 << 29;
 
 /// Opcodes (`MLX4_OPCODE_*`).
 pub(crate) mod opcode {
@@ -118,6 +121,7 @@ pub(crate) enum Work {
     Bind(Bind),
     FastRegister(FastRegister),
     Invalidate { key: u32 },
+    Frame(raw::Offload),
 }
 
 /// What the last packet of a message has besides data.
@@ -255,7 +259,7 @@ impl From<&str> for Malformed {
 }
 
 /// Reads segments one after the other.
-struct Segments<'a> {
+pub(crate) struct Segments<'a> {
     bytes: &'a [u8],
     at: usize,
 }
@@ -287,7 +291,7 @@ impl<'a> Segments<'a> {
         Ok(data)
     }
 
-    fn element(&mut self) -> Result<Element, Malformed> {
+    pub(crate) fn element(&mut self) -> Result<Element, Malformed> {
         let start = self.at;
         let count = be::get32(self.bytes, start);
         if count & INLINE == 0 {
@@ -335,7 +339,8 @@ pub(crate) fn send(kind: Kind, qpn: u32, index: u16, bytes: &[u8]) -> Result<Sen
     if head.counter() != 0 && head.counter() != index {
         return Err(format!("its counter is {}, and {index} is next", head.counter()).into());
     }
-    if kind != Kind::Mlx && head.qpn() != 0 && head.qpn() != qpn {
+    let is_mlx = matches!(kind, Kind::Mlx(_));
+    if !is_mlx && kind != Kind::Raw && head.qpn() != 0 && head.qpn() != qpn {
         return Err(format!("it names QP {:#x}", head.qpn()).into());
     }
     if control[7] & 0x80 != 0 {
@@ -351,23 +356,30 @@ pub(crate) fn send(kind: Kind, qpn: u32, index: u16, bytes: &[u8]) -> Result<Sen
         Kind::Xrc => 1 << 6 | checksums,
         Kind::Ud => 0xffff_ff00 | 1 << 6,
         Kind::Rc | Kind::Uc => 0xffff_ff00 | 1 << 6 | checksums,
-        Kind::Mlx => 0,
+        Kind::Mlx(_) | Kind::Raw | Kind::Rss => 0,
     };
     if flags & reserved != 0 {
         return Err(format!("reserved flags: {flags:#010x}").into());
     }
     let work = match kind {
         Kind::Ud => datagram(&mut segments, opcode, immediate)?,
-        Kind::Mlx => built(&mut segments, flags, opcode)?,
+        Kind::Mlx(_) if opcode == opcode::NOP => Work::Nop,
+        Kind::Mlx(link) => built::work(&mut segments, link, flags)?,
+        Kind::Raw | Kind::Rss => raw::work(control, opcode)?,
         Kind::Rc | Kind::Uc | Kind::Xrc => connected(&mut segments, kind, opcode, immediate)?,
     };
     let mut data = segments.elements()?;
-    if kind == Kind::Mlx && opcode != opcode::NOP {
-        drop_icrc(&mut data)?;
+    if is_mlx && opcode != opcode::NOP {
+        built::drop_icrc(&mut data)?;
     }
     let takes_data = matches!(
         work,
-        Work::Message { .. } | Work::Write { .. } | Work::Read { .. } | Work::Atomic { .. } | Work::Nop
+        Work::Message { .. }
+            | Work::Write { .. }
+            | Work::Read { .. }
+            | Work::Atomic { .. }
+            | Work::Nop
+            | Work::Frame(_)
     );
     if !takes_data && !data.elements.is_empty() {
         return Err("data elements in a request that has none".into());
@@ -384,9 +396,9 @@ pub(crate) fn send(kind: Kind, qpn: u32, index: u16, bytes: &[u8]) -> Result<Sen
         index,
         opcode,
         signaled: completion != 0,
-        solicited: flags & 1 << 1 != 0 && kind != Kind::Mlx,
+        solicited: flags & 1 << 1 != 0 && !is_mlx,
         fence: control[7] & 1 << 6 != 0,
-        strong_order: flags & 1 << 7 != 0 && kind != Kind::Mlx,
+        strong_order: flags & 1 << 7 != 0 && !is_mlx,
         force_loopback: flags & 1 != 0,
         srqn,
         work,
@@ -403,7 +415,7 @@ fn message_tail(opcode: u8, immediate: u32) -> Option<Tail> {
     }
 }
 
-fn unknown(opcode: u8) -> Malformed {
+pub(crate) fn unknown(opcode: u8) -> Malformed {
     Malformed(format!("opcode {opcode:#04x}, which its transport does not have"))
 }
 
@@ -534,6 +546,7 @@ fn datagram(segments: &mut Segments<'_>, opcode: u8, immediate: u32) -> Result<W
     };
     let segment = segments.next("datagram", DATAGRAM)?;
     reserved(&[&segment[4..5], &segment[8..9]], "address vector")?;
+    let (tag, destination) = (be::get16(segment, 40), ethernet::mac(segment, 42));
     let port_pd = be::get32(segment, 0);
     let sl_tclass_flow = be::get32(segment, 12);
     let mut dgid = [0; 16];
@@ -550,7 +563,13 @@ fn datagram(segments: &mut Segments<'_>, opcode: u8, immediate: u32) -> Result<W
         path_bits: segment[5] & 0x7f,
         sl: (sl_tclass_flow >> 28) as u8,
         pkey_index: 0,
-        grh: (segment[5] & 0x80 != 0).then_some(global),
+        // On Ethernet, where there is an address, there always is a GRH.
+        grh: (segment[5] & 0x80 != 0 || destination != Mac::default()).then_some(global),
+        ethernet: Station {
+            destination,
+            source_index: 0,
+            vlan: if port_pd & IN_VLAN != 0 { Vlan::Tag(tag) } else { Vlan::None },
+        },
     };
     if be::get32(segment, 32) > 0xff_ffff {
         return Err(format!("the destination QP is {:#x}", be::get32(segment, 32)).into());
@@ -563,82 +582,4 @@ fn datagram(segments: &mut Segments<'_>, opcode: u8, immediate: u32) -> Result<W
         force_loopback: port_pd & 1 << 31 != 0,
     };
     Ok(Work::Message { tail, datagram: Some(Box::new(datagram)) })
-}
-
-/// Decodes the headers that the driver built for a queue pair of management: LRH, GRH, BTH, DETH, immediate data, in
-/// one or two inline elements (`build_mlx_header`).
-fn built(segments: &mut Segments<'_>, flags: u32, opcode: u8) -> Result<Work, Malformed> {
-    if opcode == opcode::NOP {
-        return Ok(Work::Nop);
-    }
-    let mut header = Vec::new();
-    while header.len() < 8 || header.len() < built_length(&header) {
-        match segments.element()? {
-            Element::Inline(bytes) if !bytes.is_empty() => header.extend(bytes),
-            _ => return Err("its headers are not inline".into()),
-        }
-    }
-    if header.len() != built_length(&header) {
-        return Err(
-            format!("headers of {} bytes, where they say {}", header.len(), built_length(&header)).into()
-        );
-    }
-    let has_grh = header[1] & 3 == 3;
-    let grh = has_grh.then(|| {
-        let first = be::get32(&header, 8);
-        let (mut sgid, mut dgid) = ([0; 16], [0; 16]);
-        sgid.copy_from_slice(&header[16..32]);
-        dgid.copy_from_slice(&header[32..48]);
-        let tclass = (first >> 20) as u8;
-        Grh { tclass, flow_label: first & 0xf_ffff, hop_limit: header[15], sgid, dgid }
-    });
-    let bth_at = if has_grh { 48 } else { 8 };
-    let bth = &header[bth_at..];
-    let operation = match bth[0] {
-        0x64 => Operation::SendOnly,
-        0x65 => Operation::SendOnlyImmediate,
-        other => return Err(format!("headers with BTH opcode {other:#04x}").into()),
-    };
-    let lrh = Lrh {
-        sl: header[1] >> 4,
-        slid: be::get16(&header, 6),
-        dlid: be::get16(&header, 2),
-        force_loopback: flags & 1 != 0,
-    };
-    let bth = Bth {
-        opcode: Opcode { service: Service::Ud, operation },
-        solicited: bth[1] & 0x80 != 0,
-        pkey: be::get16(bth, 2),
-        dest_qpn: be::get24(bth, 4),
-        ack_request: false,
-        psn: Psn::new(be::get32(bth, 8)),
-    };
-    let deth = &header[bth_at + 12..];
-    let tail = match operation {
-        Operation::SendOnlyImmediate => Tail::Immediate(be::get32(deth, 8)),
-        _ => Tail::Nothing,
-    };
-    let deth = Deth { qkey: be::get32(deth, 0), src_qpn: be::get24(deth, 4) };
-    let datagram = Some(Box::new(Datagram::Built { lrh, grh, bth, deth }));
-    Ok(Work::Message { tail, datagram })
-}
-
-/// Bytes of built headers, by the beginning of them.
-fn built_length(header: &[u8]) -> usize {
-    let (lrh, grh, bth, deth) = (8, 40, 12, 8);
-    let Some(next) = header.get(1).map(|byte| byte & 3) else { return lrh };
-    let bth_at = if next == 3 { lrh + grh } else { lrh };
-    let immediate = if header.get(bth_at) == Some(&0x65) { 4 } else { 0 };
-    bth_at + bth + deth + immediate
-}
-
-/// The driver ends a request with built headers with 4 inline bytes, which the card replaces by the CRC.
-fn drop_icrc(data: &mut Data) -> Result<(), Malformed> {
-    match data.elements.pop() {
-        Some(Element::Inline(bytes)) if bytes.len() == 4 => {
-            data.length -= 4;
-            Ok(())
-        }
-        _ => Err("no room for the CRC at its end".into()),
-    }
 }

@@ -27,6 +27,9 @@ mod flag {
     pub(super) const ATOMIC: u64 = 1 << 18;
     pub(super) const UD_AV_PORT: u64 = 1 << 20;
     pub(super) const UD_MULTICAST: u64 = 1 << 21;
+    pub(super) const IBOE: u64 = 1 << 30;
+    pub(super) const UNICAST_STEERING: u64 = 1 << 41;
+    pub(super) const MULTICAST_STEERING: u64 = 1 << 42;
     pub(super) const EQE64: u64 = 1 << 61;
     pub(super) const CQE64: u64 = 1 << 62;
 }
@@ -148,6 +151,12 @@ pub(super) fn query_dev_cap(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answ
         | flag::UD_AV_PORT
         | flag::UD_MULTICAST;
     let mut extensions = bmme::LOCAL_INVALIDATE | bmme::REMOTE_INVALIDATE;
+    if hca.card.port.ethernet.is_some() {
+        // Not among `bmme` bits is RoCE version 2, which came with ConnectX-3 Pro.
+        flags |= flag::IBOE | flag::UNICAST_STEERING | flag::MULTICAST_STEERING;
+        // RSS: Toeplitz, over up to 128 queues.
+        out[0x2e] = 1 << 4 | 7;
+    }
     if newer {
         flags |= flag::WINDOWS | flag::EQE64 | flag::CQE64;
         extensions |= bmme::WINDOW_TYPE_2 | bmme::WINDOW_TYPE_2B;

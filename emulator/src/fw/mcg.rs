@@ -2,7 +2,7 @@
 //!
 //! The table is in ICM: entries that are found by a hash of the MGID, and after them those that they are chained to.
 
-use super::{Answer, Call};
+use super::{Answer, Call, ethernet};
 use crate::{hca::Hca, status::Status};
 
 /// The index of the first entry to look at for a group, of `1 << log_hash` entries that are found by hash.
@@ -48,10 +48,12 @@ pub(super) fn read(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     hca.card.icm.read(&hca.card.memory, virt, &mut out[..bytes]).map(|()| 0).map_err(|_| Status::IcmError)
 }
 
-/// The op modifier 1 is for Ethernet's promiscuous groups, which this card has none of.
+/// The op modifier 1 is for who gets what has no entry, on Ethernet.
 pub(super) fn write(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
-    if call.op_modifier() != 0 {
-        return Err(Status::BadOp);
+    match call.op_modifier() {
+        0 => {}
+        1 => return ethernet::write_promiscuous(hca, call),
+        _ => return Err(Status::BadOp),
     }
     let (virt, bytes) = place(hca, call.modifier())?;
     hca.card.icm.write(&hca.card.memory, virt, &call.input[..bytes]).map(|()| 0).map_err(|_| Status::IcmError)

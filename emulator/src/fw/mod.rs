@@ -6,6 +6,7 @@
 
 mod adapter;
 mod eq;
+mod ethernet;
 mod icm;
 mod init;
 pub mod mad;

@@ -1,8 +1,9 @@
 //! The port: QUERY_PORT, INIT_PORT, CLOSE_PORT, SET_PORT.
 
-use super::{Answer, Call};
+use super::{Answer, Call, ethernet};
 use crate::{
-    be::{get32, put16, put64},
+    be::{get32, put16},
+    ethernet::port::MAX_MTU,
     event::Event,
     hca::Hca,
     identity::Model,
@@ -18,10 +19,14 @@ fn check(call: &Call<'_>) -> Result<(), Status> {
 pub(super) fn query_port(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     check(call)?;
     let link = u8::from(hca.card.port.is_active()) << 7;
-    // SUPPORTED_TYPE: InfiniBand.
-    out[0x00] = link | 1;
+    // SUPPORTED_TYPE: InfiniBand or Ethernet.
+    out[0x00] = link | if hca.card.port.ethernet.is_some() { 2 } else { 1 };
     out[0x01] = hca.card.port.max_mtu;
-    put16(out, 0x02, 1500);
+    // ETH_MTU, and the speed of an Ethernet link, 40 Gb/s (`struct mlx4_en_query_port_context`).
+    put16(out, 0x02, MAX_MTU);
+    if hca.card.port.ethernet.is_some() {
+        out[0x05] = 0x40;
+    }
     // WIDTH: 1 and 4 lanes.
     out[0x06] = 3;
     // MAX_GID_PKEY: 128 of each.
@@ -30,9 +35,7 @@ pub(super) fn query_port(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answ
     out[0x0a] = 0x77;
     // MAX_VL.
     out[0x0b] = 8;
-    // A hardware address from the GUID, as the vendor makes it.
-    let guid = hca.firmware.identity.port_guid();
-    put64(out, 0x10, guid >> 40 << 24 | guid & 0xff_ffff);
+    out[0x12..0x18].copy_from_slice(&hca.firmware.identity.mac());
     Ok(0)
 }
 
@@ -63,6 +66,9 @@ pub(super) fn set_port(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     const CHANGE_MTU: u32 = 1 << 22;
     const CHANGE_VL: u32 = 1 << 21;
     check(call)?;
+    if call.op_modifier() == 1 && hca.card.port.ethernet.is_some() {
+        return ethernet::set_port(hca, call);
+    }
     if call.op_modifier() != 0 || call.modifier() >> 8 != 0 {
         // Ethernet's variants.
         return Err(Status::BadOp);

@@ -67,7 +67,8 @@ const QP: &[Words] = &[
     (0x08..0x0c, 0x0ff0_c7ff),
     (0x0c..0x10, TOP),
     (0x14..0x1c, TOP),
-    (ALTERNATE_PATH, PATH),
+    (0x44..0x48, PATH),
+    (0x70..0x74, PATH),
     // Acknowledgements, reads, retries, fast registration.
     (0x78..0x7c, 0x0f00_17ff),
     (0x7c..0x80, ALL),
@@ -84,10 +85,10 @@ const QP: &[Words] = &[
     (0xd0..0xd4, 0x00ff_ff00),
     (0xd8..0x100, ALL),
 ];
-/// `reserved4` of a path. The primary path's is not there where the context has the numbers of RSS in its place.
+/// `reserved4` of a path.
 const PATH: u32 = 0xffff_0000;
-const PRIMARY_PATH: Range<usize> = 0x44..0x48;
-const ALTERNATE_PATH: Range<usize> = 0x70..0x74;
+/// Where the numbers of RSS are in place of those, in a context that has them (`struct mlx4_rss_context`).
+const RSS_NUMBERS: Range<usize> = 0x44..0x7c;
 const RSS: u32 = 1 << 13;
 
 /// mlx4.h, `struct mlx4_mgm`.
@@ -103,6 +104,21 @@ const WRITE_MTT: &[Words] = &[(0x08..0x10, ALL)];
 /// port.c, `mlx4_SET_PORT`: of InfiniBand flags, MTU and lanes, capabilities, and the size of the P_Key table.
 const SET_PORT: &[Words] =
     &[(0x00..0x04, 0xff8f_0f0e), (0x08..0x28, ALL), (0x28..0x2c, 0xffff), (0x2c..0x100, ALL)];
+
+/// mlx4.h, `struct mlx4_set_port_general_context`: of Ethernet.
+const SET_PORT_GENERAL: &[Words] = &[
+    (0x00..0x04, 0xffff_0000),
+    (0x04..0x08, 0x00ff_0000),
+    (0x08..0x10, 0x0000_ffff),
+    (0x10..0x14, ALL),
+    (0x14..0x18, 0x00ff_ffff),
+    (0x18..0x20, 0xffff_0000),
+    (0x24..0x100, ALL),
+];
+/// port.c, `mlx4_set_port_vlan_table`: whether each is valid, and its number.
+const SET_PORT_VLANS: &[Words] = &[(0x000..0x200, 0x7fff_f000), (0x200..0x1000, ALL)];
+/// infiniband/hw/mlx4/main.c, `mlx4_ib_update_gids_v1`.
+const SET_PORT_GIDS: &[Words] = &[(0x800..0x1000, ALL)];
 
 /// fw.c, `mlx4_MOD_STAT_CFG`.
 const MOD_STAT_CFG: &[Words] = &[(0x00..0x04, 0xffff_fe00), (0x04..0x100, ALL)];
@@ -121,6 +137,12 @@ fn words(command: &Command) -> &'static [Words] {
     match command.opcode {
         0x007 => INIT_HCA,
         0x00c if command.op_modifier == 0 && command.modifier >> 8 == 0 => SET_PORT,
+        0x00c if command.op_modifier == 1 => match command.modifier >> 8 {
+            0 => SET_PORT_GENERAL,
+            3 => SET_PORT_VLANS,
+            5 => SET_PORT_GIDS,
+            _ => &[],
+        },
         0x00d => MPT,
         0x011 => WRITE_MTT,
         0x013 => EQ,
@@ -138,10 +160,9 @@ fn words(command: &Command) -> &'static [Words] {
 /// Reports each word of a command's mailbox that has reserved bits set. `unit` is what the command's modifier names.
 pub(super) fn check(card: &mut Card, command: &Command, name: &str, unit: &str, input: &[u8]) {
     let words = words(command);
-    let is_qp = std::ptr::eq(words, QP);
-    let primary = (is_qp && get32(input, 0x08) & RSS == 0).then_some((PRIMARY_PATH, PATH));
-    for (range, mask) in words.iter().cloned().chain(primary) {
-        for at in range.step_by(4) {
+    let spreads = std::ptr::eq(words, QP) && get32(input, 0x08) & RSS != 0;
+    for (range, mask) in words.iter().cloned() {
+        for at in range.step_by(4).filter(|at| !spreads || !RSS_NUMBERS.contains(at)) {
             let set = get32(input, at) & mask;
             if set == 0 {
                 continue;
@@ -227,19 +248,43 @@ mod tests {
         set[0x80..0x84].fill(0xff);
         set[0x98..0x9c].copy_from_slice(&[0, 0xe0, 0xe0, 0x18]);
         set[0x9c..0xa0].fill(0xff);
-        // With RSS the primary path's end has other numbers.
-        set[0x44..0x48].fill(0xff);
+        // With RSS other numbers lie over the paths.
+        set[0x44..0x7c].fill(0xff);
         assert_eq!(violations("INIT2RTR_QP", 0, &set), 0);
         set[0x0a] = 0;
-        assert_eq!(violations("INIT2RTR_QP", 0, &set), 1);
+        assert_eq!(violations("INIT2RTR_QP", 0, &set), 3);
     }
 
-    /// The mailbox ends with the datagram; of Ethernet's variants others know.
+    /// What has the other variants of SET_PORT, by the modifier's second byte.
+    #[test]
+    fn ethernet_has_its_own_mailboxes() {
+        let seen = |selector: u32, at: usize| {
+            let mut card = Card::new("test", Port::new(1, 1, 1), Trace::default());
+            let mut input = vec![0; 4096];
+            input[at] = 1;
+            let (opcode, modifier) = (opcode("SET_PORT").unwrap(), selector << 8 | 1);
+            let (in_param, out_param, op_modifier) = (0, 0, 1);
+            let command =
+                Command { opcode, op_modifier, modifier, in_param, out_param, token: 0, event: false };
+            check(&mut card, &command, "SET_PORT", "port", &input);
+            card.violations.count() == 1
+        };
+        // struct mlx4_set_port_general_context: flags, MTU, flow control, the user's MTU and address.
+        let given = [2, 3, 4, 6, 7, 8, 9, 12, 13, 20, 26, 27, 30, 35];
+        for at in 0..64 {
+            let expected = !given.contains(&at) && !(30..36).contains(&at);
+            assert_eq!(seen(0, at), expected, "byte {at:#x}");
+        }
+        assert!(seen(3, 0x200) && !seen(3, 0x1ff) && seen(5, 0x800) && !seen(5, 0x7ff));
+        // The table of addresses.
+        assert!(!seen(2, 0x800));
+    }
+
+    /// The mailbox ends with the datagram.
     #[test]
     fn some_mailboxes_depend_on_the_modifier() {
         let set = [0xff; 4096];
         assert_eq!(violations("MAD_IFC", 3, &set), 0);
-        assert_eq!(violations("SET_PORT", 1, &set), 0);
         assert_eq!(violations("MGID_HASH", 0, &set), 0);
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Answer, Call, Command, Stage, adapter, eq, icm, init, mad, mcg, misc, mpt, port, queues, reserved,
+    Answer, Call, Command, Stage, adapter, eq, ethernet, icm, init, mad, mcg, misc, mpt, port, queues,
+    reserved,
 };
 use crate::{
     data::{CQ_CONTEXT, QP_MAILBOX, SRQ_CONTEXT},
@@ -64,7 +65,7 @@ const RULES: &[Rule] = &[
     rule(0x009, "INIT_PORT", "port", Initialised, 0, Nothing, port::init_port),
     rule(0x00a, "CLOSE_PORT", "port", Initialised, 0, Nothing, port::close_port),
     rule(0x00b, "QUERY_HCA", "", Running, 0, Bytes(0x200), init::query_hca),
-    rule(0x00c, "SET_PORT", "port", Initialised, 0x100, Nothing, port::set_port),
+    rule(0x00c, "SET_PORT", "port", Initialised, MAILBOX, Nothing, port::set_port),
     rule(0x00d, "SW2HW_MPT", "MPT", Initialised, mpt::ENTRY, Nothing, mpt::sw2hw),
     rule(0x00e, "QUERY_MPT", "MPT", Initialised, 0, Bytes(mpt::ENTRY), mpt::query),
     rule(0x00f, "HW2SW_MPT", "MPT", Initialised, 0, UnlessOne(mpt::ENTRY), mpt::hw2sw),
@@ -103,6 +104,25 @@ const RULES: &[Rule] = &[
     rule(0x038, "SQD2SQD_QP", "QP", Initialised, QP_MAILBOX, Nothing, queues::modify_qp),
     rule(0x040, "ARM_SRQ", "SRQ", Initialised, 0, Nothing, queues::arm_srq),
     rule(0x043, "QUERY_PORT", "port", Running, 0, Bytes(0x100), port::query_port),
+    rule(
+        0x047,
+        "SET_VLAN_FLTR",
+        "port",
+        Initialised,
+        ethernet::VLAN_FILTER,
+        Nothing,
+        ethernet::set_vlan_filter,
+    ),
+    rule(0x048, "SET_MCAST_FLTR", "port", Initialised, 0, Nothing, ethernet::set_multicast_filter),
+    rule(
+        0x049,
+        "DUMP_ETH_STATS",
+        "port",
+        Initialised,
+        0,
+        Bytes(ethernet::STATISTICS),
+        ethernet::dump_statistics,
+    ),
     rule(0x050, "HW_HEALTH_CHECK", "", Running, 0, Nothing, misc::health_check),
     rule(0x05a, "SET_NODE", "port", Initialised, 64, Nothing, misc::set_node),
     rule(0xff6, "RUN_FW", "", Reset, 0, Nothing, icm::run_fw),

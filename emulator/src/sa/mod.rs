@@ -87,7 +87,7 @@ impl Agent {
         }
         self.psn = self.psn.plus(1);
         Some(Packet {
-            lrh: Lrh { sl: packet.lrh.sl, slid: self.lid, dlid: packet.lrh.slid, force_loopback: false },
+            lrh: Lrh { sl: packet.lrh.sl, slid: self.lid, dlid: packet.lrh.slid, ..Lrh::default() },
             grh: packet.grh.map(|mut grh| {
                 std::mem::swap(&mut grh.sgid, &mut grh.dgid);
                 grh

@@ -51,7 +51,7 @@ fn request(number: usize, method: u8, attribute: u16, mask: u64, parts: &[(usize
         mad[56 + at..56 + at + bytes.len()].copy_from_slice(bytes);
     }
     Packet {
-        lrh: Lrh { sl: 0, slid: LIDS[number], dlid: 1, force_loopback: false },
+        lrh: Lrh { sl: 0, slid: LIDS[number], dlid: 1, ..Lrh::default() },
         grh: None,
         bth: Bth {
             opcode: Opcode { service: Service::Ud, operation: Operation::SendOnly },

@@ -25,6 +25,8 @@ Examples:
   cargo xtask vm --device mlx4 -- ibv_devinfo -v      an emulated ConnectX-3 and the kernel's own driver
   cargo xtask vm --device mlx4 --emulator=--model=connectx-2 --emulator=--trace=/tmp/trace -- ibv_devinfo
                                                       a ConnectX-2, and all that the card does in /tmp/trace
+  cargo xtask vm --device mlx4 --link-layer ethernet --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
+                                                      RoCE between two guests, whose network device is the card
 
 A guest has the RDMA device rxe0 on dummy0 (or, with two, on eth0) with the address 10.0.0.1 (and 10.0.0.2) at GID
 index 1; with --device mlx4 it has mlx4_0, with LID 1 (and 9). The exit code is the command's; 128 + N after signal N; 124 when its time was up; 125 when the guest
@@ -76,6 +78,9 @@ pub(crate) struct Arguments {
     /// The RDMA device of each guest
     #[arg(long, value_enum, default_value_t = Device::Rxe)]
     device: Device,
+    /// What the ports of mlx4 devices are plugged into
+    #[arg(long, value_enum, default_value_t = LinkLayer::Infiniband)]
+    link_layer: LinkLayer,
     /// One more argument for the emulator of mlx4 devices, `connectx3 serve` (may be repeated)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     emulator: Vec<String>,
@@ -108,6 +113,15 @@ enum Device {
     Mlx4,
 }
 
+/// What the port of an emulated card is plugged into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LinkLayer {
+    /// LIDs 1 and 9
+    Infiniband,
+    /// The card is the guest's network device eth0 too, and its RDMA is RoCE
+    Ethernet,
+}
+
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut environment = Vec::new();
@@ -125,9 +139,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         vm = vm.module(name);
     }
     if arguments.device == Device::Mlx4 {
-        let cards =
-            arguments.emulator.iter().fold(Mlx4::default(), |cards, argument| cards.argument(argument));
+        let cards = match arguments.link_layer {
+            LinkLayer::Infiniband => Mlx4::default(),
+            LinkLayer::Ethernet => Mlx4::default().ethernet(),
+        };
+        let cards = arguments.emulator.iter().fold(cards, |cards, argument| cards.argument(argument));
         vm = vm.mlx4(cards);
+    } else if arguments.link_layer != LinkLayer::Infiniband {
+        return Err("--link-layer: it is chosen with --device mlx4 only".into());
     } else if !arguments.emulator.is_empty() {
         return Err("--emulator: there is an emulator with --device mlx4 only".into());
     }

@@ -43,6 +43,9 @@ pub(crate) const RXE: &[Wanted] =
 /// What a guest with a ConnectX card has besides. RDMA-CM finds peers on InfiniBand by the addresses of IPoIB.
 pub(crate) const MLX4: &[Wanted] = &[need("mlx4_core"), need("mlx4_ib"), need("ib_ipoib")];
 
+/// What a guest has besides whose ConnectX card is on Ethernet.
+pub(crate) const MLX4_ETHERNET: &[Wanted] = &[need("mlx4_en")];
+
 /// What a guest on a wire has besides. The bus is built into some kernels that do not say so in a file.
 pub(crate) const WIRE: &[Wanted] = &[like("virtio_pci"), need("virtio_net")];
 

@@ -19,12 +19,13 @@ pub(crate) struct Mlx4 {
     arguments: Vec<String>,
     strict: bool,
     faults: bool,
+    ethernet: bool,
 }
 
 impl Default for Mlx4 {
     /// A ConnectX-3 for each guest, on which a driver may do nothing wrong and nothing goes wrong.
     fn default() -> Self {
-        Self { arguments: Vec::new(), strict: true, faults: false }
+        Self { arguments: Vec::new(), strict: true, faults: false, ethernet: false }
     }
 }
 
@@ -33,6 +34,12 @@ impl Mlx4 {
     /// A ConnectX-2, set up as the one of the reference transcript.
     pub(crate) fn connectx2(self) -> Self {
         self.argument("--model").argument("connectx-2")
+    }
+
+    /// On Ethernet: a network device, and RoCE.
+    pub(crate) fn ethernet(mut self) -> Self {
+        self.ethernet = true;
+        self.argument("--link-layer").argument("ethernet")
     }
 
     /// One more argument for `connectx3 serve`.
@@ -51,6 +58,11 @@ impl Mlx4 {
     pub(crate) fn faults(mut self) -> Self {
         self.faults = true;
         self
+    }
+
+    /// Whether the cards are network devices as well.
+    pub(super) fn is_ethernet(&self) -> bool {
+        self.ethernet
     }
 
     /// Whether the kernel may log errors of its driver.

@@ -188,13 +188,24 @@ impl Vm {
     }
 
     fn wanted(&self) -> Vec<modules::Wanted> {
-        let wire = if self.nodes > 1 { modules::WIRE } else { &[] };
+        let wire = if self.has_wire() { modules::WIRE } else { &[] };
         let more = self
             .more_modules
             .iter()
             .map(|name| modules::Wanted { name: name.clone().into(), optional: false });
         let device = if self.mlx4.is_some() { modules::MLX4 } else { modules::RXE };
-        wire.iter().chain(modules::BASE).chain(device).cloned().chain(more).collect()
+        let ethernet = if self.is_ethernet() { modules::MLX4_ETHERNET } else { &[] };
+        wire.iter().chain(modules::BASE).chain(device).chain(ethernet).cloned().chain(more).collect()
+    }
+
+    /// Whether the guests' cards are their network devices.
+    fn is_ethernet(&self) -> bool {
+        self.mlx4.as_ref().is_some_and(Mlx4::is_ethernet)
+    }
+
+    /// Whether the guests have a network device of QEMU's between them.
+    fn has_wire(&self) -> bool {
+        self.nodes > 1 && !self.is_ethernet()
     }
 
     /// The image of one node: what is cached, then what belongs to this run.
@@ -239,7 +250,7 @@ impl Vm {
             modules: serde_json::from_slice(&image::read(&order)?)
                 .map_err(|error| format!("{}: {error}; remove it and the file beside it", order.display()))?,
             bare: self.bare,
-            netdev: if self.nodes > 1 { "eth0" } else { "dummy0" }.into(),
+            netdev: if self.nodes > 1 || self.is_ethernet() { "eth0" } else { "dummy0" }.into(),
             address: [10, 0, 0, number as u8],
             // Room for the largest path MTU, 4096, and its headers.
             mtu: 9000,
@@ -283,7 +294,7 @@ impl Prepared<'_> {
         }
         let socket = guests.folder.0.join("wire");
         for number in 1..=vm.nodes {
-            if number > 1 {
+            if number > 1 && vm.has_wire() {
                 await_file(&socket)?;
             }
             let path = |name: &str| guests.folder.0.join(format!("{name}-{number}"));
@@ -294,7 +305,7 @@ impl Prepared<'_> {
             let log = log_path(&vm.kernel, &format!("node{number}"))?;
             let card = guests.emulator.as_ref().map(|_| emulator::socket(&guests.folder.0, number));
             let wire =
-                (vm.nodes > 1).then_some(qemu::Wire { socket: &socket, listens: number == 1, node: number });
+                vm.has_wire().then_some(qemu::Wire { socket: &socket, listens: number == 1, node: number });
             let child = self.qemu.start(&qemu::Machine {
                 image: &self.files.image,
                 initrd: &initrd,

@@ -9,6 +9,7 @@ mod host;
 mod libtest;
 mod mlx4;
 mod nodes;
+mod roce;
 mod rping;
 mod work;
 
@@ -113,6 +114,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         match suite(arguments) {
             Ok(more) => list.extend(more),
             Err(error) => tally.fail(format!("{name}: {error}")),
+        }
+    }
+    let tools = roce::Tools { c: wanted(Part::Mlx4), ours: wanted(Part::Driver) };
+    if tools.c || tools.ours {
+        match roce::suite(arguments, tools) {
+            Ok(more) => list.extend(more),
+            Err(error) => tally.fail(format!("roce: {error}")),
         }
     }
     tally.add(work::run(list, arguments.jobs()));

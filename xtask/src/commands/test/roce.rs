@@ -1,0 +1,224 @@
+//! Emulated ConnectX-3 cards on Ethernet, two guests: TCP over their network devices, RoCE with rdma-core's tools and
+//! with ours.
+//!
+//! The guests have no other network device, so every pingpong's exchange goes by the cards too.
+
+use std::time::{Duration, Instant};
+
+use super::{Arguments, work::Work};
+use crate::progress::human;
+use crate::tally::Tally;
+use crate::vm::{Guests, Mlx4, Output, Run, Vm};
+use crate::{Result, cargo, checker, process};
+
+/// For one pair, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The TCP port of the pingpongs' exchange, and those of the checker, rstream and rping.
+const PORT: u16 = 18515;
+const CHECKER_PORT: u16 = 18520;
+const STREAM_PORT: u16 = 7471;
+const RPING_PORT: u16 = 7174;
+
+/// What the card must have on Ethernet: nothing of the checker's may be left out.
+const REQUIRED: &str = "xrc,atomics,windows1,windows2,resize,multicast";
+
+/// Of rdma-core's pingpongs: the service with its options, and in how many guests.
+const C_TOOLS: [(&str, usize); 8] = [
+    ("rc -g 1 -n 200", 1),
+    ("rc -g 0 -n 200 -e", 2),
+    ("rc -g 1 -n 5 -s 1000000 -m 4096", 2),
+    ("uc -g 1 -n 200", 2),
+    ("ud -g 1 -n 200 -s 1000", 1),
+    ("ud -g 0 -n 200 -s 1000 -e", 2),
+    ("srq -g 1 -n 200 -q 4", 2),
+    ("xsrq -g 1 -n 200", 2),
+];
+
+/// Of ours, each with C's at either end.
+const SERVICES: [(&str, usize); 6] = [
+    ("rc -g 1 -n 200", 2),
+    ("rc -g 0 -n 20 -s 1000000 -e", 1),
+    ("uc -g 1 -n 200", 1),
+    ("ud -g 1 -n 200 -s 1000", 2),
+    ("srq -g 1 -n 200 -q 4", 2),
+    ("xsrq -g 1 -n 200", 1),
+];
+
+/// Which tools' checks are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tools {
+    /// rdma-core's alone.
+    pub(super) c: bool,
+    /// Ours, beside them.
+    pub(super) ours: bool,
+}
+
+/// Runs the wanted checks on every kernel, in one boot each.
+pub(super) fn suite(arguments: &Arguments, tools: Tools) -> Result<Vec<Work<'_>>> {
+    let binary = tools.ours.then(cargo::release_binary).transpose()?;
+    let program = tools.c.then(checker::build).transpose()?;
+    let mut list = Vec::new();
+    for kernel in arguments.kernels() {
+        let place = format!("roce {kernel}");
+        let mut vm = Vm::new(kernel).nodes(2).c_tools(true).mlx4(Mlx4::default().ethernet());
+        for (file, name) in [(&binary, "bareverbs"), (&program, checker::NAME)] {
+            if let Some(file) = file {
+                vm = vm.file(file, format!("/bin/{name}"));
+            }
+        }
+        list.push(Work::new(place.clone(), move || on_kernel(&vm, &place, arguments, tools)));
+    }
+    Ok(list)
+}
+
+fn on_kernel(vm: &Vm, place: &str, arguments: &Arguments, tools: Tools) -> Result<Tally> {
+    let started = Instant::now();
+    let guests = vm.boot()?;
+    let mut tally = Tally::default();
+    let mut check = |name: &str, run: &dyn Fn() -> Result<()>| {
+        let name = format!("{place}: {name}");
+        if arguments.wants(&name) {
+            tally.check(&name, run());
+        }
+    };
+    if tools.c {
+        check("ibv_devinfo -v", &|| devinfo(&guests));
+        check("TCP over the network device", &|| stream(&guests));
+        for (options, nodes) in C_TOOLS {
+            let name = format!("c {options}, {nodes} guests");
+            check(&name, &|| pingpong(&guests, nodes, options, ["c", "c"]));
+        }
+        check("verbscheck", &|| judged(&guests));
+        check("rping by C", &|| rping(&guests, ["rping", "rping"]));
+    }
+    if tools.ours {
+        check("devinfo", &|| same_devinfo(&guests));
+        for (options, nodes) in SERVICES {
+            for who in [["ours", "ours"], ["c", "ours"], ["ours", "c"]] {
+                let name = format!("{options}: {} <- {}, {nodes} guests", who[0], who[1]);
+                check(&name, &|| pingpong(&guests, nodes, options, who));
+            }
+        }
+        let ours = "bareverbs rping";
+        for who in [[ours, ours], ["rping", ours], [ours, "rping"]] {
+            check(&format!("{} <- {}", who[0], who[1]), &|| rping(&guests, who));
+        }
+    }
+    // The kernels' logs and the emulator's exit code.
+    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
+    println!("{place}: {tally} ({})", human(started.elapsed()));
+    Ok(tally)
+}
+
+fn run(line: &str) -> Run {
+    Run::new(line.split_whitespace()).timeout(PATIENCE)
+}
+
+/// The port's link layer, and the GIDs of its network device's addresses.
+fn devinfo(guests: &Guests) -> Result<()> {
+    for node in [1, 2] {
+        let text = guests.node(node).run(run("ibv_devinfo -v"))?.ok()?.text();
+        let gid = format!("0000:0000:0000:0000:0000:ffff:0a00:000{node}, RoCE v1");
+        for wanted in ["hca_id:\tmlx4_0", "PORT_ACTIVE (4)", "link_layer:\t\tEthernet", &gid] {
+            if !text.contains(wanted) {
+                return Err(format!("guest {node}: no {wanted:?} in {text:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_devinfo(guests: &Guests) -> Result<()> {
+    for options in ["", "-v"] {
+        let said =
+            |tool: &str| Ok::<_, String>(guests.node(1).run(run(&format!("{tool} {options}")))?.ok()?.text());
+        let (ours, c) = (said("bareverbs devinfo")?, said("ibv_devinfo")?);
+        if ours != c {
+            return Err(format!("devinfo {options}: {ours:?} where C says {c:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Runs a server in guest 1 and a client to their ends; both must succeed.
+fn pair(guests: &Guests, nodes: usize, server: &str, client: &str, port: Option<u16>) -> Result<[Output; 2]> {
+    let serving = guests.node(1).spawn(run(server))?;
+    let listens = match port {
+        Some(port) => guests.node(1).await_port_of(&serving, port)?,
+        None => guests.node(1).await_cm_port(RPING_PORT).is_ok(),
+    };
+    if !listens {
+        // What does not listen may not end by itself either.
+        serving.signal(9)?;
+        let said = serving.wait()?.ok().map_or_else(|error| error, |output| output.text());
+        return Err(format!("{server}: {said}"));
+    }
+    let asking = guests.node(nodes).run(run(client))?;
+    if !asking.success() {
+        // A server whose client failed may wait for ever.
+        serving.signal(9)?;
+    }
+    let served = serving.wait()?;
+    match (asking.clone().ok(), served.ok()) {
+        (Ok(asking), Ok(served)) => Ok([served, asking]),
+        (Err(error), _) => Err(format!("{error}\n{}", process::last_lines(&asking.stdout, 30))),
+        (_, Err(error)) => Err(error),
+    }
+}
+
+fn pingpong(guests: &Guests, nodes: usize, options: &str, who: [&str; 2]) -> Result<()> {
+    let address = if nodes == 1 { "127.0.0.1" } else { "10.0.0.1" };
+    let [server, client] = who.map(|who| match who {
+        "c" => format!("ibv_{}", options.replacen(' ', "_pingpong ", 1)),
+        _ => format!("bareverbs pingpong {options}"),
+    });
+    let outputs = pair(guests, nodes, &server, &format!("{client} {address}"), Some(PORT))?;
+    // C's tool for XRC prints no times.
+    let quiet = options.starts_with("xsrq");
+    match outputs.iter().find(|output| !quiet && !output.text().contains("usec/iter")) {
+        Some(output) => Err(format!("{}: no usec/iter in {:?}", output.command, output.text())),
+        None => Ok(()),
+    }
+}
+
+/// 16 MiB there and back by plain sockets, in pieces of 1000 bytes and of 64 KiB, every byte of them looked at.
+fn stream(guests: &Guests) -> Result<()> {
+    for (size, count) in [(1000, 200), (65536, 250)] {
+        let server = format!("rstream -T s -T v -S {size} -C {count}");
+        pair(guests, 2, &server, &format!("{server} -s 10.0.0.1"), Some(STREAM_PORT))?;
+    }
+    Ok(())
+}
+
+/// The checker in one guest and between both.
+fn judged(guests: &Guests) -> Result<()> {
+    let command = format!("{} --gid 1 --require {REQUIRED}", checker::NAME);
+    let alone = guests.node(1).run(run(&format!("{command} --seeds 1 --ops 200")))?;
+    let (server, client) = (
+        format!("{command} --seeds 1 --ops 200 --server"),
+        format!("{command} --seeds 1 --ops 200 --client 10.0.0.1"),
+    );
+    let mut outputs = vec![alone];
+    outputs.extend(pair(guests, 2, &server, &client, Some(CHECKER_PORT))?);
+    for output in outputs {
+        let text = output.text();
+        let verdict = text.lines().last().unwrap_or_default();
+        if !output.success() || !verdict.ends_with(" passed, 0 failed, 0 absent") {
+            return Err(format!("{}: {}: {text}", output.command, output.ending()));
+        }
+    }
+    Ok(())
+}
+
+/// RDMA-CM between both: its messages go by queue pair 1, with the headers of Ethernet.
+fn rping(guests: &Guests, [server, client]: [&str; 2]) -> Result<()> {
+    let server = format!("{server} -s -v -C 20 -a 10.0.0.1");
+    let client = format!("{client} -c -v -V -C 20 -a 10.0.0.1");
+    for output in pair(guests, 2, &server, &client, None)? {
+        let text = output.text();
+        if !text.contains("ping data: rdma-ping-19: TUVW") {
+            return Err(format!("{}: not the lines that were due: {text:?}", output.command));
+        }
+    }
+    Ok(())
+}
