@@ -34,6 +34,8 @@ pub(crate) struct Boot {
     pub(crate) mtu: u32,
     /// The soft-RDMA links to make: kind and name.
     pub(crate) links: Vec<Link>,
+    /// RDMA devices that have to get a GID of that address.
+    pub(crate) gids: Vec<String>,
     /// RDMA devices whose port 1 has to become active.
     pub(crate) ports: Vec<String>,
     /// Addresses of network devices that come with the RDMA devices.

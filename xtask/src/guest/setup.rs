@@ -75,9 +75,9 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
         doing(format!("adding {} link {}", link.kind, link.name));
         add_link(&link.name, &link.kind, &boot.netdev)?;
     }
-    for link in &boot.links {
-        doing(format!("waiting for {}'s address in its GID table", link.name));
-        await_gid(&link.name, boot.address)?;
+    for device in &boot.gids {
+        doing(format!("waiting for {device}'s address in its GID table"));
+        await_gid(device, boot.address)?;
     }
     for device in &boot.ports {
         doing(format!("waiting for {device}'s port to be active"));

@@ -19,7 +19,7 @@ pub(crate) mod run;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -256,7 +256,16 @@ impl Vm {
             mtu: 9000,
             links: self.links.clone(),
             ports: if self.mlx4.is_some() { vec!["mlx4_0".into()] } else { Vec::new() },
-            addresses: if self.mlx4.is_some() { ipoib(number as u8) } else { Vec::new() },
+            gids: if self.is_ethernet() {
+                vec!["mlx4_0".into()]
+            } else {
+                self.links.iter().map(|link| link.name.clone()).collect()
+            },
+            addresses: match self.is_ethernet() {
+                true => vec![ipv6("eth0", 0xfd00, number as u8)],
+                false if self.mlx4.is_some() => ipoib(number as u8),
+                false => Vec::new(),
+            },
             lifetime: BOOT_TIME + self.lifetime,
         })
     }
@@ -264,11 +273,14 @@ impl Vm {
 
 /// The addresses of a guest's IP over InfiniBand.
 fn ipoib(number: u8) -> Vec<Address> {
-    let address = |ip: IpAddr, prefix| Address { netdev: "ib0".into(), ip, prefix };
-    vec![
-        address(Ipv4Addr::new(10, 1, 0, number).into(), 24),
-        address(Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, number.into()).into(), 64),
-    ]
+    let ip = Ipv4Addr::new(10, 1, 0, number).into();
+    vec![Address { netdev: "ib0".into(), ip, prefix: 24 }, ipv6("ib0", 0xfd01, number)]
+}
+
+/// An address with this beginning.
+fn ipv6(netdev: &str, network: u16, number: u8) -> Address {
+    let ip = Ipv6Addr::new(network, 0, 0, 0, 0, 0, 0, number.into()).into();
+    Address { netdev: netdev.into(), ip, prefix: 64 }
 }
 
 /// Guests that only need power.

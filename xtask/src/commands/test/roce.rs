@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Arguments, work::Work};
+use super::{Arguments, rping, work::Work};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Mlx4, Output, Run, Vm};
@@ -13,11 +13,10 @@ use crate::{Result, cargo, checker, process};
 
 /// For one pair, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The TCP port of the pingpongs' exchange, and those of the checker, rstream and rping.
+/// The TCP port of the pingpongs' exchange, and those of the checker and of rstream.
 const PORT: u16 = 18515;
 const CHECKER_PORT: u16 = 18520;
 const STREAM_PORT: u16 = 7471;
-const RPING_PORT: u16 = 7174;
 
 /// What the card must have on Ethernet: nothing of the checker's may be left out.
 const REQUIRED: &str = "xrc,atomics,windows1,windows2,resize,multicast";
@@ -89,7 +88,7 @@ fn on_kernel(vm: &Vm, place: &str, arguments: &Arguments, tools: Tools) -> Resul
             check(&name, &|| pingpong(&guests, nodes, options, ["c", "c"]));
         }
         check("verbscheck", &|| judged(&guests));
-        check("rping by C", &|| rping(&guests, ["rping", "rping"]));
+        rping::c(&guests, &rping::ETHERNET, &mut check);
     }
     if tools.ours {
         check("devinfo", &|| same_devinfo(&guests));
@@ -99,10 +98,7 @@ fn on_kernel(vm: &Vm, place: &str, arguments: &Arguments, tools: Tools) -> Resul
                 check(&name, &|| pingpong(&guests, nodes, options, who));
             }
         }
-        let ours = "bareverbs rping";
-        for who in [[ours, ours], ["rping", ours], [ours, "rping"]] {
-            check(&format!("{} <- {}", who[0], who[1]), &|| rping(&guests, who));
-        }
+        rping::ours(&guests, &rping::ETHERNET, &mut check);
     }
     // The kernels' logs and the emulator's exit code.
     super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
@@ -141,15 +137,9 @@ fn same_devinfo(guests: &Guests) -> Result<()> {
 }
 
 /// Runs a server in guest 1 and a client to their ends; both must succeed.
-fn pair(guests: &Guests, nodes: usize, server: &str, client: &str, port: Option<u16>) -> Result<[Output; 2]> {
+fn pair(guests: &Guests, nodes: usize, server: &str, client: &str, port: u16) -> Result<[Output; 2]> {
     let serving = guests.node(1).spawn(run(server))?;
-    let listens = match port {
-        Some(port) => guests.node(1).await_port_of(&serving, port)?,
-        None => guests.node(1).await_cm_port(RPING_PORT).is_ok(),
-    };
-    if !listens {
-        // What does not listen may not end by itself either.
-        serving.signal(9)?;
+    if !guests.node(1).await_port_of(&serving, port)? {
         let said = serving.wait()?.ok().map_or_else(|error| error, |output| output.text());
         return Err(format!("{server}: {said}"));
     }
@@ -172,7 +162,7 @@ fn pingpong(guests: &Guests, nodes: usize, options: &str, who: [&str; 2]) -> Res
         "c" => format!("ibv_{}", options.replacen(' ', "_pingpong ", 1)),
         _ => format!("bareverbs pingpong {options}"),
     });
-    let outputs = pair(guests, nodes, &server, &format!("{client} {address}"), Some(PORT))?;
+    let outputs = pair(guests, nodes, &server, &format!("{client} {address}"), PORT)?;
     // C's tool for XRC prints no times.
     let quiet = options.starts_with("xsrq");
     match outputs.iter().find(|output| !quiet && !output.text().contains("usec/iter")) {
@@ -185,7 +175,7 @@ fn pingpong(guests: &Guests, nodes: usize, options: &str, who: [&str; 2]) -> Res
 fn stream(guests: &Guests) -> Result<()> {
     for (size, count) in [(1000, 200), (65536, 250)] {
         let server = format!("rstream -T s -T v -S {size} -C {count}");
-        pair(guests, 2, &server, &format!("{server} -s 10.0.0.1"), Some(STREAM_PORT))?;
+        pair(guests, 2, &server, &format!("{server} -s 10.0.0.1"), STREAM_PORT)?;
     }
     Ok(())
 }
@@ -199,25 +189,12 @@ fn judged(guests: &Guests) -> Result<()> {
         format!("{command} --seeds 1 --ops 200 --client 10.0.0.1"),
     );
     let mut outputs = vec![alone];
-    outputs.extend(pair(guests, 2, &server, &client, Some(CHECKER_PORT))?);
+    outputs.extend(pair(guests, 2, &server, &client, CHECKER_PORT)?);
     for output in outputs {
         let text = output.text();
         let verdict = text.lines().last().unwrap_or_default();
         if !output.success() || !verdict.ends_with(" passed, 0 failed, 0 absent") {
             return Err(format!("{}: {}: {text}", output.command, output.ending()));
-        }
-    }
-    Ok(())
-}
-
-/// RDMA-CM between both: its messages go by queue pair 1, with the headers of Ethernet.
-fn rping(guests: &Guests, [server, client]: [&str; 2]) -> Result<()> {
-    let server = format!("{server} -s -v -C 20 -a 10.0.0.1");
-    let client = format!("{client} -c -v -V -C 20 -a 10.0.0.1");
-    for output in pair(guests, 2, &server, &client, None)? {
-        let text = output.text();
-        if !text.contains("ping data: rdma-ping-19: TUVW") {
-            return Err(format!("{}: not the lines that were due: {text:?}", output.command));
         }
     }
     Ok(())

@@ -18,6 +18,9 @@ pub(super) struct Network {
 
 /// The wire, with a software device on it.
 pub(super) const WIRE: Network = Network { servers: ["10.0.0.1", "fd00::1"], prepare: ipv6 };
+/// Cards that are network devices.
+pub(super) const ETHERNET: Network =
+    Network { servers: ["10.0.0.1", "fd00::1"], prepare: |guests| await_gids(guests, "mlx4_0") };
 /// IP over InfiniBand.
 pub(super) const IPOIB: Network = Network { servers: ["10.1.0.1", "fd01::1"], prepare: |_| Ok(()) };
 
@@ -43,9 +46,13 @@ pub(super) fn ours(guests: &Guests, network: &Network, check: Check<'_>) {
 
 /// Plays C's with itself, in one guest and between two.
 pub(super) fn c(guests: &Guests, network: &Network, check: Check<'_>) {
+    let ready = OnceCell::new();
     for nodes in [1, 2] {
         for address in network.servers {
-            check(&format!("{C} {address}, {nodes} guests"), &|| pair(guests, nodes, C, C, address));
+            check(&format!("{C} {address}, {nodes} guests"), &|| {
+                ready.get_or_init(|| (network.prepare)(guests)).clone()?;
+                pair(guests, nodes, C, C, address)
+            });
         }
     }
 }
@@ -55,9 +62,17 @@ fn ipv6(guests: &Guests) -> Result<()> {
     for n in [1, 2] {
         let node = guests.node(n);
         node.run(words(&format!("ip -6 addr add fd00::{n}/64 dev eth0 nodad")))?.ok()?;
+    }
+    await_gids(guests, "rxe0")
+}
+
+/// Waits for the GID of each guest's IPv6 address.
+fn await_gids(guests: &Guests, device: &str) -> Result<()> {
+    for n in [1, 2] {
+        let node = guests.node(n);
         let end = Instant::now() + Duration::from_secs(20);
-        let table = "/init cat /sys/class/infiniband/rxe0/ports/1/gids/2";
-        while !node.run(words(table))?.text().starts_with("fd00:") {
+        let table = format!("/init cat /sys/class/infiniband/{device}/ports/1/gids/2");
+        while !node.run(words(&table))?.text().starts_with("fd00:") {
             if Instant::now() > end {
                 return Err(format!("guest {n} has no GID of fd00::{n} after 20 s"));
             }
