@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SYS, sysfs};
 use crate::netlink::{DeviceNumber, DriverId, NodeType, Transport};
-use crate::types::{GidEntry, Guid, PortNum};
+use crate::types::{Gid, GidEntry, Guid, PortNum};
 
 /// An RDMA device, as found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,11 @@ impl DeviceInfo {
     /// Reads the first `length` entries of a port's GID table, of those that are in use.
     pub(crate) fn gids(&self, port: PortNum, length: u32) -> Vec<GidEntry> {
         sysfs::gids(Path::new(SYS), &self.name, port, length)
+    }
+
+    /// The name of the network device behind an entry of a port's GID table, and the GID.
+    pub(crate) fn gid_netdev(&self, port: u8, index: u8) -> Option<(String, Gid)> {
+        sysfs::gid_netdev(Path::new(SYS), &self.name, port, index)
     }
 
     /// A sysfs attribute of the device that is not empty.

@@ -12,7 +12,7 @@ use super::device::{DeviceInfo, Source, Uverbs};
 use crate::error::{Error, Result};
 use crate::netlink::{DeviceNumber, DriverId, NodeType};
 use crate::sys::file::read_attribute;
-use crate::types::{GidEntry, GidType, Guid, PortNum};
+use crate::types::{Gid, GidEntry, GidType, Guid, PortNum};
 
 /// Lists the wanted devices: those with a `uverbs` file in the order of its folder, then the others by name.
 ///
@@ -109,6 +109,14 @@ pub(super) fn gids(sys: &Path, device: &str, port: PortNum, length: u32) -> Vec<
         Some(GidEntry { gid: gid.into(), index, port, gid_type, netdev_ifindex: 0 })
     };
     (0..length).filter_map(entry).collect()
+}
+
+/// The name of the network device behind a GID, and the GID.
+pub(super) fn gid_netdev(sys: &Path, device: &str, port: u8, index: u8) -> Option<(String, Gid)> {
+    let folder = device_folder(sys, device)?.join(format!("ports/{port}"));
+    let gid: Ipv6Addr = text(&folder.join(format!("gids/{index}")))?.parse().ok()?;
+    let netdev = text(&folder.join(format!("gid_attrs/ndevs/{index}")))?;
+    Some((netdev, gid.into()))
 }
 
 fn verbs_folder(sys: &Path) -> PathBuf {

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::message::{Attributes, Malformed, Message, Messages, Read, Request, message_type};
 use crate::error::{Cause, Error, Result};
-use crate::sys::netlink::{RdmaSocket, SLOTS, Slot};
+use crate::sys::netlink::{NetlinkSocket, SLOTS, Slot};
 use crate::uapi::linux_netlink::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTI, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN,
 };
@@ -21,13 +21,13 @@ pub(crate) trait Transport {
     fn receive(&mut self, slots: &mut [Slot; SLOTS]) -> std::result::Result<usize, Errno>;
 }
 
-impl Transport for RdmaSocket {
+impl Transport for NetlinkSocket {
     fn send(&mut self, request: &[u8]) -> std::result::Result<(), Errno> {
-        RdmaSocket::send(self, request)
+        NetlinkSocket::send(self, request)
     }
 
     fn receive(&mut self, slots: &mut [Slot; SLOTS]) -> std::result::Result<usize, Errno> {
-        RdmaSocket::receive(self, slots)
+        NetlinkSocket::receive(self, slots)
     }
 }
 
@@ -69,6 +69,12 @@ impl<T: Transport> Exchange<T> {
         Self { transport, sequence: 0 }
     }
 
+    /// The transport, for tests that look at what went through it.
+    #[cfg(test)]
+    pub(super) fn into_transport(self) -> T {
+        self.transport
+    }
+
     /// Asks for a list; `read` makes an item of each message.
     pub(crate) fn dump<R>(
         &mut self,
@@ -79,7 +85,8 @@ impl<T: Transport> Exchange<T> {
     ) -> Result<Vec<R>> {
         for _ in 0..DUMP_TRIES {
             let request = fill(Request::new(command, NLM_F_DUMP));
-            let (items, whole) = self.ask(what, command, request, End::Data, &read)?;
+            let (items, whole) =
+                self.ask(what, message_type(command), request, End::Data, &attributes(&read))?;
             if whole {
                 return Ok(items);
             }
@@ -95,8 +102,18 @@ impl<T: Transport> Exchange<T> {
         fill: impl Fn(Request) -> Request,
         read: impl Fn(Attributes<'_>) -> Read<R>,
     ) -> Result<R> {
-        let request = fill(Request::new(command, 0));
-        let (items, _) = self.ask(what, command, request, End::Data, &read)?;
+        self.get_message(what, message_type(command), fill(Request::new(command, 0)), attributes(&read))
+    }
+
+    /// Asks for one thing by a message of this type; `read` gets all that is behind the answer's header.
+    pub(crate) fn get_message<R>(
+        &mut self,
+        what: What<'_>,
+        kind: u16,
+        request: Request,
+        read: impl Fn(&[u8]) -> Read<R>,
+    ) -> Result<R> {
+        let (items, _) = self.ask(what, kind, request, End::Data, &read)?;
         items
             .into_iter()
             .next()
@@ -111,7 +128,7 @@ impl<T: Transport> Exchange<T> {
         fill: impl Fn(Request) -> Request,
     ) -> Result<()> {
         let request = fill(Request::new(command, NLM_F_ACK));
-        self.ask(what, command, request, End::Ack, &|_| Ok(()))?;
+        self.ask(what, message_type(command), request, End::Ack, &|_| Ok(()))?;
         Ok(())
     }
 
@@ -119,10 +136,10 @@ impl<T: Transport> Exchange<T> {
     fn ask<R>(
         &mut self,
         what: What<'_>,
-        command: u16,
+        kind: u16,
         mut request: Request,
         end: End,
-        read: &impl Fn(Attributes<'_>) -> Read<R>,
+        read: &impl Fn(&[u8]) -> Read<R>,
     ) -> Result<(Vec<R>, bool)> {
         self.sequence = self.sequence.wrapping_add(1);
         self.transport.send(request.numbered(self.sequence)).map_err(|e| what.os(e))?;
@@ -145,7 +162,7 @@ impl<T: Transport> Exchange<T> {
                     }
                     answered = true;
                     whole &= message.flags & NLM_F_DUMP_INTR == 0;
-                    if one(what, command, end, message, &mut items, read)? {
+                    if one(what, kind, end, message, &mut items, read)? {
                         return Ok((items, whole));
                     }
                 }
@@ -158,6 +175,11 @@ impl<T: Transport> Exchange<T> {
     }
 }
 
+/// Reads what is behind the header as attributes.
+fn attributes<R>(read: impl Fn(Attributes<'_>) -> Read<R>) -> impl Fn(&[u8]) -> Read<R> {
+    move |payload| read(Attributes::new(payload))
+}
+
 /// The bytes of a datagram that came whole.
 fn datagram<'a>(what: What<'_>, slot: &'a Slot) -> Result<&'a [u8]> {
     let whole = slot.bytes.get(..slot.len).filter(|_| !slot.truncated);
@@ -167,11 +189,11 @@ fn datagram<'a>(what: What<'_>, slot: &'a Slot) -> Result<&'a [u8]> {
 /// Takes in one message; true: it was the last.
 fn one<R>(
     what: What<'_>,
-    command: u16,
+    asked: u16,
     end: End,
     message: Message<'_>,
     items: &mut Vec<R>,
-    read: &impl Fn(Attributes<'_>) -> Read<R>,
+    read: &impl Fn(&[u8]) -> Read<R>,
 ) -> Result<bool> {
     match message.kind {
         NLMSG_NOOP => Ok(false),
@@ -180,9 +202,9 @@ fn one<R>(
         // Its number is absent on old kernels, and 0 or a negated errno on others.
         NLMSG_DONE if message.payload.is_empty() => Ok(true),
         NLMSG_DONE => verdict(what, message.payload).map(|()| true),
-        kind if is_answer_to(command, kind) => {
+        kind if is_answer_to(asked, kind) => {
             if end == End::Data {
-                items.push(read(Attributes::new(message.payload)).map_err(|why| what.bad(why))?);
+                items.push(read(message.payload).map_err(|why| what.bad(why))?);
             }
             Ok(end == End::Data && message.flags & NLM_F_MULTI == 0)
         }
@@ -190,11 +212,11 @@ fn one<R>(
     }
 }
 
-/// Whether a message of this type may answer `command`.
+/// Whether a message of type `kind` may answer one of type `asked`.
 ///
-/// Any command of the device interface may: `PORT_GET` and others are answered under the number of `GET`.
-fn is_answer_to(command: u16, kind: u16) -> bool {
-    kind >> 10 == message_type(command) >> 10
+/// Any of the same family may: `PORT_GET` and others are answered under the number of `GET`.
+fn is_answer_to(asked: u16, kind: u16) -> bool {
+    kind >> 10 == asked >> 10
 }
 
 /// The errno in front of an acknowledgement's or an end mark's payload.

@@ -36,16 +36,32 @@ pub(crate) const fn message_type(command: u16) -> u16 {
 pub(crate) struct Request(Vec<u8>);
 
 impl Request {
-    /// A request without attributes; `flags` go beside `NLM_F_REQUEST`.
+    /// A request for a device command, without attributes; `flags` go beside `NLM_F_REQUEST`.
     pub(crate) fn new(command: u16, flags: u16) -> Self {
+        Self::of(message_type(command), flags)
+    }
+
+    /// A request of this type.
+    pub(crate) fn of(kind: u16, flags: u16) -> Self {
         let header = Nlmsghdr {
             nlmsg_len: 0, // known at the end
-            nlmsg_type: message_type(command),
+            nlmsg_type: kind,
             nlmsg_flags: NLM_F_REQUEST | flags,
             nlmsg_seq: 0,
             nlmsg_pid: 0,
         };
         Self(header.as_bytes().to_vec())
+    }
+
+    /// Appends what some families have between the header and the attributes.
+    pub(crate) fn family(mut self, header: &[u8]) -> Self {
+        self.0.extend_from_slice(header);
+        self
+    }
+
+    /// Appends bytes.
+    pub(crate) fn bytes(self, kind: u16, value: &[u8]) -> Self {
+        self.attribute(kind, &[value])
     }
 
     /// Appends a number.

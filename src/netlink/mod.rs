@@ -10,6 +10,7 @@
 //! | `device`, `node_type`, `driver`, `chardev`, `port` | what there is |
 //! | `link` | software devices, made and removed |
 //! | `resource`, `system` | what is in use, and how the subsystem is set |
+//! | `route` | of the kernel's IP, not of RDMA: the next hop, and a neighbour's hardware address |
 //!
 //! The kernel's side is drivers/infiniband/core/nldev.c, the numbers are in `<rdma/rdma_netlink.h>`.
 
@@ -22,6 +23,7 @@ mod message;
 mod node_type;
 mod port;
 mod resource;
+mod route;
 mod system;
 
 use nix::errno::Errno;
@@ -32,16 +34,17 @@ pub use driver::DriverId;
 pub use node_type::{NodeType, Transport};
 pub use port::PortInfo;
 pub use resource::ResourceCounts;
+pub(crate) use route::{Hop, Routes};
 pub use system::NetNamespaceMode;
 
 use crate::error::{Error, Result};
-use crate::sys::netlink::RdmaSocket;
+use crate::sys::netlink::NetlinkSocket;
 use exchange::Exchange;
 
 /// A connection to the kernel's RDMA device interface.
 #[derive(Debug)]
 pub struct Nldev {
-    exchange: Exchange<RdmaSocket>,
+    exchange: Exchange<NetlinkSocket>,
 }
 
 impl Nldev {
@@ -53,7 +56,7 @@ impl Nldev {
     ///
     /// Linux 4.14; netlink(7).
     pub fn open() -> Result<Self> {
-        let socket = RdmaSocket::open().map_err(|errno| {
+        let socket = NetlinkSocket::rdma().map_err(|errno| {
             let error = Error::os("open", "RDMA netlink", errno);
             match errno {
                 Errno::EPROTONOSUPPORT => error.hint("the RDMA core is not loaded: try modprobe ib_uverbs"),

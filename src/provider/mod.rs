@@ -8,9 +8,9 @@ pub(crate) mod rxe;
 use nix::errno::Errno;
 
 use crate::error::{Cause, Error, Result};
-use crate::types::{DeviceAh, PostError, RecvWr, Refusal, SendWr, Wc};
+use crate::types::{DeviceAh, DriverCaps, PostError, RecvWr, Refusal, SendWr, Station, Wc};
 use crate::uapi::ioctl::{RDMA_DRIVER_MLX4, RDMA_DRIVER_RXE, RDMA_DRIVER_SIW};
-use crate::uapi::verbs::{AhAttr, ModifySrq};
+use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp, ModifySrq};
 use crate::uverbs::cq::CqInit;
 use crate::uverbs::device::NewContext;
 use crate::uverbs::qp::{NewQp, QpInit};
@@ -59,6 +59,14 @@ impl Provider {
         }
     }
 
+    /// The device's attributes, the driver's own among them.
+    pub(crate) fn query_device(&self, uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
+        match self {
+            Self::Mlx4(_) => mlx4::query_device(uverbs),
+            Self::Rxe | Self::None(_) => Ok((uverbs.query_device()?, DriverCaps::default())),
+        }
+    }
+
     /// Makes a queue pair that uses these queues, where it has such; gives it, its rings and what must outlive it.
     pub(crate) fn create_qp(
         &self,
@@ -103,19 +111,20 @@ impl Provider {
     }
 
     /// Makes an address handle in a domain, of which `pd` is known; gives the kernel's handle on it, where the kernel is asked, and
-    /// what requests name it by.
+    /// what requests name it by. `station` finds who is meant on Ethernet, where no kernel will.
     pub(crate) fn create_ah(
         &self,
         uverbs: &Uverbs,
         pd_handle: u32,
         pd: &Hold,
         attr: AhAttr,
+        station: impl FnOnce(&AhAttr) -> Result<Station>,
     ) -> Result<(Option<u32>, DeviceAh)> {
         match self {
             Self::Rxe => rxe::ah::create(uverbs, pd_handle, attr).map(|(handle, ah)| (Some(handle), ah)),
             Self::Mlx4(_) => {
                 let pdn = if let Hold::Mlx4Pd { pdn } = pd { *pdn } else { 0 };
-                mlx4::ah::create(uverbs, pdn, &attr).map(|ah| (None, ah))
+                mlx4::ah::create(uverbs, pdn, &attr, station).map(|ah| (None, ah))
             }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
         }

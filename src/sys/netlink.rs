@@ -1,4 +1,4 @@
-//! The RDMA netlink socket: bytes out, datagrams in.
+//! A netlink socket: bytes out, datagrams in.
 
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -35,20 +35,29 @@ impl Slot {
     pub(crate) const EMPTY: Self = Self { bytes: [0; SLOT], len: 0, truncated: false, from_kernel: false };
 }
 
-/// A `NETLINK_RDMA` socket, closed on exec, that never waits for ever.
+/// A netlink socket, closed on exec, that never waits for ever.
 #[derive(Debug)]
-pub(crate) struct RdmaSocket(OwnedFd);
+pub(crate) struct NetlinkSocket(OwnedFd);
 
-impl RdmaSocket {
-    /// Opens it; the kernel loads `ib_core` for it where it can.
+impl NetlinkSocket {
+    /// Opens one for RDMA; the kernel loads `ib_core` for it where it can.
     ///
     /// # Errors
     ///
     /// `EPROTONOSUPPORT`: this kernel has no RDMA netlink, `ib_core` is not there.
-    pub(crate) fn open() -> Result<Self, Errno> {
+    pub(crate) fn rdma() -> Result<Self, Errno> {
+        Self::open(SockProtocol::NetlinkRDMA)
+    }
+
+    /// Opens one for routes and neighbours.
+    pub(crate) fn route() -> Result<Self, Errno> {
+        Self::open(SockProtocol::NetlinkRoute)
+    }
+
+    fn open(protocol: SockProtocol) -> Result<Self, Errno> {
         // Neither bind nor connect: the kernel picks a port at the first send, and unaddressed messages go to it.
         let flags = SockFlag::SOCK_CLOEXEC;
-        socket::socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRDMA).map(Self)
+        socket::socket(AddressFamily::Netlink, SockType::Raw, flags, protocol).map(Self)
     }
 
     /// Sends one request.

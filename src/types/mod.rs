@@ -2,6 +2,7 @@
 
 mod access;
 mod address;
+mod driver_caps;
 mod guid;
 mod number;
 mod state;
@@ -10,10 +11,11 @@ mod wr;
 
 pub use access::Access;
 pub use address::{Gid, GidEntry, GidType, Lid, ServiceLevel};
+pub use driver_caps::DriverCaps;
 pub use guid::Guid;
 pub use number::{Lkey, OutOfRange, PortNum, Psn, Qkey, Qpn, Rkey, Srqn};
 pub(crate) use state::open_enum;
 pub use state::{LinkLayer, Mtu, PhysState, PortState, QpState, QpType};
 pub use wc::{Wc, WcExtra, WcOpcode, WcStatus};
-pub(crate) use wr::{Data, Dest, DeviceAh, UdAddr};
+pub(crate) use wr::{Data, Dest, DeviceAh, Station, UdAddr};
 pub use wr::{MwBind, MwType, PostError, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge};

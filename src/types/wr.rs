@@ -166,6 +166,15 @@ pub(crate) struct UdAddr<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct DeviceAh(pub(crate) [u32; 10]);
 
+/// Who gets a datagram on Ethernet: what its address says, where the device has to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Station {
+    /// The hardware address.
+    pub(crate) mac: [u8; 6],
+    /// The VLAN, if it is in one.
+    pub(crate) vlan: Option<u16>,
+}
+
 /// A request for the send queue; made by one of its named constructors and then refined.
 ///
 /// ```

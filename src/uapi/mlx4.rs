@@ -25,6 +25,23 @@ uapi_structs! {
 
     struct AllocPdResp = "struct mlx4_ib_alloc_pd_resp" { pdn: u32, reserved: u32 }
 
+    struct RssCaps = "struct mlx4_ib_rss_caps" {
+        rx_hash_fields_mask: u64, rx_hash_function: u8, reserved: [u8; 7],
+    }
+
+    struct TsoCaps = "struct mlx4_ib_tso_caps" { max_tso: u32, supported_qpts: u32 }
+
+    /// Behind the answer to QUERY_DEVICE.
+    struct ExQueryDeviceResp = "struct mlx4_uverbs_ex_query_device_resp" {
+        comp_mask: u32,
+        response_length: u32,
+        hca_core_clock_offset: u64,
+        max_inl_recv_sz: u32,
+        reserved: u32,
+        rss_caps: RssCaps,
+        tso_caps: TsoCaps,
+    }
+
     struct CreateCq = "struct mlx4_ib_create_cq" { buf_addr: u64, db_addr: u64 }
 
     struct CreateCqResp = "struct mlx4_ib_create_cq_resp" { cqn: u32, reserved: u32 }

@@ -8,6 +8,7 @@
 
 pub mod ioctl;
 pub mod linux_netlink;
+pub mod linux_rtnetlink;
 pub mod mlx4;
 pub mod netlink;
 pub mod rxe;
@@ -57,6 +58,7 @@ pub const LAYOUTS: &[(&str, &[Layout])] = &[
     ("rdma/rdma_netlink.h", netlink::LAYOUTS),
     ("rdma/rdma_user_cm.h", ucm::LAYOUTS),
     ("linux/netlink.h", linux_netlink::LAYOUTS),
+    ("linux/rtnetlink.h", linux_rtnetlink::LAYOUTS),
 ];
 
 /// Every constant declared in this module, by header.
@@ -69,6 +71,7 @@ pub const NUMBERS: &[(&str, &[Number])] = &[
     ("rdma/rdma_netlink.h", netlink::NUMBERS),
     ("rdma/rdma_user_cm.h", ucm::NUMBERS),
     ("linux/netlink.h", linux_netlink::NUMBERS),
+    ("linux/rtnetlink.h", linux_rtnetlink::NUMBERS),
 ];
 
 /// Declares structures of the kernel's ABI and the table of their layouts.

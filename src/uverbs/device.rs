@@ -56,9 +56,14 @@ impl Uverbs {
 
     /// The device's attributes; what an old kernel does not report is zero.
     pub(crate) fn query_device(&self) -> Result<ExQueryDeviceResp> {
+        self.query_device_and_driver(Udata::none())
+    }
+
+    /// The same, and in `udata` the driver's part, where the driver has one.
+    pub(crate) fn query_device_and_driver(&self, udata: Udata<'_>) -> Result<ExQueryDeviceResp> {
         let extended = IB_USER_VERBS_EX_CMD_QUERY_DEVICE | IB_USER_VERBS_CMD_FLAG_EXTENDED;
         let answer: Result<ExQueryDeviceResp, Errno> =
-            self.legacy(extended, &ExQueryDevice::default(), Udata::none());
+            self.legacy(extended, &ExQueryDevice::default(), udata);
         match answer {
             Ok(answer) if (answer.response_length as usize) < size_of::<QueryDeviceResp>() => {
                 Err(Error::bad_answer(

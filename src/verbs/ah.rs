@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::AddressVector;
+use super::neighbour;
 use super::object::{Kind, Object};
 use crate::error::Result;
 use crate::types::{Dest, DeviceAh, Qkey, Qpn, SendWr, UdAddr};
@@ -23,7 +24,9 @@ impl Ah {
     pub(super) fn create(pd: &Arc<Object>, av: &AddressVector) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_ah", unmake: Uverbs::destroy_ah };
         let ctx = &pd.ctx;
-        let (handle, device) = ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah())?;
+        let station = |attr: &_| neighbour::station(&ctx.info, attr);
+        let (handle, device) =
+            ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), station)?;
         let object = handle.map(|handle| Object::new(ctx, handle, KIND));
         Ok(Self { object, device, _pd: Arc::clone(pd) })
     }

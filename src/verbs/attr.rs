@@ -1,6 +1,6 @@
 //! What a device and its ports say of themselves (`struct ibv_device_attr_ex`, `struct ibv_port_attr`).
 
-use crate::types::{Guid, Lid, LinkLayer, Mtu, PhysState, PortState, open_enum};
+use crate::types::{DriverCaps, Guid, Lid, LinkLayer, Mtu, PhysState, PortState, open_enum};
 use crate::uapi::ioctl::verbs::QueryPortRespEx;
 use crate::uapi::verbs::ExQueryDeviceResp;
 
@@ -60,6 +60,8 @@ pub struct TmCaps {
 /// A device's identity and limits. Fields are those of `ibv_query_device_ex(3)`; a number of things is the most there can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceAttr {
+    /// What its driver says besides.
+    pub driver: DriverCaps,
     /// The firmware's version as its driver writes it: `major.minor.sub`.
     pub fw_ver: String,
     /// The node's GUID.
@@ -168,6 +170,7 @@ impl From<&ExQueryDeviceResp> for DeviceAttr {
     fn from(raw: &ExQueryDeviceResp) -> Self {
         let base = &raw.base;
         Self {
+            driver: DriverCaps::default(),
             fw_ver: format!(
                 "{}.{}.{}",
                 (base.fw_ver >> 32) & 0xffff,

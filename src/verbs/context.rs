@@ -76,7 +76,7 @@ impl WeakContext {
 pub(super) struct ContextInner {
     pub(super) uverbs: Uverbs,
     provider: Provider,
-    info: DeviceInfo,
+    pub(super) info: DeviceInfo,
     num_comp_vectors: u32,
     async_fd: OnceLock<OwnedFd>,
     making_async_fd: Mutex<()>,
@@ -126,7 +126,8 @@ impl Context {
     /// # Errors
     /// The device is gone.
     pub fn query_device(&self) -> Result<DeviceAttr> {
-        Ok((&self.0.uverbs.query_device()?).into())
+        let (attr, driver) = self.0.provider.query_device(&self.0.uverbs)?;
+        Ok(DeviceAttr { driver, ..(&attr).into() })
     }
 
     /// A port's state and limits. See `ibv_query_port(3)`.

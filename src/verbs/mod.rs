@@ -14,6 +14,7 @@ mod device;
 mod event;
 mod mr;
 mod mw;
+mod neighbour;
 mod object;
 mod pd;
 mod qp;

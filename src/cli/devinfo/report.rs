@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bareverbs::discover::Transport;
-use bareverbs::{Device, DeviceAttr, Error, GidEntry, PortAttr, PortNum};
+use bareverbs::{Device, DeviceAttr, DriverCaps, Error, GidEntry, PortAttr, PortNum};
 
 /// What one device said.
 #[derive(Debug, Clone)]
@@ -38,6 +38,13 @@ pub(super) struct ProviderCaps {
     /// kbit/s.
     pub(super) rate_limit_max: u32,
     pub(super) rate_limit_qpts: u32,
+}
+
+impl ProviderCaps {
+    fn of(attr: &DeviceAttr) -> Self {
+        let DriverCaps { max_tso, tso_qpts, rx_hash_function, rx_hash_fields_mask } = attr.driver;
+        Self { max_tso, tso_qpts, rx_hash_function, rx_hash_fields_mask, ..Self::default() }
+    }
 }
 
 /// What went wrong with one device; the others are shown all the same.
@@ -75,10 +82,10 @@ impl Report {
         let report = Self {
             name: device.name().to_owned(),
             transport: device.info().transport(),
-            attr,
             board_id: device.info().board_id(),
             num_comp_vectors: ctx.num_comp_vectors(),
-            provider: ProviderCaps::default(),
+            provider: ProviderCaps::of(&attr),
+            attr,
             ports: Vec::new(),
         };
         Ok((report, ctx))

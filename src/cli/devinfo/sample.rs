@@ -2,8 +2,8 @@
 
 use bareverbs::discover::Transport;
 use bareverbs::{
-    AtomicCap, DeviceAttr, Gid, GidEntry, GidType, Guid, Lid, LinkLayer, Mtu, OdpCaps, PhysState, PortAttr,
-    PortNum, PortState, RssCaps, TmCaps,
+    AtomicCap, DeviceAttr, DriverCaps, Gid, GidEntry, GidType, Guid, Lid, LinkLayer, Mtu, OdpCaps, PhysState,
+    PortAttr, PortNum, PortState, RssCaps, TmCaps,
 };
 
 use super::report::{PortReport, ProviderCaps, Report};
@@ -29,6 +29,7 @@ pub(super) fn gid(index: u32, gid_type: GidType) -> GidEntry {
 
 fn device() -> DeviceAttr {
     DeviceAttr {
+        driver: DriverCaps::default(),
         fw_ver: "2.9.1000".to_owned(),
         node_guid: Guid([0x10, 0xd2, 0xc9, 0x10, 0, 0, 0x6b, 0xd0]),
         sys_image_guid: Guid([0x10, 0xd2, 0xc9, 0x10, 0, 0, 0x6b, 0xd3]),

@@ -29,8 +29,10 @@ use self::uar::Uar;
 use crate::error::{Cause, Error, Result};
 use crate::sys::mmio::Mmio;
 use crate::sys::{barrier, linux};
+use crate::types::DriverCaps;
 use crate::uapi::ioctl::verbs::QpCap;
 use crate::uapi::mlx4 as abi;
+use crate::uapi::verbs::ExQueryDeviceResp;
 use crate::uverbs::device::NewContext;
 use crate::uverbs::{Udata, Uverbs};
 
@@ -88,6 +90,20 @@ pub(crate) fn alloc_pd(uverbs: &Uverbs) -> Result<(u32, u32)> {
     let mut answer = abi::AllocPdResp::default();
     let handle = uverbs.alloc_pd(Udata::answer(&mut answer))?;
     Ok((handle, answer.pdn))
+}
+
+/// The device's attributes, and what its driver adds.
+pub(crate) fn query_device(uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
+    let mut answer = abi::ExQueryDeviceResp::default();
+    let device = uverbs.query_device_and_driver(Udata::answer(&mut answer))?;
+    let abi::ExQueryDeviceResp { rss_caps, tso_caps, .. } = answer;
+    let caps = DriverCaps {
+        max_tso: tso_caps.max_tso,
+        tso_qpts: tso_caps.supported_qpts,
+        rx_hash_function: rss_caps.rx_hash_function,
+        rx_hash_fields_mask: rss_caps.rx_hash_fields_mask,
+    };
+    Ok((device, caps))
 }
 
 impl Sizes {
