@@ -47,7 +47,7 @@ pub enum SendOp {
     Read(Remote),
     /// Replaces the 64-bit word there by `swap` if it is `compare`; what was there comes back.
     CompareSwap {
-        /// An address that is a multiple of 8.
+        /// An address that is a multiple of 8: the peer refuses others.
         remote: Remote,
         /// What must be there.
         compare: u64,
@@ -56,7 +56,7 @@ pub enum SendOp {
     },
     /// Adds to the 64-bit word there; what was there comes back.
     FetchAdd {
-        /// An address that is a multiple of 8.
+        /// An address that is a multiple of 8: the peer refuses others.
         remote: Remote,
         /// The summand.
         add: u64,
@@ -345,8 +345,8 @@ pub enum Refusal {
     AddressNotAllowed,
     /// The queue pair has no such queue: it takes its receives from a shared one, or only sends, or only receives.
     NoQueue,
-    /// An atomic operation whose data are not 8 bytes, or whose address is not a multiple of 8.
-    AtomicMisaligned,
+    /// An atomic operation whose data are not 8 bytes.
+    AtomicLength,
     /// An operation on a memory window has no data.
     DataNotAllowed,
     /// An operation that reads into local memory cannot have inline data.
@@ -366,7 +366,7 @@ impl fmt::Display for Refusal {
             Self::AddressMissing => f.write_str("a datagram needs an address"),
             Self::AddressNotAllowed => f.write_str("only a send of a datagram queue pair has an address"),
             Self::NoQueue => f.write_str("the queue pair has no such queue"),
-            Self::AtomicMisaligned => f.write_str("an atomic operation needs 8 bytes at a multiple of 8"),
+            Self::AtomicLength => f.write_str("an atomic operation needs 8 bytes"),
             Self::DataNotAllowed => f.write_str("an operation on a memory window has no data"),
             Self::InlineNotAllowed => f.write_str("only sends and writes can have inline data"),
             Self::Doorbell(errno) => write!(f, "the doorbell failed: {} ({errno:?})", errno.desc()),

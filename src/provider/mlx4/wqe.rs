@@ -287,8 +287,8 @@ fn atomic(
         Data::One(sge) => sge.length.into(),
         Data::List(sges) => sges.iter().map(|sge| u64::from(sge.length)).sum(),
     };
-    if length != 8 || !to.addr.is_multiple_of(8) {
-        return Err(Refusal::AtomicMisaligned);
+    if length != 8 {
+        return Err(Refusal::AtomicLength);
     }
     remote(region, at, to);
     region.slot::<{ 3 * SEGMENT }>(at).put(2 * SEGMENT, [swap_add.to_be(), compare.to_be()]);

@@ -45,10 +45,9 @@ fn what_does_not_fit_or_makes_no_sense_is_refused() {
     assert_eq!(refused(SendWr::rdma_read(1, REMOTE).inline(b"read")), Refusal::InlineNotAllowed);
     let add = SendWr::fetch_add(1, REMOTE, 1);
     assert_eq!(refused(add.inline(&[0; 8])), Refusal::InlineNotAllowed);
-    assert_eq!(refused(add), Refusal::AtomicMisaligned);
-    assert_eq!(refused(add.sge(Sge { length: 4, ..SGE })), Refusal::AtomicMisaligned);
-    let odd = Remote { addr: 0x2004, ..REMOTE };
-    assert_eq!(refused(SendWr::compare_swap(1, odd, 0, 0).sge(SGE)), Refusal::AtomicMisaligned);
+    assert_eq!(refused(add), Refusal::AtomicLength);
+    assert_eq!(refused(add.sge(Sge { length: 4, ..SGE })), Refusal::AtomicLength);
+    assert_eq!(refused(SendWr::compare_swap(1, REMOTE, 0, 0)), Refusal::AtomicLength);
     assert_eq!(refused(SendWr::local_inv(1, Rkey(1)).sge(SGE)), Refusal::DataNotAllowed);
     // The atomic's own segments leave room for five elements of 16 bytes.
     let none = Sge { length: 0, ..SGE };

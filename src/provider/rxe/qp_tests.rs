@@ -116,10 +116,10 @@ fn a_request_over_the_queue_s_sizes_is_refused() {
         (SendWr::rdma_read(1, remote(0)).inline(&bytes), Err(Refusal::InlineNotAllowed)),
         (SendWr::fetch_add(1, remote(8), 1).inline(&bytes), Err(Refusal::InlineNotAllowed)),
         (SendWr::compare_swap(1, remote(8), 1, 2).inline(&bytes), Err(Refusal::InlineNotAllowed)),
-        (SendWr::fetch_add(1, remote(4), 1).sge(sge(8)), Err(Refusal::AtomicMisaligned)),
-        (SendWr::fetch_add(1, remote(8), 1).sge(sge(4)), Err(Refusal::AtomicMisaligned)),
-        (SendWr::fetch_add(1, remote(8), 1), Err(Refusal::AtomicMisaligned)),
-        (SendWr::compare_swap(1, remote(u64::MAX), 1, 2).sge(sge(8)), Err(Refusal::AtomicMisaligned)),
+        (SendWr::fetch_add(1, remote(4), 1).sge(sge(8)), Ok(())),
+        (SendWr::fetch_add(1, remote(8), 1).sge(sge(4)), Err(Refusal::AtomicLength)),
+        (SendWr::fetch_add(1, remote(8), 1), Err(Refusal::AtomicLength)),
+        (SendWr::compare_swap(1, remote(u64::MAX), 1, 2).sge(sge(9)), Err(Refusal::AtomicLength)),
         (SendWr::compare_swap(1, remote(8), 1, 2).sge(sge(8)), Ok(())),
     ];
     for (wr, want) in table {
@@ -240,16 +240,12 @@ fn fits(wr: &SendWr<'_>) -> Result<(), Refusal> {
     let inline = matches!(wr.data, crate::types::Data::Inline(_));
     let reads = wr.op.is_atomic() || matches!(wr.op, SendOp::Read(_));
     let total = wr.data.length();
-    let atomic_at = match wr.op {
-        SendOp::FetchAdd { remote, .. } => Some(remote.addr),
-        _ => None,
-    };
     match () {
         () if inline && total > 64 => Err(Refusal::InlineTooLong { max: 64 }),
         () if wr.data.sges().len() > 2 => Err(Refusal::TooManySges { max: 2 }),
         () if total > 1 << 31 => Err(Refusal::MessageTooLong),
         () if inline && reads => Err(Refusal::InlineNotAllowed),
-        () if atomic_at.is_some_and(|at| at % 8 != 0 || total != 8) => Err(Refusal::AtomicMisaligned),
+        () if wr.op.is_atomic() && total != 8 => Err(Refusal::AtomicLength),
         () => Ok(()),
     }
 }

@@ -239,8 +239,8 @@ fn raw(sge: &crate::types::Sge) -> Sge {
 
 fn atomic(at: Remote, compare_add: u64, swap: u64, data: &Written) -> Result<WrUnion, Refusal> {
     data.not_inline()?;
-    if data.length != 8 || !at.addr.is_multiple_of(8) {
-        return Err(Refusal::AtomicMisaligned);
+    if data.length != 8 {
+        return Err(Refusal::AtomicLength);
     }
     let arm = WrAtomic { remote_addr: at.addr, compare_add, swap, rkey: at.rkey.0, reserved: 0 };
     Ok(WrUnion::atomic(arm))

@@ -112,7 +112,7 @@ fn every_operation_with_every_kind_of_data() {
         for wr in kinds {
             let want = match wr.data.length() {
                 8 => Ok(expected(&wr, operation, ssn, 0)),
-                _ if atomic => Err(Refusal::AtomicMisaligned),
+                _ if atomic => Err(Refusal::AtomicLength),
                 _ => Ok(expected(&wr, operation, ssn, 0)),
             };
             assert_eq!(written(&wr, ssn), want, "{wr:?}");
