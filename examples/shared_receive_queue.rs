@@ -11,17 +11,18 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use bareverbs::{Access, CqInit, EventSource, PortNum, QpInit, RcAttr, RecvWr, SendWr, SrqInit};
+use bareverbs::{Access, CqInit, EventSource, PortNum, QpInit, RcAttr, RecvWr, SendWr};
 
 fn main() -> support::Outcome {
     let (ctx, gid_index) = support::device()?;
     let pd = ctx.alloc_pd()?;
     let mut cq = ctx.create_cq(CqInit::new(64).own_channel())?;
     let room = pd.alloc_mr(4096, Access::LOCAL_WRITE)?;
-    let mut srq = pd.create_srq(SrqInit::new(8).limit(3))?;
+    let mut srq = pd.create_srq(8)?;
     for n in 0..8 {
         srq.post_recv(RecvWr::new(n).sge(room.slice(..64)))?;
     }
+    srq.set_limit(3)?;
 
     let mut pairs = Vec::new();
     for _ in 0..3 {

@@ -17,25 +17,18 @@ use crate::uverbs::srq::Xrc;
 pub struct SrqInit<'c> {
     max_wr: u32,
     max_sge: u32,
-    srq_limit: u32,
     xrc: Option<(&'c Xrcd, &'c Cq)>,
 }
 
 impl<'c> SrqInit<'c> {
-    /// Room for at least `max_wr` receives of one element; no limit.
+    /// Room for at least `max_wr` receives of one element; no limit, which is for [`Srq::set_limit`]: mlx4 takes none here.
     pub const fn new(max_wr: u32) -> Self {
-        Self { max_wr, max_sge: 1, srq_limit: 0, xrc: None }
+        Self { max_wr, max_sge: 1, xrc: None }
     }
 
     /// Elements of a receive.
     pub const fn max_sge(mut self, n: u32) -> Self {
         self.max_sge = n;
-        self
-    }
-
-    /// An event comes once fewer than `n` receives are left; 0 for never.
-    pub const fn limit(mut self, n: u32) -> Self {
-        self.srq_limit = n;
         self
     }
 
@@ -103,7 +96,7 @@ impl Srq {
             pd_handle: pd.handle,
             max_wr: init.max_wr,
             max_sge: init.max_sge,
-            srq_limit: init.srq_limit,
+            srq_limit: 0,
             xrc: init
                 .xrc
                 .map(|(xrcd, cq)| Xrc { xrcd_handle: xrcd.0.handle, cq_handle: cq.core.object.handle }),
