@@ -87,6 +87,10 @@ fn watch(tool: &Tool, name: Option<&OsString>, json: bool) -> Outcome {
         }
         while let Some(event) = events.next_event()? {
             tool.print(&if json { object(device.name(), &event)? } else { line(&event) })?;
+            // The kernel says nothing after that, not even that nothing comes any more.
+            if event.event_type == Type::DeviceFatal {
+                return Err(Failure::new(format!("{}: the device has failed or is gone", device.name())));
+            }
         }
     }
 }

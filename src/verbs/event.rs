@@ -121,8 +121,10 @@ pub struct AsyncEvents<'c> {
 impl AsyncEvents<'_> {
     /// The next event, or `None` where there is none. See `ibv_get_async_event(3)`.
     ///
+    /// [`AsyncEventType::DeviceFatal`] is the last one of a device that is gone: after it comes neither an event nor an error.
+    ///
     /// # Errors
-    /// The device is gone.
+    /// The kernel's answer is no event.
     pub fn next_event(&self) -> Result<Option<AsyncEvent>> {
         let event = read_event::<AsyncEventDesc>(self.fd)
             .map_err(|e| self.ctx.0.uverbs.error("get_async_event", e))?;
