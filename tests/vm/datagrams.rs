@@ -3,11 +3,13 @@
 use std::net::UdpSocket;
 
 use bareverbs::{
-    Access, Ah, Context, Cq, CqInit, Device, Endpoint, Gid, Lid, Pd, PortNum, Qkey, Qp, QpInit, QpState, Qpn,
-    RcAttr, RecvWr, Refusal, SendWr, WcOpcode, WcStatus,
+    Access, Ah, Context, Cq, CqInit, Device, Endpoint, Pd, PortNum, Qkey, Qp, QpInit, QpState, Qpn, RcAttr,
+    RecvWr, Refusal, SendWr, WcOpcode, WcStatus,
 };
 
-use crate::support::{Noise, assert_quiet, compare, completion, connect, fill, gid_index};
+use crate::support::{
+    Noise, assert_quiet, compare, completion, connect, fill, gid_index, group, infiniband, is_rxe,
+};
 
 /// Bytes before the message in a receive of a datagram.
 const GRH: usize = 40;
@@ -77,10 +79,14 @@ fn datagrams_of_every_size() {
             assert_eq!((wc.src_qp, wc.qp_num), (both.left.qp_num(), to), "{size}");
             let wc = completion(&mut both.left_cq);
             assert_eq!((wc.status, wc.wr_id, wc.opcode), (WcStatus::SUCCESS, 2, WcOpcode::SEND), "{size}");
-            // The last 20 bytes of the header are those of IPv4; what is before them means nothing.
             let mut header = [0; GRH];
             right.read(100, &mut header);
-            assert_eq!((header[20], header[32..36].to_vec()), (0x45, both.at_left.gid.0[12..].to_vec()));
+            if !infiniband() {
+                // The last 20 bytes are those of IPv4; what is before them means nothing.
+                assert_eq!((header[20], &header[32..36]), (0x45, &both.at_left.gid.0[12..]));
+            } else {
+                assert_eq!((header[0] >> 4, &header[8..24]), (6, &both.at_left.gid.0[..]));
+            }
             expected[100..100 + GRH].copy_from_slice(&header);
             let at = 100 + GRH;
             expected[at..at + size / 2].copy_from_slice(&message[10..10 + size / 2]);
@@ -132,7 +138,7 @@ fn datagrams_that_cannot_go_or_come() {
         av.sgid_index = 200;
         both.pd.create_ah(&av)
     });
-    assert!(early.unwrap_err().to_string().contains("create_ah on rxe0"));
+    assert!(early.unwrap_err().to_string().contains("create_ah on "));
     let unready = both.pd.create_qp(QpInit::ud(&both.left_cq, &both.left_cq)).unwrap().start().unwrap_err();
     assert!(unready.to_string().contains("call endpoint() first"), "{unready}");
     assert_eq!(both.left.state().unwrap(), QpState::Rts);
@@ -178,33 +184,36 @@ fn unreliable_connections_send_and_write() {
             compare(&right, &expected).unwrap_or_else(|e| panic!("{size} {which}: {e}"));
         }
     }
-    // Reads and atomics are not for such connections: the device says so, and nothing moves.
-    sender.post_send(SendWr::rdma_read(9, right.remote(0)).sge(left.slice(..8)).signaled()).unwrap();
-    let status = completion(&mut left_cq).status;
-    // 7.3's rxe lets the queue pair fail before it says why.
-    assert!([WcStatus::LOC_QP_OP_ERR, WcStatus::WR_FLUSH_ERR].contains(&status), "{status}");
+    // Reads and atomics are not for such connections: the device says so, and nothing moves. The emulated card calls it a
+    // violation besides.
+    if is_rxe() {
+        sender.post_send(SendWr::rdma_read(9, right.remote(0)).sge(left.slice(..8)).signaled()).unwrap();
+        let status = completion(&mut left_cq).status;
+        // 7.3's rxe lets the queue pair fail before it says why.
+        assert!([WcStatus::LOC_QP_OP_ERR, WcStatus::WR_FLUSH_ERR].contains(&status), "{status}");
+    }
 }
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn multicast_reaches_every_member() {
-    // An address that only this test uses, and the network device's membership without which nothing comes in.
-    let group = std::net::Ipv4Addr::new(239, 7, 7, 7);
+    let (gid, lid) = group(7);
     let mut both = Datagrams::new();
-    let own = both.at_left.gid.ipv4().unwrap();
+    // Over Ethernet nothing comes in unless the network device is a member too.
     let member = UdpSocket::bind("0.0.0.0:0").unwrap();
-    member.join_multicast_v4(&group, &own).unwrap();
-    let gid = Gid(group.to_ipv6_mapped().octets());
+    if let (Some(group), Some(own)) = (gid.ipv4(), both.at_left.gid.ipv4()) {
+        member.join_multicast_v4(&group, &own).unwrap();
+    }
 
-    let wrong = both.left.attach_mcast(both.at_left.gid, Lid(0)).unwrap_err().to_string();
+    let wrong = both.left.attach_mcast(both.at_left.gid, lid).unwrap_err().to_string();
     assert!(wrong.contains("attach_mcast") && wrong.contains("a multicast GID?"), "{wrong}");
-    let absent = both.left.detach_mcast(gid, Lid(0)).unwrap_err().to_string();
+    let absent = both.left.detach_mcast(gid, lid).unwrap_err().to_string();
     assert!(absent.contains("detach_mcast"), "{absent}");
 
-    both.left.attach_mcast(gid, Lid(0)).unwrap();
-    both.right.attach_mcast(gid, Lid(0)).unwrap();
+    both.left.attach_mcast(gid, lid).unwrap();
+    both.right.attach_mcast(gid, lid).unwrap();
     let region = both.pd.alloc_mr(4096, Access::LOCAL_WRITE).unwrap();
-    let all = Endpoint { gid, ..Endpoint::default() };
+    let all = Endpoint { gid, lid, ..Endpoint::default() };
     let ah = both.pd.create_ah(&both.left.address(&all).unwrap()).unwrap();
     let everybody = Qpn::truncate(0xff_ffff);
     both.left.post_recv(RecvWr::new(1).sge(region.slice(..200))).unwrap();
@@ -219,7 +228,7 @@ fn multicast_reaches_every_member() {
     assert_eq!(&got, b"all");
 
     // Who has left gets nothing.
-    both.right.detach_mcast(gid, Lid(0)).unwrap();
+    both.right.detach_mcast(gid, lid).unwrap();
     both.left.post_recv(RecvWr::new(4).sge(region.slice(..200))).unwrap();
     both.right.post_recv(RecvWr::new(5).sge(region.slice(1000..1200))).unwrap();
     both.left.post_send(SendWr::send(6).inline(b"all").ud_addr(&ah, everybody, Qp::DEFAULT_QKEY)).unwrap();

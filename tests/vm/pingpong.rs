@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::support::{Running, assert_refused, command, pair, refused, run, text};
 
-const OURS: &str = "ours pingpong rc -p PORT -g 1";
-const C: &str = "ibv_rc_pingpong -p PORT -g 1";
+const OURS: &str = "ours pingpong rc -p PORT -g GID";
+const C: &str = "ibv_rc_pingpong -p PORT -g GID";
 
 /// Options that change the wire or the queues.
 const OPTIONS: [&str; 11] = [
@@ -78,8 +78,8 @@ const FAMILY: [(&str, &[&str]); 3] = [
 fn family(ours_serves: bool, ours_asks: bool) {
     for (kind, options) in FAMILY {
         let line = |ours| match ours {
-            true => format!("ours pingpong {kind} -p PORT -g 1"),
-            false => format!("ibv_{kind}_pingpong -p PORT -g 1"),
+            true => format!("ours pingpong {kind} -p PORT -g GID"),
+            false => format!("ibv_{kind}_pingpong -p PORT -g GID"),
         };
         for options in options {
             exchange(&line(ours_serves), &line(ours_asks), options);
@@ -92,7 +92,7 @@ fn family(ours_serves: bool, ours_asks: bool) {
 fn uc_ud_srq_ours_with_ours() {
     family(true, true);
     for kind in ["uc", "ud", "srq"] {
-        let line = format!("ours pingpong {kind} -p PORT -g 1");
+        let line = format!("ours pingpong {kind} -p PORT -g GID");
         exchange(&line, &line, "-n 50 --poll");
         exchange(&line, &line, "-n 50 -s 900 -c");
     }
@@ -109,8 +109,8 @@ fn uc_ud_srq_our_client_with_the_c_server() {
 fn uc_ud_srq_the_c_client_with_our_server() {
     family(true, false);
     for kind in ["uc", "ud", "srq"] {
-        let c = format!("ibv_{kind}_pingpong -p PORT -g 1");
-        exchange(&format!("ours pingpong {kind} -p PORT -g 1"), &c, "-n 50 -s 3000 -c");
+        let c = format!("ibv_{kind}_pingpong -p PORT -g GID");
+        exchange(&format!("ours pingpong {kind} -p PORT -g GID"), &c, "-n 50 -s 3000 -c");
     }
 }
 
@@ -171,8 +171,8 @@ fn the_c_client_with_our_server() {
 fn prints_what_the_c_tool_prints() {
     for kind in ["rc", "uc", "ud", "srq"] {
         let both = |line: String| pair(&format!("{line} -n 50"), &format!("{line} -n 50 127.0.0.1"));
-        let (_, c) = both(format!("ibv_{kind}_pingpong -p PORT -g 1"));
-        let (_, ours) = both(format!("ours pingpong {kind} -p PORT -g 1"));
+        let (_, c) = both(format!("ibv_{kind}_pingpong -p PORT -g GID"));
+        let (_, ours) = both(format!("ours pingpong {kind} -p PORT -g GID"));
         assert_eq!(shape(&text(&c.stdout)), shape(&text(&ours.stdout)));
     }
 }
@@ -181,7 +181,7 @@ fn prints_what_the_c_tool_prints() {
 #[ignore = "runs in the guest: cargo xtask test"]
 fn ways_of_waiting_and_checking() {
     for options in
-        ["--poll -n 50", "-n 50 -c -s 100000", "-n 50 -N", "-n 50 -d rxe0 -i 1", "-n 50 --timeout 0"]
+        ["--poll -n 50", "-n 50 -c -s 100000", "-n 50 -N", "-n 50 -d DEVICE -i 1", "-n 50 --timeout 0"]
     {
         let (served, asked) = pair(&format!("{OURS} {options}"), &format!("{OURS} {options} localhost"));
         good(&served, OURS, options);
@@ -217,7 +217,7 @@ fn json_says_the_same() {
     assert_eq!(asked["bytes"], 6000);
     assert_eq!(asked["complete"], true);
     assert!(asked["usec_per_iteration"].as_f64().unwrap() > 0.0);
-    let line = "ours pingpong srq -p PORT -g 1 -n 30 -q 3 --json";
+    let line = "ours pingpong srq -p PORT -g GID -n 30 -q 3 --json";
     let (served, asked) = pair(line, &format!("{line} 127.0.0.1"));
     let (served, asked) = (parse(&good(&served, line, "")), parse(&good(&asked, line, "")));
     assert_eq!(served["local"], asked["remote"]);
@@ -240,8 +240,8 @@ fn refuses_as_the_c_tool_does() {
         ("srq", "-q 256"),
         ("srq", "-q 17 -r 16"),
     ] {
-        let c = run(&format!("ibv_{kind}_pingpong -g 1 -p 1 {options}"));
-        let ours = run(&format!("ours pingpong {kind} -g 1 -p 1 {options}"));
+        let c = run(&format!("ibv_{kind}_pingpong -g GID -p 1 {options}"));
+        let ours = run(&format!("ours pingpong {kind} -g GID -p 1 {options}"));
         assert_eq!(c.status.code(), ours.status.code(), "{kind} {options}");
         let said = text(&ours.stderr);
         assert_eq!(said.lines().count(), 1, "{kind} {options}: {said}");
@@ -252,18 +252,18 @@ fn refuses_as_the_c_tool_does() {
         );
     }
     // The errno's number, which ours does not print, is that of an operation that the device does not have.
-    let c = run("ibv_xsrq_pingpong -g 1");
+    let c = run("ibv_xsrq_pingpong -g GID");
     assert_eq!((text(&c.stderr).as_str(), c.status.code()), ("Couldn't Open the XRC Domain 95\n", Some(1)));
     let words = ["Couldn't Open the XRC Domain: ", "rxe0: it has no extended reliable connections (XRC)"];
-    refused("ours pingpong xsrq -g 1", &words);
-    refused("ours pingpong xsrq -g 1 127.0.0.1", &words);
+    refused("ours pingpong xsrq -g GID", &words);
+    refused("ours pingpong xsrq -g GID 127.0.0.1", &words);
 }
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn peers_of_the_family_that_disagree() {
     let disagree = |kind: &str, server: &str, client: &str| {
-        let line = format!("ours pingpong {kind} -p PORT -g 1 -n 50 --timeout 2");
+        let line = format!("ours pingpong {kind} -p PORT -g GID -n 50 --timeout 2");
         pair(&format!("{line} {server}"), &format!("{line} {client} 127.0.0.1"))
     };
     let (served, asked) = disagree("srq", "-q 4", "-q 3");
@@ -272,5 +272,5 @@ fn peers_of_the_family_that_disagree() {
     let (served, asked) = disagree("ud", "-s 1000", "-s 500");
     assert_refused(&served, "server -s 1000", &["500 bytes where 1000 are due", "(-s)"]);
     assert_refused(&asked, "client -s 500", &["nothing has come from the peer for 2 s"]);
-    refused("ours pingpong srq -g 1 -r 4294967295", &["4294967295", "shared receive queue", "max_srq_wr"]);
+    refused("ours pingpong srq -g GID -r 4294967295", &["4294967295", "shared receive queue", "max_srq_wr"]);
 }

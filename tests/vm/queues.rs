@@ -85,8 +85,8 @@ fn full_queues_and_oversized_requests_are_refused() {
     let e = both.left.post_send(SendWr::send(1).inline(&long)).unwrap_err();
     assert_eq!(e.refusal, Refusal::InlineTooLong { max: cap.max_inline_data });
     let e =
-        both.left.post_send(SendWr::fetch_add(1, region.remote(4), 1).sge(region.slice(..8))).unwrap_err();
-    assert_eq!(e.refusal, Refusal::AtomicMisaligned);
+        both.left.post_send(SendWr::fetch_add(1, region.remote(0), 1).sge(region.slice(..4))).unwrap_err();
+    assert_eq!(e.refusal, Refusal::AtomicLength);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn full_queues_and_oversized_requests_are_refused() {
 fn failures_have_their_status() {
     type Fault = fn(&mut Loop);
     // The first is the specification's. rxe has the others: 6.1 the second, 6.12 and later the third.
-    let faults: [(&str, &[WcStatus], Fault); 5] = [
+    let faults: [(&str, &[WcStatus], Fault); 6] = [
         ("wrong rkey", &[WcStatus::REM_ACCESS_ERR], |both| {
             let region = both.region(64);
             let remote = Remote { rkey: Rkey(region.rkey().0 ^ 0x80), ..region.remote(0) };
@@ -104,6 +104,11 @@ fn failures_have_their_status() {
         ("out of bounds", &[WcStatus::REM_ACCESS_ERR], |both| {
             let region = both.region(64);
             both.left.post_send(SendWr::rdma_read(1, region.remote(60)).sge(region.slice(..8))).unwrap();
+            std::mem::forget(region);
+        }),
+        ("an atomic operation on half a word", &[WcStatus::REM_INV_REQ_ERR], |both| {
+            let region = both.region(64);
+            both.left.post_send(SendWr::fetch_add(1, region.remote(4), 1).sge(region.slice(..8))).unwrap();
             std::mem::forget(region);
         }),
         (
@@ -256,8 +261,8 @@ fn nothing_stays_in_the_kernel() {
         let mut datagrams = both.pd.create_qp(QpInit::ud(&both.left_cq, &both.left_cq).srq(&srq)).unwrap();
         let at = datagrams.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
         let _ah = both.pd.create_ah(&datagrams.address(&at).unwrap()).unwrap();
-        let group = std::net::Ipv4Addr::new(239, 7, 7, 8).to_ipv6_mapped();
-        datagrams.attach_mcast(group.into(), bareverbs::Lid(0)).unwrap();
+        let (group, lid) = crate::support::group(8);
+        datagrams.attach_mcast(group, lid).unwrap();
         let during = netlink.resource_counts(device.index).unwrap();
         assert_ne!(count(&before), count(&during));
     }

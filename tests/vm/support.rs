@@ -1,15 +1,20 @@
 //! Processes with a time limit, pairs of them, and queue pairs connected to each other.
 
 use std::io::Read;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use bareverbs::netlink::Nldev;
+use bareverbs::netlink::{DriverId, Nldev};
 use bareverbs::{
-    Access, Context, Cq, CqInit, Device, LinkLayer, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc,
+    Access, Context, Cq, CqInit, Device, Gid, Lid, LinkLayer, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc,
 };
+
+/// Whether the device under test is rxe's.
+pub fn is_rxe() -> bool {
+    Device::first().unwrap().info().driver == DriverId::RXE
+}
 
 /// Whether the device is on InfiniBand, where peers have LIDs, and addresses are those of IP over InfiniBand.
 pub fn infiniband() -> bool {
@@ -20,6 +25,17 @@ pub fn infiniband() -> bool {
 /// The index of the GID that connections are made with: the IPv4 one of rxe, the only one of an InfiniBand card.
 pub fn gid_index() -> u32 {
     if infiniband() { 0 } else { 1 }
+}
+
+/// A multicast group that only this number uses. On InfiniBand, where nobody was asked for its LID, that is told too.
+pub fn group(number: u8) -> (Gid, Lid) {
+    if !infiniband() {
+        return (Ipv4Addr::new(239, 7, 7, number).to_ipv6_mapped().into(), Lid(0));
+    }
+    let mut gid = [0; 16];
+    gid[..4].copy_from_slice(&[0xff, 0x12, 0x40, 0x1b]);
+    gid[15] = number;
+    (Gid(gid), Lid(0xc100 + u16::from(number)))
 }
 
 /// The binary under test.
@@ -33,7 +49,8 @@ pub fn fresh_port() -> u16 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// A command line in words; `ours` stands for the binary under test.
+/// A command line in words; `ours` stands for the binary under test, `DEVICE` and `GID` for the device's name and the index of
+/// its GID.
 pub fn command(line: &str) -> Command {
     let mut words = line.split_whitespace();
     let program = match words.next() {
@@ -42,7 +59,12 @@ pub fn command(line: &str) -> Command {
         None => panic!("an empty command line"),
     };
     let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let word = |word: &str| match word {
+        "DEVICE" => Device::first().unwrap().name().to_owned(),
+        "GID" => gid_index().to_string(),
+        other => other.to_owned(),
+    };
+    command.args(words.map(word)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 

@@ -32,6 +32,10 @@ pub(crate) fn create(
         let why = format!("port {} sends with a global route only", attr.port_num);
         return Err(Error::invalid("create_ah", uverbs.device(), why));
     }
+    if attr.is_global != 0 && u32::from(attr.grh.sgid_index) >= port.gid_tbl_len {
+        let why = format!("GID index {} is not in the table of {}", attr.grh.sgid_index, port.gid_tbl_len);
+        return Err(Error::invalid("create_ah", uverbs.device(), why));
+    }
     let station = ethernet.then(|| station(attr)).transpose()?;
     Ok(vector(pdn, attr, station))
 }

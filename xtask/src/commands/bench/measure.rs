@@ -179,7 +179,7 @@ fn slope(count: impl Fn(u32) -> Result<f64>) -> Result<f64> {
 }
 
 /// The calls on strace's total line.
-pub(crate) fn traced_calls(output: &Output) -> Result<f64> {
+fn traced_calls(output: &Output) -> Result<f64> {
     let said = String::from_utf8_lossy(&output.stderr);
     total(&said).ok_or_else(|| format!("{}: no total from strace", output.command))
 }

@@ -3,7 +3,7 @@
 //! Times under emulation compare only within one guest, so each measurement takes C's and ours in turn.
 
 mod emulator;
-pub(crate) mod measure;
+mod measure;
 mod table;
 
 use std::path::PathBuf;

@@ -4,8 +4,12 @@
 //! function that takes [`Checks`].
 
 mod calls;
+mod examples;
+mod faults;
 mod library;
+mod scripts;
 mod tools;
+mod transcript;
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +17,7 @@ use super::{Arguments, Work};
 use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::{Guests, Kernel, Mlx4, Run, Vm};
-use crate::{Result, cargo};
+use crate::{Result, cargo, checker};
 
 /// The TCP port of the pingpongs' exchange.
 const PORT: u16 = 18515;
@@ -57,6 +61,9 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
     let tests =
         cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
     let binary = cargo::release_binary()?;
+    let player = cargo::release_example("script_player")?;
+    let judge = checker::build()?;
+    let examples = examples::build()?;
     let filter = arguments.filter.as_deref();
     let mut list = Vec::new();
     for kernel in arguments.kernels() {
@@ -64,7 +71,10 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
             .c_tools(true)
             .file(&tests, "/bin/vm")
             .file(&binary, "/bin/bareverbs")
+            .file(&player, "/bin/script_player")
+            .file(&judge, format!("/bin/{}", checker::NAME))
             .lifetime(Duration::from_secs(900));
+        let vm = examples.iter().fold(vm, |vm, (name, path)| vm.file(path, examples::place(name)));
         let mut on = |place: String, vm: Vm, run: fn(&mut Checks<'_>)| {
             let kernel = kernel.clone();
             list.push(Work::new(place.clone(), move || boot(&kernel, &place, filter, &vm, run)));
@@ -76,8 +86,22 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
             tools::asyncwatch(checks);
             tools::rping(checks);
             calls::none_of_a_polled_iteration(checks);
-            library::suite(checks);
+            scripts::random(checks, 10, 1000);
+            examples::quiet(checks);
+            library::suite(checks, library::CONNECTX3);
         });
+        let older = Mlx4::default().connectx2().faults();
+        on(format!("ours on ConnectX-2 {kernel}"), vm.nodes(2).mlx4(older), |checks| {
+            transcript::reference(checks);
+            scripts::random(checks, 2, 500);
+            library::suite(checks, library::CONNECTX2);
+            examples::loud(checks);
+            faults::all(checks);
+        });
+    }
+    // Who names a place wants no other.
+    if list.iter().any(|work| arguments.wants(work.name())) {
+        list.retain(|work| arguments.wants(work.name()));
     }
     Ok(list)
 }
