@@ -80,9 +80,19 @@ impl Guest<'_> {
 
 /// Every tool says that there is no RDMA and what to load; doctor tells what can be.
 fn nothing(guest: &Guest<'_>) -> Result<()> {
-    let tools = ["devices", "devinfo", "devinfo -d rxe0", "pingpong rc -g 1", "pingpong rc -g 1 10.0.0.1"];
+    let tools = [
+        "devices",
+        "devinfo",
+        "devinfo -d rxe0",
+        "asyncwatch",
+        "pingpong rc -g 1",
+        "pingpong rc -g 1 10.0.0.1",
+    ];
     for tool in tools {
         guest.refuses(&format!("bareverbs {tool}"), &["RDMA", "modprobe -a ib_uverbs rdma_rxe"])?;
+    }
+    for tool in ["rping -s", "rping -c -a 10.0.0.1"] {
+        guest.refuses(&format!("bareverbs {tool}"), &["no connection manager", "modprobe rdma_ucm"])?;
     }
     for action in ["show", "add rxe0 type rxe netdev lo", "delete rxe0"] {
         guest.refuses(&format!("bareverbs link {action}"), &["EPROTONOSUPPORT", "modprobe ib_uverbs"])?;
