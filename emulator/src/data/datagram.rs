@@ -37,10 +37,13 @@ impl Qp {
             _ => None,
         };
         let (lrh, grh, bth, deth) = match *datagram {
-            Datagram::Addressed { mut path, pd, qpn, qkey, force_loopback } => {
+            Datagram::Addressed { mut path, global, pd, qpn, qkey, force_loopback } => {
                 if pd != self.context.pd() {
                     step.card.trace.line(format_args!("QP {:#x}: address of another domain", self.qpn));
                     return Err(Error::LocalQpOperation);
+                }
+                if step.card.port.ethernet.is_some() {
+                    path.grh = Some(global);
                 }
                 // An address vector does not say which own address is the source.
                 path.ethernet.source_index = self.context.path().ethernet.source_index;

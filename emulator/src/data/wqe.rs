@@ -9,7 +9,7 @@ use super::{
 use crate::{
     be,
     card::Card,
-    ethernet::{self, Mac},
+    ethernet,
     packet::{Bth, Deth, Grh, Lrh, Operation},
 };
 
@@ -135,8 +135,9 @@ pub(crate) enum Tail {
 /// Where a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Datagram {
-    /// By an address vector.
-    Addressed { path: Path, pd: u32, qpn: u32, qkey: u32, force_loopback: bool },
+    /// By an address vector. Ethernet takes `global` whether or not the vector says that it has a GRH, and InfiniBand
+    /// what it says: there nothing in the station's place means anything (libmlx4 leaves there what memory held).
+    Addressed { path: Path, global: Global, pd: u32, qpn: u32, qkey: u32, force_loopback: bool },
     /// With headers that the driver built, on a queue pair for management.
     Built { lrh: Lrh, grh: Option<Grh>, bth: Bth, deth: Deth },
 }
@@ -546,7 +547,6 @@ fn datagram(segments: &mut Segments<'_>, opcode: u8, immediate: u32) -> Result<W
     };
     let segment = segments.next("datagram", DATAGRAM)?;
     reserved(&[&segment[4..5], &segment[8..9]], "address vector")?;
-    let (tag, destination) = (be::get16(segment, 40), ethernet::mac(segment, 42));
     let port_pd = be::get32(segment, 0);
     let sl_tclass_flow = be::get32(segment, 12);
     let mut dgid = [0; 16];
@@ -563,12 +563,11 @@ fn datagram(segments: &mut Segments<'_>, opcode: u8, immediate: u32) -> Result<W
         path_bits: segment[5] & 0x7f,
         sl: (sl_tclass_flow >> 28) as u8,
         pkey_index: 0,
-        // On Ethernet, where there is an address, there always is a GRH.
-        grh: (segment[5] & 0x80 != 0 || destination != Mac::default()).then_some(global),
+        grh: (segment[5] & 0x80 != 0).then_some(global),
         ethernet: Station {
-            destination,
+            destination: ethernet::mac(segment, 42),
             source_index: 0,
-            vlan: if port_pd & IN_VLAN != 0 { Vlan::Tag(tag) } else { Vlan::None },
+            vlan: if port_pd & IN_VLAN != 0 { Vlan::Tag(be::get16(segment, 40)) } else { Vlan::None },
         },
     };
     if be::get32(segment, 32) > 0xff_ffff {
@@ -576,6 +575,7 @@ fn datagram(segments: &mut Segments<'_>, opcode: u8, immediate: u32) -> Result<W
     }
     let datagram = Datagram::Addressed {
         path,
+        global,
         pd: port_pd & 0xff_ffff,
         qpn: be::get32(segment, 32),
         qkey: be::get32(segment, 36),

@@ -29,7 +29,8 @@ fn datagrams() -> (World, [Cq; 2], [Mr; 2], [Qp; 2]) {
     (world, cqs, mrs, qps)
 }
 
-/// A datagram's segment: to a LID, with a GRH to a GID if there is one.
+/// A datagram's segment: to a LID, with a GRH to a GID if there is one. Where Ethernet has a station, it has rubbish, as
+/// libmlx4's has.
 fn to(lid: u16, gid: Option<[u8; 16]>, qpn: u32, qkey: u32) -> Wqe {
     let mut segment = [0; 48];
     put32(&mut segment, 0, 1 << 24 | PD);
@@ -42,6 +43,7 @@ fn to(lid: u16, gid: Option<[u8; 16]>, qpn: u32, qkey: u32) -> Wqe {
     put32(&mut segment, 12, 2 << 28);
     put32(&mut segment, 32, qpn);
     put32(&mut segment, 36, qkey);
+    segment[40..].fill(0x5a);
     Wqe { segments: segment.to_vec(), ..Wqe::new(opcode::SEND) }
 }
 
