@@ -7,11 +7,12 @@
 //! | `cq` | arming, moderation, resizing, overruns, both sizes of entries |
 //! | `errors` | protection, access, lengths, RNR and other retries, flushes, draining, transitions |
 //! | `faults` | packets lost, doubled, late, damaged; UC's gaps |
-//! | `strict`, `segments` | what is a violation |
+//! | `strict`, `segments`, `doorbells` | what is a violation |
 //! | `unsupported` | what the card does not do |
 //! | `nonsense` | random requests |
 
 mod cq;
+mod doorbells;
 mod errors;
 mod faults;
 mod guest;

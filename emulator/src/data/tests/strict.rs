@@ -126,16 +126,9 @@ fn with_srq(pair: &mut Pair) -> (Qp, Qp, Srq) {
 #[test]
 fn the_next_segment_of_a_shared_receive_has_reserved_fields() {
     for at in [0, 1, 4, 15] {
-        let mut pair = Pair::new(1, |_| {});
-        let (mut source, mut target, mut srq) = with_srq(&mut pair);
-        pair.world.guests[0].scribble_srq(&srq, 0, at, &[1]);
-        let sge = (pair.mrs[1].key, pair.mrs[1].address, 100);
-        pair.world.guests[0].post_srq(&mut srq, &[sge]);
-        pair.world.connect((0, &mut source), (0, &mut target));
-        let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 8);
-        pair.world.guests[0].send(&mut source, &wqe);
-        pair.run();
-        reported(&pair);
+        shared_receive("reserved fields of the next segment are set", |pair, srq| {
+            pair.world.guests[0].scribble_srq(srq, 0, at, &[1]);
+        });
     }
 }
 
@@ -268,4 +261,48 @@ fn completion_queues_are_armed_in_sequence_and_after_their_record() {
     pair.cqs[0].consumer = 5;
     pair.world.guests[0].arm(&pair.cqs[0], false);
     reported(&pair);
+}
+
+/// A queue whose memory cannot be read is reported when it is looked at.
+#[test]
+fn queues_have_to_be_in_memory() {
+    let mut pair = Pair::new(1, |_| {});
+    pair.world.guests[0].lose_queues(&pair.qps[0]);
+    let qpn = pair.qps[0].qpn;
+    pair.world.guests[0].doorbell(UAR, qpn);
+    pair.run();
+    reported_as(&pair, 0, "the queue's memory cannot be read");
+    assert_eq!(pair.outcomes(0), []);
+    shared_receive("the queue's memory cannot be read", |pair, srq| pair.world.guests[0].lose_srq(srq));
+}
+
+/// A message to a shared receive queue with one request, after something was done to it: what is reported.
+fn shared_receive(what: &str, spoil: impl FnOnce(&mut Pair, &Srq)) {
+    let mut pair = Pair::new(1, |_| {});
+    let (mut source, mut target, mut srq) = with_srq(&mut pair);
+    let sge = (pair.mrs[1].key, pair.mrs[1].address, 100);
+    pair.world.guests[0].post_srq(&mut srq, &[sge]);
+    spoil(&mut pair, &srq);
+    pair.world.connect((0, &mut source), (0, &mut target));
+    let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 8);
+    pair.world.guests[0].send(&mut source, &wqe);
+    pair.world.run(std::time::Duration::from_millis(10));
+    reported(&pair);
+    let last = pair.world.guests[0].card.violations.last().unwrap();
+    assert!(last.queue.starts_with("SRQ ") && last.index == Some(0) && last.what.contains(what), "{last}");
+}
+
+#[test]
+fn shared_receives_are_a_chain_within_the_queue() {
+    // Of eight entries the last is 7.
+    shared_receive("the next index is outside the queue", |pair, srq| {
+        pair.world.guests[0].scribble_srq(srq, 0, 2, &[0, 8]);
+    });
+}
+
+#[test]
+fn receives_are_shorter_than_2_gib() {
+    shared_receive("a receive element with a length of 2 GiB", |pair, srq| {
+        pair.world.guests[0].scribble_srq(srq, 0, 16, &[0x80]);
+    });
 }

@@ -140,6 +140,11 @@ impl Guest {
         bytes
     }
 
+    /// Takes memory away without a word: its first page is translated no more.
+    fn lose(&self, buffer: &Buffer) {
+        self.card.icm.write(&self.card.memory, MTT_BASE + buffer.mtt, &[0; 8]).unwrap();
+    }
+
     pub(crate) fn mr(&mut self, bytes: u64) -> Mr {
         self.mr_with(bytes, ALL, PD)
     }
@@ -194,7 +199,7 @@ impl Guest {
         self.read(&mr.buffer, offset, length)
     }
 
-    fn uar(&mut self, offset: u64, bytes: &[u8]) {
+    pub(crate) fn uar(&mut self, offset: u64, bytes: &[u8]) {
         self.data.uar_write(&mut self.card, Duration::from_secs(1), offset, bytes);
     }
 

@@ -214,4 +214,8 @@ impl Guest {
         qp.rq_head = qp.rq_head.wrapping_add(1);
         self.card.memory.store32(qp.record, qp.rq_head.into()).unwrap();
     }
+
+    pub(crate) fn lose_queues(&self, qp: &Qp) {
+        self.lose(&qp.buffer);
+    }
 }

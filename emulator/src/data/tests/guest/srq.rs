@@ -62,4 +62,8 @@ impl Guest {
         self.write(&srq.buffer, u64::from(srq.tail) * srq.stride + 2, &index.to_be_bytes());
         srq.tail = index;
     }
+
+    pub(crate) fn lose_srq(&self, srq: &Srq) {
+        self.lose(&srq.buffer);
+    }
 }
