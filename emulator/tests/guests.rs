@@ -35,7 +35,11 @@ struct Server(Child);
 
 impl Server {
     fn start(sockets: &[&Path]) -> Self {
-        let child = serve(sockets).spawn().unwrap();
+        Self::of(serve(sockets), sockets)
+    }
+
+    fn of(mut command: Command, sockets: &[&Path]) -> Self {
+        let child = command.spawn().unwrap();
         let start = Instant::now();
         while !sockets.iter().all(|socket| socket.exists()) {
             assert!(start.elapsed() < Duration::from_secs(10), "no socket");
@@ -66,23 +70,81 @@ fn serve(sockets: &[&Path]) -> Command {
     command
 }
 
-/// Does as a driver does first: lends the firmware memory (MAP_FA) and starts it (RUN_FW).
-fn start_firmware(guest: &mut Client) {
+/// A firmware command, whose toggle bit is the other one than that of the command before; mailboxes are at 0 and 4096.
+fn command(guest: &mut Client, opcode: u32, modifier: u32, toggle: bool) {
     const HCR: u64 = 0x80680;
-    const GO: u32 = 1 << 23;
-    const TOGGLE: u32 = 1 << 21;
+    let last = 1 << 23 | u32::from(toggle) << 21 | opcode;
+    for (at, word) in (HCR..).step_by(4).zip([0, 0, modifier, 0, 4096, 0, last]) {
+        guest.region_write(0, at, &word.to_be_bytes()).unwrap();
+    }
+    let mut status = [0; 4];
+    guest.region_read(0, HCR + 24, &mut status).unwrap();
+    assert_eq!(status[0], 0, "the command's status");
+}
+
+/// Does as a driver does first: lends the firmware memory (MAP_FA) and starts it (RUN_FW).
+fn start_firmware(guest: &mut Client) -> File {
     let memory = File::from(memfd_create("guest", MFdFlags::empty()).unwrap());
     memory.set_len(1 << 20).unwrap();
     // One chunk of 64 pages.
     memory.write_all_at(&(0x4_0000_u64 | 6).to_be_bytes(), 8).unwrap();
     guest.dma_map(0, 0, 1 << 20, memory.as_raw_fd()).unwrap();
-    for (modifier, last) in [(1, GO | TOGGLE | 0xfff), (0, GO | 0xff6)] {
-        for (at, word) in (HCR..).step_by(4).zip([0, 0, modifier, 0, 0, 0, last]) {
-            guest.region_write(0, at, &word.to_be_bytes()).unwrap();
-        }
-        let mut status = [0; 4];
-        guest.region_read(0, HCR + 24, &mut status).unwrap();
-        assert_eq!(status[0], 0, "the command's status");
+    command(guest, 0xfff, 1, true);
+    command(guest, 0xff6, 0, false);
+    memory
+}
+
+/// The answer of QUERY_FW and of QUERY_ADAPTER has firmware and board; the trace tells of both commands.
+#[test]
+fn a_card_is_what_the_options_say_and_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let socket = socket(&folder);
+    let mut serving = serve(&[&socket]);
+    serving.args(["--firmware", "2.42.5000", "--board", "MT_1090120019", "--trace"]).arg(&trace);
+    let server = Server::of(serving, &[&socket]);
+    let mut client = Client::new(&socket).unwrap();
+    let memory = start_firmware(&mut client);
+    let answer = |client: &mut Client, opcode, toggle| {
+        command(client, opcode, 0, toggle);
+        let mut bytes = [0; 256];
+        memory.read_exact_at(&mut bytes, 4096).unwrap();
+        bytes
+    };
+    // The sub-minor number comes before the minor one, and the board's words are turned round.
+    let firmware = answer(&mut client, 0x004, true)[2..8].to_vec();
+    assert_eq!(firmware, [2, 5000, 42].map(u16::to_be_bytes).concat());
+    let board = answer(&mut client, 0x006, false)[0xf0..].to_vec();
+    let board: Vec<u8> = board.chunks(4).flat_map(|word| word.iter().rev()).copied().collect();
+    assert_eq!(board, b"MT_1090120019\0\0\0");
+    drop(client);
+    assert_eq!(server.end().1, Some(0));
+    let said = std::fs::read_to_string(trace).unwrap();
+    let mut lines = said.lines();
+    for wanted in [
+        "hca: MAP_FA: 64 pages at 0x40000",
+        "hca: RUN_FW out 0x1000: OK",
+        "hca: QUERY_FW out 0x1000: OK",
+        "hca: QUERY_ADAPTER out 0x1000: OK",
+    ] {
+        assert!(lines.any(|line| line == wanted), "no {wanted:?}, or not in its place, in\n{said}");
+    }
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    for (option, value) in [
+        ("--firmware", "2.9"),
+        ("--board", "MT_12345678901234"),
+        ("--guid", "xyz"),
+        ("--lid", "49152"),
+        ("--trace", "/nowhere/trace"),
+    ] {
+        let output = serve(&[&socket(&folder)]).args([option, value]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(value), "{option} {value}: {said}");
+        assert!(!socket(&folder).exists(), "{option} {value}");
     }
 }
 

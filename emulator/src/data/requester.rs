@@ -224,7 +224,7 @@ impl Qp {
             Ok(send) => {
                 if step.card.trace.on() {
                     let qpn = self.qpn;
-                    step.card.trace.line(format_args!("QP {qpn:#x} SQ [{index}] {:x?}", send));
+                    step.card.trace.line(format_args!("QP {qpn:#x} SQ [{index}] {send}"));
                 }
                 Some(Ok(send))
             }

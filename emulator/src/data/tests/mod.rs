@@ -8,6 +8,7 @@
 //! | `errors` | protection, access, lengths, RNR and other retries, flushes, draining, transitions |
 //! | `faults` | packets lost, doubled, late, damaged; UC's gaps |
 //! | `strict`, `segments`, `doorbells` | what is a violation |
+//! | `trace` | what is said of it all |
 //! | `unsupported` | what the card does not do |
 //! | `nonsense` | random requests |
 
@@ -21,4 +22,5 @@ mod other;
 mod rc;
 mod segments;
 mod strict;
+mod trace;
 mod unsupported;
