@@ -69,7 +69,10 @@ impl Cq {
                 if taken > 0 {
                     return taken;
                 }
-                std::hint::spin_loop();
+                // Who never sleeps has no time for a pause either; in an emulated guest it would stop the processor's thread.
+                if give_way {
+                    std::hint::spin_loop();
+                }
             }
             if give_way {
                 std::thread::yield_now();
