@@ -16,5 +16,6 @@ mod opcodes;
 mod pingpong;
 mod queues;
 mod rping;
+mod rping_odd;
 mod srq;
 mod support;

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Output;
 use std::time::Duration;
 
-use crate::support::{Running, assert_refused, command, pair, refused, run, text};
+use crate::support::{Resources, Running, assert_refused, command, pair, refused, run, text};
 
 const OURS: &str = "ours pingpong rc -p PORT -g GID";
 const C: &str = "ibv_rc_pingpong -p PORT -g GID";
@@ -48,10 +48,13 @@ fn shape(out: &str) -> String {
     out.lines().map(line).collect()
 }
 
+/// Nothing of any pair is left in the kernel.
 fn together(server: &str, client: &str) {
+    let before = Resources::now();
     for options in OPTIONS {
         exchange(server, client, options);
     }
+    before.are_back();
 }
 
 fn exchange(server: &str, client: &str, options: &str) {
@@ -76,6 +79,7 @@ const FAMILY: [(&str, &[&str]); 3] = [
 ];
 
 fn family(ours_serves: bool, ours_asks: bool) {
+    let before = Resources::now();
     for (kind, options) in FAMILY {
         let line = |ours| match ours {
             true => format!("ours pingpong {kind} -p PORT -g GID"),
@@ -85,6 +89,7 @@ fn family(ours_serves: bool, ours_asks: bool) {
             exchange(&line(ours_serves), &line(ours_asks), options);
         }
     }
+    before.are_back();
 }
 
 #[test]
@@ -192,6 +197,18 @@ fn ways_of_waiting_and_checking() {
             pair(&format!("{server} -n 20 -c -s 20000"), &format!("{client} -n 20 -c -s 20000 127.0.0.1"));
         assert!(!good(&served, server, "-c").contains("invalid data"));
         good(&asked, client, "-c");
+    }
+}
+
+/// C's tools can only poll or use events; so can ours beside them.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn polling_beside_c() {
+    for kind in ["rc", "uc", "ud", "srq"] {
+        let ours = format!("ours pingpong {kind} -p PORT -g GID --poll");
+        let c = format!("ibv_{kind}_pingpong -p PORT -g GID");
+        exchange(&ours, &c, "-n 50");
+        exchange(&c, &ours, "-n 50");
     }
 }
 

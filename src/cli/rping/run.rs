@@ -358,11 +358,15 @@ impl Run<'_> {
         let mut session = self.sessions.swap_remove(at);
         session.disconnect();
         self.summary(&session, may_leave && turned.is_ok())?;
+        if let Err(why) = turned {
+            // What went wrong before explains more than that the peer has left.
+            return self.survive(why);
+        }
         const DISCONNECTED: u32 = 10;
         let line = format!("wait for {wanted} state {DISCONNECTED}");
         if may_leave {
             self.tool.say(&line);
-            return turned.map(drop).or_else(|why| self.survive(why));
+            return Ok(());
         }
         let pings = session.pings();
         let why = match self.plan.count {

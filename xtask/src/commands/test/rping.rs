@@ -30,7 +30,8 @@ const C: &str = "rping";
 /// Runs a check under this name, if it is wanted.
 type Check<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> Result<()>);
 
-/// Plays every pair between two guests with ours on one side at least, and a persistent server with eight clients at once.
+/// Plays every pair between two guests with ours on one side at least, and a persistent server with twenty clients one after
+/// another and eight at once.
 pub(super) fn ours(guests: &Guests, network: &Network, check: Check<'_>) {
     let ready = OnceCell::new();
     for (server, client) in [(OURS, OURS), (C, OURS), (OURS, C)] {
@@ -41,7 +42,7 @@ pub(super) fn ours(guests: &Guests, network: &Network, check: Check<'_>) {
             });
         }
     }
-    check(&format!("{OURS} -P <- 8 clients at once"), &|| at_once(guests, network.servers[0]));
+    check(&format!("{OURS} -P <- 20 clients, and 8 at once"), &|| persistent(guests, network.servers[0]));
 }
 
 /// Plays C's with itself, in one guest and between two.
@@ -103,21 +104,25 @@ fn pair(guests: &Guests, nodes: usize, server: &str, client: &str, address: &str
     Ok(())
 }
 
-fn at_once(guests: &Guests, address: &str) -> Result<()> {
+fn persistent(guests: &Guests, address: &str) -> Result<()> {
+    const AFTER_ANOTHER: usize = 20;
+    const AT_ONCE: usize = 8;
     let serving = guests.node(1).spawn(words(&format!("{OURS} -s -P")))?;
     let asked = guests.node(1).await_cm_port(PORT).and_then(|()| {
-        let clients = (0..8).map(|n| {
+        let ask = |n: usize, count: u32| {
             let client = [OURS, C][n % 2];
-            guests.node(2).spawn(words(&format!("{client} -c -V -C 100 -a {address}")))
-        });
-        let clients = clients.collect::<Result<Vec<_>>>()?;
+            guests.node(2).spawn(words(&format!("{client} -c -V -C {count} -a {address}")))
+        };
+        (0..AFTER_ANOTHER).try_for_each(|n| ask(n, 5)?.wait()?.ok().map(drop))?;
+        let clients = (0..AT_ONCE).map(|n| ask(n, 100)).collect::<Result<Vec<_>>>()?;
         clients.iter().try_for_each(|client| client.wait()?.ok().map(drop))
     });
     serving.signal(15)?;
     let served = serving.wait()?;
     asked?;
     let left = String::from_utf8_lossy(&served.stderr).matches("wait for RDMA_READ_ADV state 10").count();
-    if left == 8 { Ok(()) } else { Err(format!("the server saw {left} clients leave, not 8")) }
+    let all = AFTER_ANOTHER + AT_ONCE;
+    if left == all { Ok(()) } else { Err(format!("the server saw {left} clients leave, not {all}")) }
 }
 
 fn words(command: &str) -> Run {

@@ -16,7 +16,7 @@ const SERVICES: [(&str, &[&str]); 5] = [
     ),
     ("uc", &["-n 200", "-s 100000 -n 20 -e"]),
     ("ud", &["-n 200 -s 1000", "-n 50 -s 2000 -e"]),
-    ("srq", &["-n 200 -q 4", "-n 100 -q 8 -e"]),
+    ("srq", &["-n 200 -q 1", "-n 100 -q 16 -e"]),
     ("xsrq", &["-n 200", "-n 50 -e"]),
 ];
 
@@ -53,6 +53,18 @@ pub(super) fn doctor(checks: &mut Checks<'_>) {
     });
 }
 
+/// Doctor says that there is no link, and what to look at.
+fn port_down(guests: &Guests) -> Result<()> {
+    const WANTED: &str =
+        "fail     port mlx4_0/1: DOWN: there is no link, InfiniBand\n         mend: see the cable";
+    let said = guests.node(1).run(words("bareverbs doctor"))?;
+    if said.code() == 2 && said.text().contains(WANTED) {
+        Ok(())
+    } else {
+        Err(format!("doctor: {}", said.text()))
+    }
+}
+
 /// The cable is pulled and plugged in: ours tells what C's tells. IP over InfiniBand must come back after that.
 pub(super) fn asyncwatch(checks: &mut Checks<'_>) {
     const DOWN: &str = "  event_type IBV_EVENT_PORT_ERR (10), port 1\n";
@@ -68,6 +80,7 @@ pub(super) fn asyncwatch(checks: &mut Checks<'_>) {
         told("mlx4_0: async event FD ")?;
         guests.emulator()?.control("port 1 down")?;
         told(DOWN)?;
+        port_down(guests)?;
         guests.emulator()?.control("port 1 up")?;
         told(UP)?;
         let events = watches.each_ref().map(|watch| {

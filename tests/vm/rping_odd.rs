@@ -1,0 +1,194 @@
+//! `rping` and peers that are none.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bareverbs::{
+    Access, CmEventType, CmId, ConnParam, Cq, CqInit, EventChannel, Mr, PortSpace, Qp, QpInit, RecvWr, Rkey,
+    SendWr, Wait, Wc,
+};
+
+use crate::rping::{CLIENT_END, OURS, SOON, good};
+use crate::support::{Resources, Running, assert_refused, await_cm_listener, fresh_port, ipv4, run, text};
+
+/// A peer that connects as rping does, and then does something else.
+struct Odd {
+    qp: Qp,
+    cq: Cq,
+    mr: Mr,
+    id: CmId,
+}
+
+/// Where in its region it has its text, and its message.
+const TEXT: usize = 2048;
+const MESSAGE: usize = 1024;
+
+impl Odd {
+    fn connect(address: SocketAddr) -> Self {
+        let id = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
+        id.resolve_addr(None, address, SOON).unwrap();
+        id.wait_for(CmEventType::AddrResolved, SOON).unwrap();
+        id.resolve_route(SOON).unwrap();
+        id.wait_for(CmEventType::RouteResolved, SOON).unwrap();
+        let mut odd = Self::over(id);
+        odd.id.connect(&odd.qp, &ConnParam::new()).unwrap();
+        odd.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+        odd.id.establish(&mut odd.qp).unwrap();
+        odd
+    }
+
+    /// A server of one client.
+    fn accept(listener: &CmId) -> Self {
+        let event = listener.wait_for(CmEventType::ConnectRequest, SOON).unwrap();
+        let mut odd = Self::over(event.request.unwrap());
+        odd.id.accept(&mut odd.qp, &ConnParam::new()).unwrap();
+        odd.id.wait_for(CmEventType::Established, SOON).unwrap();
+        odd
+    }
+
+    fn over(id: CmId) -> Self {
+        let ctx = id.context().unwrap();
+        let pd = ctx.alloc_pd().unwrap();
+        let cq = ctx.create_cq(CqInit::new(16).own_channel()).unwrap();
+        let mr = pd.alloc_mr(4096, Access::LOCAL_WRITE | Access::REMOTE_READ).unwrap();
+        let mut qp = id.create_qp(&pd, QpInit::rc(&cq, &cq).max_recv_wr(4)).unwrap();
+        for at in 0..3 {
+            qp.post_recv(RecvWr::new(1).sge(mr.slice(64 * at..64 * (at + 1)))).unwrap();
+        }
+        Self { qp, cq, mr, id }
+    }
+
+    /// Sends so many bytes of its message.
+    fn say(&mut self, len: usize) {
+        let message = self.mr.slice(MESSAGE..MESSAGE + len);
+        self.qp.post_send(SendWr::send(2).sge(message)).unwrap();
+        self.await_answer();
+    }
+
+    /// Lends 64 bytes that begin with `text`.
+    fn lend(&mut self, rkey: Rkey, text: &[u8]) {
+        self.mr.write(TEXT, text);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&(self.mr.addr() + TEXT as u64).to_be_bytes());
+        bytes[8..12].copy_from_slice(&rkey.0.to_be_bytes());
+        bytes[12..].copy_from_slice(&64u32.to_be_bytes());
+        self.mr.write(MESSAGE, &bytes);
+        self.say(16);
+    }
+
+    /// Waits until the other side has answered, or has left.
+    fn await_answer(&mut self) {
+        let start = Instant::now();
+        while start.elapsed() < SOON {
+            let mut wcs = [Wc::default()];
+            let answered =
+                !self.cq.wait(&mut wcs, Wait::Events, Some(Duration::from_millis(20))).unwrap().is_empty();
+            if answered || self.id.channel().next_event().unwrap().is_some() {
+                return;
+            }
+        }
+        panic!("the other side neither answers nor leaves");
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn clients_that_are_no_rping() {
+    type Does = fn(&mut Odd);
+    let before = Resources::now();
+    let (port, ip) = (fresh_port(), ipv4());
+    let address = SocketAddr::new(ip, port);
+    let cases: [(&str, Does, &[&str]); 5] = [
+        (
+            "leaves in the middle",
+            |odd| odd.lend(odd.mr.rkey(), b"text\0"),
+            &["RDMA_WRITE_ADV state 10", "middle of message 0"],
+        ),
+        ("sends 10 bytes", |odd| odd.say(10), &["Received bogus data, size 10", "16 bytes"]),
+        ("sends 40 bytes", |odd| odd.say(40), &["cq completion failed"]),
+        (
+            "lends what it has not",
+            |odd| odd.lend(Rkey(0xdead_beef), b""),
+            &["cq completion failed status 10", "remote access error"],
+        ),
+        ("does not end its text", |odd| odd.lend(odd.mr.rkey(), &[b'x'; 64]), &["no zero byte"]),
+    ];
+    for (name, does, parts) in cases {
+        let serving = Running::start(&format!("{OURS} -s -p {port}"));
+        await_cm_listener(port);
+        let mut odd = Odd::connect(address);
+        does(&mut odd);
+        drop(odd);
+        let served = serving.finish(SOON);
+        let said = text(&served.stderr);
+        assert_eq!(served.status.code(), Some(1), "a client that {name}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "a client that {name}: no {part:?} in {said:?}");
+        }
+        let errors = said.lines().filter(|line| !line.contains("DISCONNECT EVENT")).count();
+        assert_eq!(errors, 1, "a client that {name}: {said}");
+    }
+    // One that says nothing at all.
+    let serving = Running::start(&format!("{OURS} -s -p {port} --timeout 1"));
+    await_cm_listener(port);
+    Odd::connect(address).await_answer();
+    assert_refused(&serving.finish(SOON), "a silent client", &["RDMA_READ_ADV", "for 1 s"]);
+    // A persistent server outlives all of them.
+    let serving = Running::start(&format!("{OURS} -s -P -p {port}"));
+    await_cm_listener(port);
+    for (_, does, _) in cases {
+        does(&mut Odd::connect(address));
+    }
+    let asked = run(&format!("{OURS} -c -V -C 3 -p {port} -a {ip}"));
+    good(&asked, "after odd clients", CLIENT_END);
+    serving.signal(nix::sys::signal::Signal::SIGTERM);
+    serving.finish(SOON);
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn servers_that_are_no_rping() {
+    type Does = fn(&mut Odd);
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
+    listener.bind(address).unwrap();
+    listener.listen(4).unwrap();
+    let cases: [(&str, Does, &[&str]); 5] = [
+        (
+            "leaves at once",
+            |odd| odd.id.disconnect(&mut odd.qp).unwrap(),
+            &["wait for RDMA_WRITE_ADV state 10", "the server has left after 0 of 3 messages"],
+        ),
+        ("sends 10 bytes", |odd| odd.say(10), &["Received bogus data, size 10", "16 bytes"]),
+        ("sends 40 bytes", |odd| odd.say(40), &["cq completion failed"]),
+        (
+            "neither reads nor writes",
+            |odd| (0..3).for_each(|_| odd.say(16)),
+            &["data mismatch!", "of message 0, byte 0 came back as 0x00 and not as 0x72"],
+        ),
+        (
+            "says nothing",
+            |odd| (0..2).for_each(|_| odd.await_answer()),
+            &["wait for RDMA_WRITE_ADV: nothing has come from the peer for 1 s"],
+        ),
+    ];
+    for (name, does, parts) in cases {
+        let (ip, port) = (address.ip(), address.port());
+        let client = Running::start(&format!("{OURS} -c -V -C 3 -a {ip} -p {port} --timeout 1"));
+        let mut odd = Odd::accept(&listener);
+        does(&mut odd);
+        drop(odd);
+        let asked = client.finish(SOON);
+        let said = text(&asked.stderr);
+        assert_eq!(asked.status.code(), Some(1), "a server that {name}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "a server that {name}: no {part:?} in {said:?}");
+        }
+        let errors = said.lines().filter(|line| !line.contains("DISCONNECT EVENT")).count();
+        assert_eq!(errors, 1, "a server that {name}: {said}");
+    }
+    drop(listener);
+    before.are_back();
+}
