@@ -1,15 +1,14 @@
 //! The loop that is measured: a message goes out when the peer's has come.
 //!
 //! The peer's reply says that the last message has arrived, so only every so many sends, and the last one, ask for a completion
-//! of their own. The C tools ask for all; so does this one where there are several queue pairs, of which nobody knows
-//! which send is the last of each.
+//! of their own. The C tools ask for all.
 
 use std::time::{Duration, Instant};
 
 use bareverbs::{Wait, Wc, WcStatus};
 
 use super::plan::Plan;
-use super::setup::{RECV, SEND, SIGNAL_EVERY, Setup};
+use super::setup::{RECV, SEND, Setup, signal_every};
 use crate::cli::signals;
 
 /// Completions that are taken out at a time.
@@ -56,7 +55,7 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
         posted: plan.rx_depth,
         low: plan.num_qp,
         pending: vec![RECV; setup.qps.len()],
-        signal_every: if setup.qps.len() > 1 { 1 } else { SIGNAL_EVERY },
+        signal_every: signal_every(plan),
     };
     let client = plan.server.is_some();
     if client && plan.chk {

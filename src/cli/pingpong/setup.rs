@@ -15,8 +15,11 @@ use crate::cli::output::Tool;
 pub(super) const RECV: u64 = 1;
 pub(super) const SEND: u64 = 2;
 
-/// Every so many sends, one asks for a completion: a reply tells as much of the others.
-pub(super) const SIGNAL_EVERY: u32 = 32;
+/// Every so many sends, one asks for a completion: a reply tells as much of the others. Of several queue pairs nobody knows which
+/// send is the last of each, so there all ask.
+pub(super) fn signal_every(plan: &Plan) -> u32 {
+    if plan.num_qp > 1 { 1 } else { 32 }
+}
 
 /// Longer messages are not worth a copy.
 const MAX_INLINE: usize = 256;
@@ -63,11 +66,12 @@ impl Setup {
             _ => None,
         };
         let wanted = match (plan.kind, &srq) {
-            (_, Some(srq)) => QpInit::rc(&cq, &cq).srq(srq).max_send_wr(2),
-            (Kind::Uc, _) => QpInit::uc(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth),
-            (Kind::Ud, _) => QpInit::ud(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth),
-            _ => QpInit::rc(&cq, &cq).max_send_wr(2 * SIGNAL_EVERY).max_recv_wr(plan.rx_depth),
+            (_, Some(srq)) => QpInit::rc(&cq, &cq).srq(srq),
+            (Kind::Uc, _) => QpInit::uc(&cq, &cq).max_recv_wr(plan.rx_depth),
+            (Kind::Ud, _) => QpInit::ud(&cq, &cq).max_recv_wr(plan.rx_depth),
+            _ => QpInit::rc(&cq, &cq).max_recv_wr(plan.rx_depth),
         };
+        let wanted = wanted.max_send_wr(2 * signal_every(plan));
         let (mut qps, mut local) = (Vec::new(), Vec::new());
         for _ in 0..plan.num_qp {
             let mut qp = pd.create_qp(wanted)?;
