@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bareverbs::{Access, MwType, RecvWr, Remote, SendWr, Sge, WcExtra, WcOpcode, WcStatus};
 
-use crate::support::{Loop, Noise, compare, completion, fill};
+use crate::support::{Loop, Noise, compare, completion, fill, is_rxe};
 
 /// Messages of no, few, one packet's, several packets' and many packets' bytes.
 const SIZES: [usize; 9] = [0, 1, 7, 64, 1023, 1024, 1025, 4096, 100_000];
@@ -234,6 +234,39 @@ fn memory_windows_and_send_with_invalidate() {
 
     // It is gone.
     both.left.post_send(SendWr::rdma_write(5, inside).sge(left.slice(..8)).signaled()).unwrap();
+    assert_eq!(completion(&mut both.left_cq).status, WcStatus::REM_ACCESS_ERR);
+    compare(&right, &expected).unwrap();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn memory_windows_of_type_1_are_bound_anew() {
+    let mut noise = Noise::new(12);
+    let mut both = Loop::new();
+    let (mut left, mut right) = (both.region(4096), both.region(4096));
+    let message = fill(&mut left, &mut noise);
+    let mut expected = fill(&mut right, &mut noise);
+    let mut window = both.pd.alloc_mw(MwType::One).unwrap();
+    let mut bind = |both: &mut Loop, part: Sge| {
+        let request = window.bind(1, part, Access::REMOTE_WRITE);
+        both.right.post_send(request.signaled()).unwrap();
+        success(&completion(&mut both.right_cq), 1, WcOpcode::BIND_MW);
+        window.rkey()
+    };
+    let mut keys = Vec::new();
+    for start in [512, 2048] {
+        let rkey = bind(&mut both, right.slice(start..start + 256));
+        let inside = Remote { rkey, ..right.remote(start) };
+        both.left.post_send(SendWr::rdma_write(2, inside).sge(left.slice(..256)).signaled()).unwrap();
+        success(&completion(&mut both.left_cq), 2, WcOpcode::RDMA_WRITE);
+        expected[start..start + 256].copy_from_slice(&message[..256]);
+        compare(&right, &expected).unwrap();
+        keys.push(rkey);
+    }
+    // The key before, or one byte past the end, at which rxe does not look.
+    let (rkey, start) = if is_rxe() { (keys[0], 512) } else { (keys[1], 2049) };
+    let outside = Remote { rkey, ..right.remote(start) };
+    both.left.post_send(SendWr::rdma_write(3, outside).sge(left.slice(..256)).signaled()).unwrap();
     assert_eq!(completion(&mut both.left_cq).status, WcStatus::REM_ACCESS_ERR);
     compare(&right, &expected).unwrap();
 }
