@@ -3,11 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::checks::Checks;
 use super::mlx4::{self, Where};
 use super::{Arguments, Work};
 use crate::Result;
-use crate::progress::human;
-use crate::tally::Tally;
 use crate::vm::{Guests, Kernel, Mlx4, Run, Vm};
 
 /// What devinfo has to say of the card of the reference transcript.
@@ -33,34 +32,32 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs it on every kernel.
 pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
-    let place = |kernel: &Kernel| format!("cards {kernel}");
-    let wanted = arguments.kernels().into_iter().filter(|kernel| arguments.wants(&place(kernel)));
-    Ok(wanted.map(|kernel| Work::new(place(&kernel), move || one(&kernel, &place(&kernel)))).collect())
+    let work = |kernel: Kernel| {
+        let place = format!("cards {kernel}");
+        Work::new(place.clone(), move || {
+            let vm = Vm::new(kernel.clone()).c_tools(true).mlx4(Mlx4::default().connectx2().faults());
+            let mut checks = Checks::new(&vm, &kernel, &place, arguments);
+            for (name, step) in STEPS {
+                checks.check(name, step);
+            }
+            checks.finish()
+        })
+    };
+    Ok(arguments.kernels().into_iter().map(work).collect())
 }
 
 type Step = fn(&Guests) -> Result<()>;
 
-fn one(kernel: &Kernel, place: &str) -> Result<Tally> {
-    let guests = Vm::new(kernel.clone()).c_tools(true).mlx4(Mlx4::default().connectx2().faults()).boot()?;
-    let started = Instant::now();
-    let mut tally = Tally::default();
-    let steps: [(&str, Step); 8] = [
-        ("devinfo as in the transcript", devinfo),
-        ("lost packets are sent again", lost_packets),
-        ("packets come twice, late, damaged", odd_packets),
-        ("a cable is pulled and plugged in", cable),
-        ("a completion queue overruns", overrun),
-        ("a catastrophe, and the driver's way back", catastrophe),
-        ("the driver is unloaded and loaded", reload),
-        ("a firmware command without an answer", stall),
-    ];
-    for (name, step) in steps {
-        tally.check(&format!("{place}: {name}"), step(&guests));
-    }
-    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
-    println!("{place}: {tally} ({})", human(started.elapsed()));
-    Ok(tally)
-}
+const STEPS: [(&str, Step); 8] = [
+    ("devinfo as in the transcript", devinfo),
+    ("lost packets are sent again", lost_packets),
+    ("packets come twice, late, damaged", odd_packets),
+    ("a cable is pulled and plugged in", cable),
+    ("a completion queue overruns", overrun),
+    ("a catastrophe, and the driver's way back", catastrophe),
+    ("the driver is unloaded and loaded", reload),
+    ("a firmware command without an answer", stall),
+];
 
 /// Runs a command that must succeed.
 fn done(guests: &Guests, line: &str) -> Result<String> {

@@ -3,12 +3,11 @@
 //! Nothing here is bareverbs's but the emulator: what passes shows that the card is one for those who know the real
 //! one. A second boot shows that the judges can say no.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::checks::Checks;
 use super::{Arguments, Work, rping};
-use crate::progress::human;
-use crate::tally::Tally;
-use crate::vm::{Guests, Job, Kernel, Mlx4, Output, Run, Vm};
+use crate::vm::{Guests, Job, Mlx4, Output, Run, Vm};
 use crate::{Result, checker, process};
 
 /// The TCP port of the pingpongs' and of perftest's exchange.
@@ -55,17 +54,9 @@ const BREAKS: [(&str, &str, &str); 8] = [
     ("cq-record", ": violation: CQ ", "doorbell record goes back"),
 ];
 
-/// What else the controls check.
-const FLIPS: [&str; 3] = [
-    "a byte flipped in memory is seen",
-    "a byte flipped on the wire is seen",
-    "a driver that does nothing wrong by hand",
-];
-
 /// Runs everything on every kernel, and the negative controls on the first.
 pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
     let program = checker::build()?;
-    let wanted = |name: &str| arguments.wants(name);
     let mut list = Vec::new();
     for (at, kernel) in arguments.kernels().into_iter().enumerate() {
         let place = format!("mlx4 {kernel}");
@@ -74,49 +65,55 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
             .c_tools(true)
             .file(&program, format!("/bin/{}", checker::NAME))
             .mlx4(Mlx4::default());
-        list.push(Work::new(place.clone(), move || on_kernel(&vm, &place, wanted)));
+        let tested = kernel.clone();
+        list.push(Work::new(place.clone(), move || {
+            let mut checks = Checks::new(&vm, &tested, &place, arguments);
+            all(&mut checks);
+            checks.finish()
+        }));
         if at == 0 {
-            let (place, program) = (format!("mlx4 {kernel}, controls"), program.clone());
-            list.push(Work::new(place.clone(), move || controls(&kernel, &program, &place, wanted)));
+            let place = format!("mlx4 {kernel}, controls");
+            let vm = Vm::new(kernel.clone())
+                .c_tools(true)
+                .file(&program, format!("/bin/{}", checker::NAME))
+                .mlx4(Mlx4::default().faults());
+            list.push(Work::new(place.clone(), move || {
+                let mut checks = Checks::new(&vm, &kernel, &place, arguments);
+                controls(&mut checks);
+                Ok(checks.finish_with(|ended, tally| {
+                    let name = format!("{place}: the emulator's exit code");
+                    if arguments.wants(&name) {
+                        tally.check(&name, violated(ended));
+                    }
+                }))
+            }));
         }
     }
     Ok(list)
 }
 
-fn on_kernel(vm: &Vm, place: &str, wanted: impl Fn(&str) -> bool) -> Result<Tally> {
-    let started = Instant::now();
-    let guests = vm.boot()?;
-    let mut tally = Tally::default();
-    let mut check = |name: &str, run: &dyn Fn() -> Result<()>| {
-        let name = format!("{place}: {name}");
-        if wanted(&name) {
-            tally.check(&name, run());
-        }
-    };
-    check("ibv_devinfo -v", &|| devinfo(&guests));
-    traffic(&guests, &mut check);
-    rping::c(&guests, &rping::IPOIB, &mut check);
+fn all(checks: &mut Checks<'_>) {
+    checks.check("ibv_devinfo -v", devinfo);
+    traffic(checks);
+    rping::c(checks, &rping::IPOIB);
     for mode in ["datagram", "connected"] {
-        check(&format!("TCP over IPoIB, {mode}"), &|| tcp(&guests, mode));
+        checks.check(&format!("TCP over IPoIB, {mode}"), |guests| tcp(guests, mode));
     }
     for tool in PERFTEST {
-        check(tool, &|| perftest(&guests, tool));
+        checks.check(tool, |guests| perftest(guests, tool));
     }
-    check("verbscheck", &|| judged(&guests, "--seeds 10 --ops 1000"));
-    check("verbscheck between two", &|| {
+    checks.check("verbscheck", |guests| judged(guests, "--seeds 10 --ops 1000"));
+    checks.check("verbscheck between two", |guests| {
         let command = format!("{} --seeds 2 --ops 500", checker::NAME);
         let (server, client) =
             (format!("{command} --server"), format!("{command} --client {}", address(Where::Two)));
-        let outputs = pair(&guests, Where::Two, &server, &client, CHECKER_PORT)?;
+        let outputs = pair(guests, Where::Two, &server, &client, CHECKER_PORT)?;
         outputs.iter().try_for_each(|output| good_verdict(output).map(drop))
     });
-    check("drivers unloaded and loaded", &|| reload(&guests));
-    check("ibv_rc_pingpong after that", &|| pingpong(&guests, Where::Two, PINGPONGS[0], ""));
-    check("verbscheck after that", &|| judged(&guests, "--seeds 1 --ops 500 windows random"));
-    // The kernels' logs and the emulator's exit code.
-    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
-    println!("{place}: {tally} ({})", human(started.elapsed()));
-    Ok(tally)
+    checks.check("drivers unloaded and loaded", reload);
+    checks.check("ibv_rc_pingpong after that", |guests| pingpong(guests, Where::Two, PINGPONGS[0], ""));
+    checks.check("verbscheck after that", |guests| judged(guests, "--seeds 1 --ops 500 windows random"));
+    checks.nothing_is_left(2);
 }
 
 fn devinfo(guests: &Guests) -> Result<()> {
@@ -143,13 +140,13 @@ fn tcp(guests: &Guests, mode: &str) -> Result<()> {
 }
 
 /// Every pingpong, polled and with events, in one guest and between two.
-fn traffic(guests: &Guests, check: &mut impl FnMut(&str, &dyn Fn() -> Result<()>)) {
+fn traffic(checks: &mut Checks<'_>) {
     for place in [Where::One, Where::Two] {
         for tool in PINGPONGS {
             for events in ["", " -e"] {
                 let name =
                     format!("{tool}{events} {}", if place == Where::One { "in one" } else { "between two" });
-                check(&name, &|| pingpong(guests, place, tool, events));
+                checks.check(&name, |guests| pingpong(guests, place, tool, events));
             }
         }
     }
@@ -256,68 +253,47 @@ fn reload(guests: &Guests) -> Result<()> {
     init(&["await-active", "mlx4_0"])
 }
 
-/// Each judge says no: the checker to one wrong byte, the card to each wrong driver, its exit code to them all.
-fn controls(
-    kernel: &Kernel,
-    program: &std::path::Path,
-    place: &str,
-    wanted: impl Fn(&str) -> bool,
-) -> Result<Tally> {
-    let started = Instant::now();
-    let mut tally = Tally::default();
-    let mut names = BREAKS.iter().map(|(how, ..)| how).chain(&FLIPS);
-    if !names.any(|name| wanted(&format!("{place}: {name}"))) {
-        return Ok(tally);
-    }
-    let vm = Vm::new(kernel.clone())
-        .c_tools(true)
-        .file(program, format!("/bin/{}", checker::NAME))
-        .mlx4(Mlx4::default().faults());
-    let guests = vm.boot()?;
-    let mut check = |name: &str, run: &dyn Fn() -> Result<()>| {
-        let name = format!("{place}: {name}");
-        if wanted(&name) {
-            tally.check(&name, run());
-        }
-    };
-    let [in_memory, on_the_wire, nothing_wrong] = FLIPS;
-    check(in_memory, &|| {
-        let output = run_checker(&guests, "--flip opcodes")?;
+/// Each judge says no: the checker to one wrong byte, the card to each wrong driver.
+fn controls(checks: &mut Checks<'_>) {
+    checks.check("a byte flipped in memory is seen", |guests| {
+        let output = run_checker(guests, "--flip opcodes")?;
         refused(&output, "1 of 262144 bytes differ")
     });
-    check(on_the_wire, &|| {
+    checks.check("a byte flipped on the wire is seen", |guests| {
         guests.emulator()?.control("flip rc send count 1")?;
-        let output = run_checker(&guests, "--ops 100 random")?;
+        let output = run_checker(guests, "--ops 100 random")?;
         refused(&output, "1 of 262144 bytes differ")
     });
-    check(nothing_wrong, &|| {
-        let before = violations(&guests)?;
-        judged(&guests, "--break none")?;
-        if violations(&guests)? == before { Ok(()) } else { Err("the card reports a violation".into()) }
+    checks.check("a driver that does nothing wrong by hand", |guests| {
+        let before = violations(guests)?;
+        judged(guests, "--break none")?;
+        if violations(guests)? == before { Ok(()) } else { Err("the card reports a violation".into()) }
     });
     for (how, place, what) in BREAKS {
-        check(how, &|| {
-            let before = guests.emulator()?.said()?.len();
-            let output = run_checker(&guests, &format!("--break {how}"))?;
-            let said = guests.emulator()?.said()?;
-            let reports = said.get(before..).unwrap_or_default();
-            if reports.lines().any(|line| line.contains(place) && line.contains(what)) {
-                Ok(())
-            } else {
-                let checker = output.text();
-                Err(format!(
-                    "no line with {place:?} and {what:?} in {reports:?}; the checker said: {checker}"
-                ))
-            }
-        });
+        checks.check(how, |guests| broken(guests, how, place, what));
     }
-    match guests.shutdown() {
-        Err(error) if error.contains("violation") => tally.pass(1),
-        Err(error) => tally.fail(format!("{place}: {error}")),
-        Ok(()) => tally.fail(format!("{place}: the emulator ended well in spite of violations")),
+}
+
+/// The checker drives the card wrongly in this way, and the card reports it: which entry of which queue, and what.
+fn broken(guests: &Guests, how: &str, place: &str, what: &str) -> Result<()> {
+    let before = guests.emulator()?.said()?.len();
+    let output = run_checker(guests, &format!("--break {how}"))?;
+    let said = guests.emulator()?.said()?;
+    let reports = said.get(before..).unwrap_or_default();
+    if reports.lines().any(|line| line.contains(place) && line.contains(what)) {
+        return Ok(());
     }
-    println!("{place}: {tally} ({})", human(started.elapsed()));
-    Ok(tally)
+    let checker = output.text();
+    Err(format!("no line with {place:?} and {what:?} in {reports:?}; the checker said: {checker}"))
+}
+
+/// The card's exit code must tell of violations, and nothing else may be wrong.
+fn violated(ended: Result<()>) -> Result<()> {
+    match ended {
+        Err(error) if error.contains("violation") => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err("the emulator ended well in spite of violations".into()),
+    }
 }
 
 fn violations(guests: &Guests) -> Result<u64> {

@@ -2,7 +2,9 @@
 
 mod bare;
 mod cards;
+mod checks;
 mod driver;
+mod examples;
 mod guest;
 mod host;
 
@@ -127,6 +129,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     println!("took {}", human(started.elapsed()));
     tally.conclude();
     Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Options of our pingpong as C's takes them, which polls unless it is told `-e`.
+fn of_c(options: &str) -> String {
+    options.replace("--poll", "")
 }
 
 /// Counts a part; one that could not be done is one failure.

@@ -3,11 +3,10 @@
 //!
 //! The guests have no other network device, so every pingpong's exchange goes by the cards too.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Arguments, rping, work::Work};
-use crate::progress::human;
-use crate::tally::Tally;
+use super::checks::Checks;
+use super::{Arguments, Work, rping};
 use crate::vm::{Guests, Mlx4, Output, Run, Vm};
 use crate::{Result, cargo, checker, process};
 
@@ -59,51 +58,50 @@ pub(super) fn suite(arguments: &Arguments, tools: Tools) -> Result<Vec<Work<'_>>
     let mut list = Vec::new();
     for kernel in arguments.kernels() {
         let place = format!("roce {kernel}");
-        let mut vm = Vm::new(kernel).nodes(2).c_tools(true).mlx4(Mlx4::default().ethernet());
+        let mut vm = Vm::new(kernel.clone()).nodes(2).c_tools(true).mlx4(Mlx4::default().ethernet());
         for (file, name) in [(&binary, "bareverbs"), (&program, checker::NAME)] {
             if let Some(file) = file {
                 vm = vm.file(file, format!("/bin/{name}"));
             }
         }
-        list.push(Work::new(place.clone(), move || on_kernel(&vm, &place, arguments, tools)));
+        list.push(Work::new(place.clone(), move || {
+            let mut checks = Checks::new(&vm, &kernel, &place, arguments);
+            if tools.c {
+                c(&mut checks);
+            }
+            if tools.ours {
+                ours(&mut checks);
+            }
+            checks.nothing_is_left(2);
+            checks.finish()
+        }));
     }
     Ok(list)
 }
 
-fn on_kernel(vm: &Vm, place: &str, arguments: &Arguments, tools: Tools) -> Result<Tally> {
-    let started = Instant::now();
-    let guests = vm.boot()?;
-    let mut tally = Tally::default();
-    let mut check = |name: &str, run: &dyn Fn() -> Result<()>| {
-        let name = format!("{place}: {name}");
-        if arguments.wants(&name) {
-            tally.check(&name, run());
-        }
-    };
-    if tools.c {
-        check("ibv_devinfo -v", &|| devinfo(&guests));
-        check("TCP over the network device", &|| stream(&guests));
-        for (options, nodes) in C_TOOLS {
-            let name = format!("c {options}, {nodes} guests");
-            check(&name, &|| pingpong(&guests, nodes, options, ["c", "c"]));
-        }
-        check("verbscheck", &|| judged(&guests));
-        rping::c(&guests, &rping::ETHERNET, &mut check);
+/// rdma-core's tools alone.
+fn c(checks: &mut Checks<'_>) {
+    checks.check("ibv_devinfo -v", devinfo);
+    checks.check("TCP over the network device", stream);
+    for (options, nodes) in C_TOOLS {
+        checks.check(&format!("c {options}, {nodes} guests"), |guests| {
+            pingpong(guests, nodes, options, ["c", "c"])
+        });
     }
-    if tools.ours {
-        check("devinfo", &|| same_devinfo(&guests));
-        for (options, nodes) in SERVICES {
-            for who in [["ours", "ours"], ["c", "ours"], ["ours", "c"]] {
-                let name = format!("{options}: {} <- {}, {nodes} guests", who[0], who[1]);
-                check(&name, &|| pingpong(&guests, nodes, options, who));
-            }
+    checks.check("verbscheck", judged);
+    rping::c(checks, &rping::ETHERNET);
+}
+
+/// Ours, beside them.
+fn ours(checks: &mut Checks<'_>) {
+    checks.check("devinfo", same_devinfo);
+    for (options, nodes) in SERVICES {
+        for who in [["ours", "ours"], ["c", "ours"], ["ours", "c"]] {
+            let name = format!("{options}: {} <- {}, {nodes} guests", who[0], who[1]);
+            checks.check(&name, |guests| pingpong(guests, nodes, options, who));
         }
-        rping::ours(&guests, &rping::ETHERNET, &mut check);
     }
-    // The kernels' logs and the emulator's exit code.
-    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
-    println!("{place}: {tally} ({})", human(started.elapsed()));
-    Ok(tally)
+    rping::ours(checks, &rping::ETHERNET);
 }
 
 fn run(line: &str) -> Run {

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
+use super::checks::Checks;
 use crate::Result;
 use crate::vm::{Guests, Run};
 
@@ -27,30 +28,29 @@ pub(super) const IPOIB: Network = Network { servers: ["10.1.0.1", "fd01::1"], pr
 const OURS: &str = "bareverbs rping";
 const C: &str = "rping";
 
-/// Runs a check under this name, if it is wanted.
-type Check<'a> = &'a mut dyn FnMut(&str, &dyn Fn() -> Result<()>);
-
 /// Plays every pair between two guests with ours on one side at least, and a persistent server with twenty clients one after
 /// another and eight at once.
-pub(super) fn ours(guests: &Guests, network: &Network, check: Check<'_>) {
+pub(super) fn ours(checks: &mut Checks<'_>, network: &Network) {
     let ready = OnceCell::new();
     for (server, client) in [(OURS, OURS), (C, OURS), (OURS, C)] {
         for address in network.servers {
-            check(&format!("{server} {address} <- {client}"), &|| {
+            checks.check(&format!("{server} {address} <- {client}"), |guests| {
                 ready.get_or_init(|| (network.prepare)(guests)).clone()?;
                 pair(guests, 2, server, client, address)
             });
         }
     }
-    check(&format!("{OURS} -P <- 20 clients, and 8 at once"), &|| persistent(guests, network.servers[0]));
+    checks.check(&format!("{OURS} -P <- 20 clients, 8 at once"), |guests| {
+        persistent(guests, network.servers[0])
+    });
 }
 
 /// Plays C's with itself, in one guest and between two.
-pub(super) fn c(guests: &Guests, network: &Network, check: Check<'_>) {
+pub(super) fn c(checks: &mut Checks<'_>, network: &Network) {
     let ready = OnceCell::new();
     for nodes in [1, 2] {
         for address in network.servers {
-            check(&format!("{C} {address}, {nodes} guests"), &|| {
+            checks.check(&format!("{C} {address}, {nodes} guests"), |guests| {
                 ready.get_or_init(|| (network.prepare)(guests)).clone()?;
                 pair(guests, nodes, C, C, address)
             });
@@ -104,25 +104,20 @@ fn pair(guests: &Guests, nodes: usize, server: &str, client: &str, address: &str
     Ok(())
 }
 
+/// A server that stays, and clients of both kinds: twenty one after another, then eight at once.
 fn persistent(guests: &Guests, address: &str) -> Result<()> {
-    const AFTER_ANOTHER: usize = 20;
-    const AT_ONCE: usize = 8;
+    let client = |n: usize, count| words(&format!("{} -c -V -C {count} -a {address}", [OURS, C][n % 2]));
     let serving = guests.node(1).spawn(words(&format!("{OURS} -s -P")))?;
     let asked = guests.node(1).await_cm_port(PORT).and_then(|()| {
-        let ask = |n: usize, count: u32| {
-            let client = [OURS, C][n % 2];
-            guests.node(2).spawn(words(&format!("{client} -c -V -C {count} -a {address}")))
-        };
-        (0..AFTER_ANOTHER).try_for_each(|n| ask(n, 5)?.wait()?.ok().map(drop))?;
-        let clients = (0..AT_ONCE).map(|n| ask(n, 100)).collect::<Result<Vec<_>>>()?;
+        (0..20).try_for_each(|n| guests.node(2).run(client(n, 3))?.ok().map(drop))?;
+        let clients = (0..8).map(|n| guests.node(2).spawn(client(n, 100))).collect::<Result<Vec<_>>>()?;
         clients.iter().try_for_each(|client| client.wait()?.ok().map(drop))
     });
     serving.signal(15)?;
     let served = serving.wait()?;
     asked?;
     let left = String::from_utf8_lossy(&served.stderr).matches("wait for RDMA_READ_ADV state 10").count();
-    let all = AFTER_ANOTHER + AT_ONCE;
-    if left == all { Ok(()) } else { Err(format!("the server saw {left} clients leave, not {all}")) }
+    if left == 28 { Ok(()) } else { Err(format!("the server saw {left} clients leave, not 28")) }
 }
 
 fn words(command: &str) -> Run {

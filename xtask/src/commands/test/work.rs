@@ -17,10 +17,6 @@ impl<'a> Work<'a> {
     pub(super) fn new(name: impl Into<String>, run: impl FnOnce() -> Result<Tally> + Send + 'a) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
 }
 
 /// Does all of it in its order, so much at once.

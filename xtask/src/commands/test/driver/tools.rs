@@ -5,19 +5,29 @@ use std::time::{Duration, Instant};
 
 use super::{Checks, PORT, words};
 use crate::Result;
-use crate::commands::test::rping;
+use crate::commands::test::{of_c, rping};
 use crate::vm::{Guests, Job, Output};
 
 /// Of a service: ours and C's tool, and options that change the wire or the queues.
 const SERVICES: [(&str, &[&str]); 5] = [
     (
         "rc",
-        &["-n 200", "-s 1 -n 100", "-s 8388608 -n 2 -r 4", "-s 65536 -n 20 -m 2048 -e", "-n 50 -l 3 -g 0"],
+        &[
+            "-n 200",
+            "-s 1 -n 100",
+            "-s 1 -n 100 --poll",
+            "-s 1 -n 100 -e",
+            "-s 8388608 -n 2 -r 4",
+            "-s 8388608 -n 2 -r 4 --poll",
+            "-s 8388608 -n 2 -r 4 -e",
+            "-s 65536 -n 20 -m 2048 -e",
+            "-n 50 -l 3 -g 0 --poll",
+        ],
     ),
-    ("uc", &["-n 200", "-s 100000 -n 20 -e"]),
-    ("ud", &["-n 200 -s 1000", "-n 50 -s 2000 -e"]),
-    ("srq", &["-n 200 -q 1", "-n 100 -q 16 -e"]),
-    ("xsrq", &["-n 200", "-n 50 -e"]),
+    ("uc", &["-n 200", "-n 100 --poll", "-s 100000 -n 20 -e"]),
+    ("ud", &["-n 200 -s 1000", "-n 100 --poll", "-n 50 -s 2000 -e"]),
+    ("srq", &["-n 200 -q 1", "-n 100 -q 1 --poll", "-n 100 -q 16 --poll", "-n 100 -q 16 -e"]),
+    ("xsrq", &["-n 200", "-n 50 --poll", "-n 50 -e"]),
 ];
 
 /// What our devinfo prints is what C's prints.
@@ -51,18 +61,6 @@ pub(super) fn doctor(checks: &mut Checks<'_>) {
             None => Ok(()),
         }
     });
-}
-
-/// Doctor says that there is no link, and what to look at.
-fn port_down(guests: &Guests) -> Result<()> {
-    const WANTED: &str =
-        "fail     port mlx4_0/1: DOWN: there is no link, InfiniBand\n         mend: see the cable";
-    let said = guests.node(1).run(words("bareverbs doctor"))?;
-    if said.code() == 2 && said.text().contains(WANTED) {
-        Ok(())
-    } else {
-        Err(format!("doctor: {}", said.text()))
-    }
 }
 
 /// The cable is pulled and plugged in: ours tells what C's tells. IP over InfiniBand must come back after that.
@@ -99,6 +97,18 @@ pub(super) fn asyncwatch(checks: &mut Checks<'_>) {
     });
 }
 
+/// Doctor says that there is no link, and what to look at.
+fn port_down(guests: &Guests) -> Result<()> {
+    const WANTED: &str =
+        "fail     port mlx4_0/1: DOWN: there is no link, InfiniBand\n         mend: see the cable";
+    let said = guests.node(1).run(words("bareverbs doctor"))?;
+    if said.code() == 2 && said.text().contains(WANTED) {
+        Ok(())
+    } else {
+        Err(format!("doctor: {}", said.text()))
+    }
+}
+
 /// Waits until a job has said something.
 fn said(job: &Job<'_>, what: &str) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(20);
@@ -116,8 +126,7 @@ fn said(job: &Job<'_>, what: &str) -> Result<()> {
 
 /// rping between two guests, each side ours once, and several clients of a server.
 pub(super) fn rping(checks: &mut Checks<'_>) {
-    let guests = checks.guests;
-    rping::ours(guests, &rping::IPOIB, &mut |name, run| checks.check(name, |_| run()));
+    rping::ours(checks, &rping::IPOIB);
 }
 
 /// Every service, each side ours once, in one guest and between two.
@@ -136,10 +145,10 @@ pub(super) fn pingpongs(checks: &mut Checks<'_>) {
     }
 }
 
-fn tool(who: &str, service: &str) -> String {
+fn tool(who: &str, service: &str, options: &str) -> String {
     match who {
-        "c" => format!("ibv_{service}_pingpong"),
-        _ => format!("bareverbs pingpong {service}"),
+        "c" => format!("ibv_{service}_pingpong {}", of_c(options)),
+        _ => format!("bareverbs pingpong {service} {options}"),
     }
 }
 
@@ -153,14 +162,14 @@ pub(super) fn pair(
     client: &str,
 ) -> Result<[Output; 2]> {
     let address = if nodes == 1 { "127.0.0.1" } else { "10.0.0.1" };
-    let serving = guests.node(1).spawn(words(&format!("{} {options}", tool(server, service))))?;
+    let serving = guests.node(1).spawn(words(&tool(server, service, options)))?;
     if !guests.node(1).await_port_of(&serving, PORT)? {
         return Err(format!(
             "the server: {}",
             serving.wait()?.ok().map_or_else(|e| e, |output| output.text())
         ));
     }
-    let asking = guests.node(nodes).run(words(&format!("{} {options} {address}", tool(client, service))))?;
+    let asking = guests.node(nodes).run(words(&format!("{} {address}", tool(client, service, options))))?;
     if !asking.success() {
         // A server whose client failed may wait for ever.
         serving.signal(9)?;
