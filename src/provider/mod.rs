@@ -84,7 +84,8 @@ impl Provider {
                     (queues.send_cq.and_then(Cq::mlx4), queues.recv_cq.and_then(Cq::mlx4));
                 let srq = queues.srq.and_then(Srq::mlx4);
                 let (made, sq, rq, hold) = mlx4::qp::create(ctx, uverbs, init, send_cq, recv_cq, srq)?;
-                Ok((made, Sq::Mlx4(sq), rq.map_or(Rq::None, Rq::Mlx4), Hold::Mlx4Qp(hold)))
+                let (sq, rq) = (sq.map_or(Sq::None, Sq::Mlx4), rq.map_or(Rq::None, Rq::Mlx4));
+                Ok((made, sq, rq, Hold::Mlx4Qp(hold)))
             }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
         }
@@ -162,8 +163,11 @@ pub(crate) enum Hold {
 impl Hold {
     /// The queue pair that this is of has been put into the state RESET.
     pub(crate) fn reset(&self, sq: &mut Sq, rq: &mut Rq) {
-        if let (Self::Mlx4Qp(hold), Sq::Mlx4(sq)) = (self, sq) {
-            hold.reset(sq, if let Rq::Mlx4(rq) = rq { Some(rq) } else { None });
+        if let Self::Mlx4Qp(hold) = self {
+            hold.reset(
+                if let Sq::Mlx4(sq) = sq { Some(sq) } else { None },
+                if let Rq::Mlx4(rq) = rq { Some(rq) } else { None },
+            );
         }
     }
 }
@@ -220,6 +224,8 @@ impl Cq {
 
 /// A send queue's ring.
 pub(crate) enum Sq {
+    /// The queue pair only receives.
+    None,
     Rxe(rxe::qp::Sq),
     Mlx4(mlx4::qp::Sq),
 }
@@ -227,13 +233,14 @@ pub(crate) enum Sq {
 impl Sq {
     /// Posts requests and rings the doorbell once.
     #[inline(always)]
-    pub(crate) fn post<'a>(
+    pub(crate) fn post(
         &mut self,
         uverbs: &Uverbs,
         qp_handle: u32,
-        wrs: impl IntoIterator<Item = SendWr<'a>>,
+        wrs: &[SendWr<'_>],
     ) -> Result<(), PostError> {
         match self {
+            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
             Self::Rxe(sq) => sq.post(wrs, || uverbs.ring_send_queue(qp_handle)),
             Self::Mlx4(sq) => sq.post(wrs),
         }
@@ -242,6 +249,7 @@ impl Sq {
     /// Of a datagram queue pair: how many bytes fit one packet of its port.
     pub(crate) fn set_mtu(&mut self, mtu: u32) {
         match self {
+            Self::None => {}
             Self::Rxe(sq) => sq.set_mtu(mtu),
             Self::Mlx4(sq) => sq.set_mtu(mtu),
         }
@@ -259,7 +267,7 @@ pub(crate) enum Rq {
 impl Rq {
     /// Posts requests.
     #[inline(always)]
-    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
+    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         match self {
             Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
             Self::Rxe(rq) => rq.post(wrs),
@@ -284,7 +292,7 @@ impl Srq {
 
     /// Posts requests.
     #[inline(always)]
-    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
+    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         match self {
             Self::Rxe(srq) => srq.post(wrs),
             Self::Mlx4(srq) => srq.post(wrs),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
+use super::pieces::Pieces;
 use super::region::Region;
 
 /// A mapped page of registers.
@@ -59,20 +60,22 @@ impl Mmio {
         }
     }
 
-    /// Copies `blocks` times 64 bytes of memory, eight at a time and in order.
+    /// Copies `blocks` pieces of memory from the one with that number on, eight bytes at a time and in order.
     #[inline(always)]
-    pub(crate) fn copy(&self, offset: usize, from: &Region, at: usize, blocks: usize) {
-        let to: *mut u64 = self.page.at(offset, blocks * 64, 8).cast();
-        let from: *const u64 = from.at(at, blocks * 64, 8).cast();
-        for word in 0..blocks * 8 {
-            // SAFETY: within the memory and within the page, both of which were checked above.
-            let (value, to) = unsafe { (from.add(word).read(), to.add(word)) };
-            if cfg!(test) {
-                // SAFETY: as in `store_u32`.
-                unsafe { AtomicU64::from_ptr(to) }.store(value, Ordering::Relaxed);
-            } else {
-                // SAFETY: as in `store_u32`.
-                unsafe { to.write_volatile(value) };
+    pub(crate) fn copy(&self, offset: usize, from: &Pieces<64>, number: u32, blocks: u32) {
+        let mut to: *mut u64 = self.page.at(offset, blocks as usize * 64, 8).cast();
+        for block in 0..blocks {
+            let words: [u64; 8] = from.entry(number.wrapping_add(block)).get(0);
+            for word in words {
+                if cfg!(test) {
+                    // SAFETY: within the page, as was checked above; else as in `store_u32`.
+                    unsafe { AtomicU64::from_ptr(to) }.store(word, Ordering::Relaxed);
+                } else {
+                    // SAFETY: as above.
+                    unsafe { to.write_volatile(word) };
+                }
+                // SAFETY: within the page, or where it ends.
+                to = unsafe { to.add(1) };
             }
         }
     }

@@ -9,5 +9,6 @@ pub(crate) mod file;
 pub(crate) mod linux;
 pub(crate) mod mmio;
 pub(crate) mod netlink;
+pub(crate) mod pieces;
 pub(crate) mod region;
 mod syscall;

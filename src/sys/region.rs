@@ -164,13 +164,6 @@ impl Region {
         Slot { base, _region: PhantomData }
     }
 
-    /// The entry of at least `N` bytes at `offset`, for reading once the other side has handed it over.
-    #[inline]
-    pub(crate) fn entry<const N: usize>(&self, offset: usize) -> Entry<'_, N> {
-        let base = self.at(offset, N, align_of::<u64>());
-        Entry { base, _region: PhantomData }
-    }
-
     /// Copies bytes into a slot that the other side has handed over.
     #[inline]
     pub(crate) fn fill(&mut self, offset: usize, bytes: &[u8]) {
@@ -203,8 +196,8 @@ fn outside(offset: usize, size: usize, align: usize, len: usize) -> ! {
 
 /// The first `N` bytes of a slot: where they are was checked once, so each store costs only itself.
 pub(crate) struct Slot<'r, const N: usize> {
-    base: *mut u8,
-    _region: PhantomData<&'r mut Region>,
+    pub(super) base: *mut u8,
+    pub(super) _region: PhantomData<&'r mut Region>,
 }
 
 impl<'r, const N: usize> Slot<'r, N> {
@@ -227,8 +220,8 @@ impl<'r, const N: usize> Slot<'r, N> {
 
 /// The first `N` bytes of an entry: where they are was checked once, so each load costs only itself.
 pub(crate) struct Entry<'r, const N: usize> {
-    base: *const u8,
-    _region: PhantomData<&'r Region>,
+    pub(super) base: *const u8,
+    pub(super) _region: PhantomData<&'r Region>,
 }
 
 impl<const N: usize> Entry<'_, N> {
@@ -290,6 +283,18 @@ impl<const N: usize> Slot<'_, N> {
         unsafe { self.base.add(offset).cast::<T>().read() }
     }
 
+    /// Copies bytes in, a few: a call to the C library's copying would take longer than they do.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, offset: usize, bytes: &[u8]) {
+        const { assert!(N <= 64) };
+        let len = bytes.len();
+        if offset > N || len > N - offset {
+            outside(offset, len, 1, N);
+        }
+        // SAFETY: within the slot, and `bytes` cannot overlap memory that is never lent as a reference.
+        unsafe { copy_few(bytes.as_ptr(), self.base.add(offset), len) };
+    }
+
     /// Writes the word that hands the slot over, at once; what must be seen before it is the caller's to order.
     #[inline]
     pub(crate) fn hand_over(&mut self, offset: usize, value: u32) {
@@ -330,6 +335,47 @@ unsafe fn volatile_copy(from: *const u8, to: *mut u8, len: usize) {
         unsafe { to.add(done).write_volatile(from.add(done).read_volatile()) };
         done += 1;
     }
+}
+
+/// Copies up to 64 bytes, some of them perhaps twice: blocks from the beginning, and then the one that ends them.
+///
+/// # Safety
+/// As for [`volatile_copy`], and `len` is at most 64.
+#[inline(always)]
+unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: within `len` of both, as each block is checked to be.
+    unsafe {
+        match len {
+            // No loop, which would cost more than its passes.
+            16.. => {
+                copy_block::<[u64; 2]>(from, to, 0);
+                if len > 32 {
+                    copy_block::<[u64; 2]>(from, to, 16);
+                }
+                if len > 48 {
+                    copy_block::<[u64; 2]>(from, to, 32);
+                }
+                copy_block::<[u64; 2]>(from, to, len - 16);
+            }
+            8.. => {
+                copy_block::<u64>(from, to, 0);
+                copy_block::<u64>(from, to, len - 8);
+            }
+            4.. => {
+                copy_block::<u32>(from, to, 0);
+                copy_block::<u32>(from, to, len - 4);
+            }
+            _ => (0..len).for_each(|at| copy_block::<u8>(from, to, at)),
+        }
+    }
+}
+
+/// # Safety
+/// A `T` is readable at `from`, `at` bytes on, and writable at `to`.
+#[inline(always)]
+unsafe fn copy_block<T: Copy>(from: *const u8, to: *mut u8, at: usize) {
+    // SAFETY: as the caller says.
+    unsafe { to.add(at).cast::<T>().write_unaligned(from.add(at).cast::<T>().read_unaligned()) };
 }
 
 fn errno(error: std::io::Error) -> Errno {

@@ -122,9 +122,9 @@ pub(crate) enum Data<'a> {
     Inline(&'a [u8]),
 }
 
-#[cfg(test)]
 impl Data<'_> {
     /// The elements, where it is not inline.
+    #[cfg(test)]
     pub(crate) fn sges(&self) -> &[Sge] {
         match self {
             Self::None | Self::Inline(_) => &[],
@@ -134,10 +134,13 @@ impl Data<'_> {
     }
 
     /// Bytes in all.
+    #[inline]
     pub(crate) fn length(&self) -> u64 {
         match self {
+            Self::None => 0,
+            Self::One(sge) => sge.length.into(),
+            Self::List(sges) => sges.iter().map(|sge| u64::from(sge.length)).sum(),
             Self::Inline(bytes) => bytes.len() as u64,
-            sges => sges.sges().iter().map(|sge| u64::from(sge.length)).sum(),
         }
     }
 }

@@ -298,7 +298,7 @@ impl Qp {
     /// The queue is full, the request is over its sizes, or the device is gone.
     #[inline(always)]
     pub fn post_send(&mut self, wr: SendWr<'_>) -> Result<(), PostError> {
-        self.send.push(std::iter::once(wr))
+        self.send.push(std::slice::from_ref(&wr))
     }
 
     /// Posts several sends and rings the doorbell once.
@@ -316,7 +316,7 @@ impl Qp {
     /// The queue is full, or the request is over its sizes.
     #[inline(always)]
     pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        self.recv.push(std::iter::once(wr))
+        self.recv.post(std::slice::from_ref(&wr))
     }
 
     /// Posts several receives.
@@ -450,13 +450,13 @@ impl SendQueue {
     ///
     /// # Errors
     /// As [`Qp::post_send`]; requests before the refused one are carried out.
-    #[inline(always)]
+    #[inline(never)] // nothing is known of them when a caller is compiled
     pub fn post(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
-        self.push(wrs.iter().copied())
+        self.push(wrs)
     }
 
     #[inline(always)]
-    fn push<'a>(&mut self, wrs: impl IntoIterator<Item = SendWr<'a>>) -> Result<(), PostError> {
+    fn push(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
         let object = &self.core.object;
         self.ring.post(&object.ctx.uverbs, object.handle, wrs)
     }
@@ -469,11 +469,6 @@ impl RecvQueue {
     /// As [`Qp::post_recv`]; requests before the refused one are posted.
     #[inline(always)]
     pub fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        self.push(wrs.iter().copied())
-    }
-
-    #[inline(always)]
-    fn push<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
         self.ring.post(wrs)
     }
 }

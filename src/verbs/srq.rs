@@ -153,7 +153,7 @@ impl Srq {
     /// The queue is full, or the request is over its sizes.
     #[inline(always)]
     pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        self.ring.post(std::iter::once(wr))
+        self.ring.post(std::slice::from_ref(&wr))
     }
 
     /// Posts several receives.
@@ -162,7 +162,7 @@ impl Srq {
     /// As [`Srq::post_recv`]; requests before the refused one are posted.
     #[inline(always)]
     pub fn post_recvs(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        self.ring.post(wrs.iter().copied())
+        self.ring.post(wrs)
     }
 
     /// Asks for one event ([`super::AsyncEventType::SrqLimitReached`]) once fewer than `limit` receives are left.

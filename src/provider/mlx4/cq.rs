@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 use zerocopy::IntoBytes;
 
-use super::cqe::{self, Cqe, Key, Owner};
+use super::cqe::{self, Cqe, Key, Owner, SIZE};
 use super::queues::{Buffer, Queue, Received, Shared};
 use super::uar::Uar;
 use super::{Context, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
+use crate::sys::pieces::Pieces;
 use crate::sys::region::{Region, Word};
 use crate::types::Wc;
 use crate::uapi::mlx4::{CreateCq, CreateCqResp, ResizeCq};
@@ -39,12 +40,15 @@ pub(crate) struct Cq {
     uar: Arc<Uar>,
 }
 
+/// Of a queue that is in no list.
+const NOWHERE: usize = usize::MAX;
+
 /// The poller's copy of the queues that complete here.
 #[derive(Default)]
 struct Copied {
     /// By key, and those of one key in the order they were made.
     all: Arc<[Queue]>,
-    /// Which was found last.
+    /// Which was found last, where whatever completes by its key from now on is its own; else [`NOWHERE`].
     last: usize,
     /// Entries before this place may be of a queue that has ended.
     until: u64,
@@ -60,7 +64,7 @@ pub(crate) fn create(
     let entries = entries(init.cqe).map_err(fail)?;
     let buffer = Buffer::new(entries, ctx.cqe_shift(), 0).map_err(fail)?;
     let record = ctx.records.take().map_err(fail)?;
-    let input = CreateCq { buf_addr: buffer.memory.address(), db_addr: record.address() };
+    let input = CreateCq { buf_addr: buffer.memory.memory().address(), db_addr: record.address() };
     let mut answer = CreateCqResp::default();
     let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
     let made = uverbs.create_cq(&CqInit { cqe: entries - 1, ..*init }, driver)?;
@@ -92,7 +96,7 @@ impl Buffer {
             let lap = n & u64::from(entries) != 0;
             memory.fill(slot * size + size - 1, &[if lap { 0 } else { 0x80 }]);
         }
-        Self { memory: Arc::new(memory), entries, shift }
+        Self { memory: Arc::new(Pieces::of(memory)), entries, shift }
     }
 }
 
@@ -109,22 +113,23 @@ impl Cq {
     }
 
     /// Takes completions out; gives how many.
-    #[inline]
+    #[inline(never)]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        let first = self.next;
+        let mut place = self.next;
         let mut taken = 0;
-        while let Some(wc) = out.get_mut(taken) {
-            let Some((entry, owner)) = self.buffer.filled(self.next) else { break };
+        while let Some(wc) = out.get_mut(taken)
+            && let Some((entry, owner)) = self.buffer.filled(place)
+        {
             // The entry is ours: what the device wrote of it, and what was registered before that, is read after.
             barrier::from_device();
             if self.shared.changed.load(Ordering::Relaxed) {
-                self.queues.renew(&self.shared, self.next);
+                self.queues.renew(&self.shared, place);
             }
-            let queue = self.queues.find(cqe::key(&entry, owner), self.next);
-            taken += usize::from(complete(&entry, owner, queue, wc));
-            self.next += 1;
+            taken += usize::from(self.queues.complete(&entry, owner, place, wc));
+            place += 1;
         }
-        if self.next != first {
+        if place != self.next {
+            self.next = place;
             self.publish();
         }
         taken
@@ -166,7 +171,7 @@ impl Cq {
             return Err(fail(Errno::EINVAL));
         }
         let mut buffer = Buffer::new(entries, self.buffer.shift, self.next + 1).map_err(fail)?;
-        let input = ResizeCq { buf_addr: buffer.memory.address() };
+        let input = ResizeCq { buf_addr: buffer.memory.memory().address() };
         let made =
             uverbs.resize_cq(handle, entries - 1, Udata { input: input.as_bytes(), output: &mut [] })?;
         let moved = self.buffer.move_to(&mut buffer, self.next);
@@ -190,6 +195,7 @@ impl Buffer {
     /// Moves the entries from `place` on into another buffer, where each stands one place further: the device has ended them with
     /// an entry that says so, and goes on behind it.
     pub(super) fn move_to(&self, to: &mut Self, place: u64) -> Result<(), &'static str> {
+        let entries = to.entries;
         let Some(memory) = Arc::get_mut(&mut to.memory) else { return Err("the new buffer is in use") };
         let size = 1usize << self.shift;
         let mut bytes = [0; 64];
@@ -200,11 +206,14 @@ impl Buffer {
             if owner.is_resize() {
                 return Ok(());
             }
-            self.memory.read_bytes(self.offset(from), bytes);
-            let lap = (from + 1) & u64::from(to.entries) != 0;
+            let at = (from as usize & (self.entries as usize - 1)) << self.shift;
+            self.memory.memory().read_bytes(at, bytes);
+            let lap = (from + 1) & u64::from(entries) != 0;
+            let first = self.piece(from + 1);
             bytes[size - 1] = bytes[size - 1] & 0x7f | if lap { 0x80 } else { 0 };
-            let slot = ((from + 1) & u64::from(to.entries - 1)) as usize;
-            memory.fill(slot << self.shift, bytes);
+            for (piece, bytes) in (first..).zip(bytes.chunks_exact(SIZE)) {
+                memory.slot(piece).fill(0, bytes);
+            }
         }
         Err("the device did not say where the old buffer ends")
     }
@@ -215,22 +224,44 @@ impl Copied {
     #[cold]
     fn renew(&mut self, shared: &Shared, place: u64) {
         self.all = shared.copy();
+        self.last = NOWHERE;
         self.until =
             self.all.iter().filter(|queue| queue.ended()).map(|queue| queue.until).max().unwrap_or(place);
     }
 
-    /// The queue that the entry at `place` is of.
+    /// Says of the entry at `place` what a program is told; false where it is told nothing.
     #[inline(always)]
-    fn find(&mut self, key: Key, place: u64) -> Option<&Queue> {
-        let last = self.all.get(self.last);
-        if place < self.until || last.is_none_or(|queue| queue.key != key || queue.ended()) {
-            self.last = self.search(key, place)?;
+    fn complete(&mut self, entry: &Cqe<'_>, owner: Owner, place: u64, wc: &mut Wc) -> bool {
+        let qpn = cqe::qpn(entry);
+        let key = cqe::key(entry, owner, qpn);
+        match self.all.get(self.last) {
+            Some(queue) if queue.key == key => {
+                tell(entry, owner, qpn, queue, wc);
+                true
+            }
+            _ => self.complete_other(key, entry, owner, place, wc),
         }
-        self.all.get(self.last)
+    }
+
+    /// The same where the queue has to be looked for.
+    #[inline(never)]
+    fn complete_other(&mut self, key: Key, entry: &Cqe<'_>, owner: Owner, place: u64, wc: &mut Wc) -> bool {
+        let found = self.search(key, place);
+        // From `until` on, whatever is found is there to stay.
+        self.last = found.filter(|_| place >= self.until).unwrap_or(NOWHERE);
+        match found.and_then(|found| self.all.get(found)) {
+            Some(queue) => {
+                tell(entry, owner, cqe::qpn(entry), queue, wc);
+                !queue.ended()
+            }
+            None => {
+                cqe::stray(entry, owner, wc);
+                true
+            }
+        }
     }
 
     /// The first of this key that the entry is not too late for.
-    #[inline(never)]
     fn search(&self, key: Key, place: u64) -> Option<usize> {
         let first = self.all.partition_point(|queue| queue.key < key);
         let mut same = self.all.get(first..)?.iter().take_while(|queue| queue.key == key);
@@ -238,29 +269,26 @@ impl Copied {
     }
 }
 
-/// Says of an entry of `queue` what a program is told; false where it is told nothing.
+/// Says of an entry of `queue` what a program is told.
 #[inline(always)]
-fn complete(entry: &Cqe<'_>, owner: Owner, queue: Option<&Queue>, wc: &mut Wc) -> bool {
-    let wr_id = match queue {
-        None => None,
-        Some(queue) if owner.is_send() => {
-            queue.sent.as_ref().and_then(|ring| ring.complete(cqe::wqe_index(entry)))
+fn tell(entry: &Cqe<'_>, owner: Owner, qpn: u32, queue: &Queue, wc: &mut Wc) {
+    if owner.is_send() {
+        match queue.sent.as_ref().and_then(|ring| ring.complete(cqe::wqe_index(entry))) {
+            Some(wr_id) => cqe::tell_sent(entry, owner, qpn, wr_id, wc),
+            None => cqe::stray(entry, owner, wc),
         }
-        Some(queue) => match &queue.received {
+    } else {
+        let wr_id = match &queue.received {
             Received::Rq(ring) => ring.complete_oldest(),
             // A slot of a shared queue is free again whoever took it.
             Received::Srq(ring) => ring.complete(cqe::wqe_index(entry)),
             Received::Nowhere => None,
-        },
-    };
-    if queue.is_some_and(Queue::ended) {
-        return false;
+        };
+        match wr_id {
+            Some(wr_id) => cqe::tell_received(entry, owner, qpn, wr_id, wc),
+            None => cqe::stray(entry, owner, wc),
+        }
     }
-    match wr_id {
-        Some(wr_id) => cqe::translate(entry, owner, wr_id, wc),
-        None => *wc = cqe::stray(entry, owner),
-    }
-    true
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ fn posted(base: u64, count: u32) -> Arc<Ring> {
 
 fn registered(cq: &Cq, qpn: u32, base: u64) -> Registration {
     let received = Received::Rq(posted(base + 1000, 8));
-    cq.shared().register(Key::Qp(qpn), Some(posted(base, 8)), received)
+    cq.shared().register(Key::qp(qpn), Some(posted(base, 8)), received)
 }
 
 fn polled(cq: &mut Cq) -> Vec<(u64, WcStatus, u32)> {
@@ -129,7 +129,7 @@ fn laps_are_told_apart_and_the_device_is_told() {
     let (mut cq, mut device) = made(4, 32);
     let ring = Ring::new(4);
     let mut producer = Producer::new(Arc::clone(&ring), 4);
-    let _registration = cq.shared().register(Key::Qp(7), Some(ring), Received::Nowhere);
+    let _registration = cq.shared().register(Key::qp(7), Some(ring), Received::Nowhere);
     let mut wcs = [Wc::default(); 3];
     for round in 0..50u64 {
         for n in 0..4 {
@@ -153,7 +153,7 @@ fn laps_are_told_apart_and_the_device_is_told() {
 fn what_completes_nothing_is_a_failure_of_its_own() {
     let (mut cq, mut device) = made(16, 32);
     let _registration = registered(&cq, 0x40, 100);
-    let _sends = cq.shared().register(Key::Qp(0x43), Some(posted(500, 2)), Received::Nowhere);
+    let _sends = cq.shared().register(Key::qp(0x43), Some(posted(500, 2)), Received::Nowhere);
     for told in [
         told(0x99, 0, SEND),
         told(0x40, 8, SEND),
@@ -226,24 +226,24 @@ fn a_slot_of_a_shared_queue_comes_back_whoever_took_it() {
     let (record, words) = dbrec::Record::heap();
     let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0));
     let register =
-        |cq: &Cq, qpn| cq.shared().register(Key::Qp(qpn), None, Received::Srq(Arc::clone(srq.ring())));
+        |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.ring())));
     let first = register(&cq, 0x40);
     let _second = register(&cq, 0x41);
-    let _xrc = cq.shared().register(Key::Srq(9), None, Received::Srq(Arc::clone(srq.ring())));
+    let _xrc = cq.shared().register(Key::srq(9), None, Received::Srq(Arc::clone(srq.ring())));
     for wr_id in 1..=3 {
-        srq.post([crate::types::RecvWr::new(wr_id)]).unwrap();
+        srq.post(&[crate::types::RecvWr::new(wr_id)]).unwrap();
     }
     assert_eq!(word(&words, 0), 3);
-    assert!(srq.post([crate::types::RecvWr::new(4)]).is_err());
+    assert!(srq.post(&[crate::types::RecvWr::new(4)]).is_err());
     // Out of order, one by XRC, the last of a queue pair that is gone.
     assert!(device.fill(told(0x41, 1, RECV)) && device.fill(told(0x40, 0, RECV)));
     drop(first);
     assert!(device.fill(Told { remote: 9, ..told(0x80_0001, 2, RECV) }));
     assert_eq!(polled(&mut cq), [(2, OK, 0x41), (3, OK, 0x80_0001)]);
     for wr_id in 5..=7 {
-        srq.post([crate::types::RecvWr::new(wr_id)]).unwrap();
+        srq.post(&[crate::types::RecvWr::new(wr_id)]).unwrap();
     }
-    assert!(srq.post([crate::types::RecvWr::new(8)]).is_err());
+    assert!(srq.post(&[crate::types::RecvWr::new(8)]).is_err());
     assert_eq!(word(&words, 0), 6);
     // A slot that is not outstanding, and one that there is not.
     assert!(
@@ -317,7 +317,7 @@ fn a_queue_is_polled_while_the_device_fills_it_and_queues_come_and_go() {
     let shared = Arc::clone(cq.shared());
     let ring = Ring::new(8);
     let mut producer = Producer::new(Arc::clone(&ring), 8);
-    let _registration = cq.shared().register(Key::Qp(0x40), Some(ring), Received::Nowhere);
+    let _registration = cq.shared().register(Key::qp(0x40), Some(ring), Received::Nowhere);
     let posted = std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|threads| {
         let posted = &posted;
@@ -343,7 +343,7 @@ fn a_queue_is_polled_while_the_device_fills_it_and_queues_come_and_go() {
         threads.spawn(move || {
             for qpn in 0..(total / 10) as u32 {
                 let sent = Some(Ring::new(1));
-                drop(shared.register(Key::Qp(0x1000 + qpn), sent, Received::Nowhere));
+                drop(shared.register(Key::qp(0x1000 + qpn), sent, Received::Nowhere));
                 std::thread::yield_now();
             }
         });

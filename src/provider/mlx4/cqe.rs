@@ -77,13 +77,20 @@ impl Owner {
     }
 }
 
-/// Whose completion an entry is.
+/// Whose completion an entry is: a queue's number, and a bit beyond for what sort of queue it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Key {
+pub(super) struct Key(u32);
+
+impl Key {
     /// A queue pair's.
-    Qp(u32),
+    pub(super) const fn qp(qpn: u32) -> Self {
+        Self(qpn & NUMBER)
+    }
+
     /// A shared receive queue's, which an XRC message came into.
-    Srq(u32),
+    pub(super) const fn srq(srqn: u32) -> Self {
+        Self(srqn & NUMBER | 1 << 31)
+    }
 }
 
 /// The number of the local queue pair.
@@ -92,12 +99,12 @@ pub(super) fn qpn(cqe: &Cqe<'_>) -> u32 {
     u32::from_be(cqe.get(MY_QPN)) & NUMBER
 }
 
-/// Who posted the request that completed.
+/// Who posted the request that completed, on the queue pair `qpn`.
 #[inline(always)]
-pub(super) fn key(cqe: &Cqe<'_>, owner: Owner) -> Key {
-    match qpn(cqe) {
-        qpn if qpn & XRC != 0 && !owner.is_send() => Key::Srq(u32::from_be(cqe.get(REMOTE_QPN)) & NUMBER),
-        qpn => Key::Qp(qpn),
+pub(super) fn key(cqe: &Cqe<'_>, owner: Owner, qpn: u32) -> Key {
+    match qpn {
+        qpn if qpn & XRC != 0 && !owner.is_send() => Key::srq(u32::from_be(cqe.get(REMOTE_QPN))),
+        qpn => Key::qp(qpn),
     }
 }
 
@@ -107,63 +114,83 @@ pub(super) fn wqe_index(cqe: &Cqe<'_>) -> u16 {
     u16::from_be(cqe.get(WQE_INDEX))
 }
 
-/// Says of an entry what a program is told; `wr_id` is the request's name.
+/// What a program is told of a sender's operation: what it was, and how many bytes.
+type Sent = (WcOpcode, u32);
+
+/// Where the entry says how many bytes, and where there is no such operation.
+const COUNTED: u32 = u32::MAX;
+const NOTHING: Sent = (WcOpcode(u32::MAX), 0);
+
+/// By the number of the operation.
+static SENT: [Sent; 32] = {
+    let mut table = [NOTHING; 32];
+    table[opcode::SEND as usize] = (WcOpcode::SEND, 0);
+    table[opcode::SEND_IMM as usize] = (WcOpcode::SEND, 0);
+    table[opcode::SEND_INVAL as usize] = (WcOpcode::SEND, 0);
+    table[opcode::RDMA_WRITE as usize] = (WcOpcode::RDMA_WRITE, 0);
+    table[opcode::RDMA_WRITE_IMM as usize] = (WcOpcode::RDMA_WRITE, 0);
+    table[opcode::RDMA_READ as usize] = (WcOpcode::RDMA_READ, COUNTED);
+    table[opcode::ATOMIC_CS as usize] = (WcOpcode::COMP_SWAP, 8);
+    table[opcode::ATOMIC_FA as usize] = (WcOpcode::FETCH_ADD, 8);
+    table[opcode::BIND_MW as usize] = (WcOpcode::BIND_MW, 0);
+    table[opcode::LOCAL_INVAL as usize] = (WcOpcode::LOCAL_INV, 0);
+    table
+};
+
+/// Says of an entry of a send queue what a program is told; `wr_id` is the request's name.
 #[inline(always)]
-pub(super) fn translate(cqe: &Cqe<'_>, owner: Owner, wr_id: u64, wc: &mut Wc) {
-    let raw = owner.opcode();
-    if raw == ERROR {
-        let status = status(cqe.get(SYNDROME));
-        *wc = failed(cqe, owner, wr_id, status, cqe.get::<u8>(VENDOR_ERR).into());
-        return;
+pub(super) fn tell_sent(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, wc: &mut Wc) {
+    let (opcode, bytes) = SENT[owner.opcode() as usize];
+    if opcode == NOTHING.0 {
+        return failed(cqe, owner, wr_id, wc);
     }
-    let (opcode, byte_len, extra, grh, src_qp);
-    if owner.is_send() {
-        (extra, grh, src_qp) = (WcExtra::None, false, Qpn::default());
-        (opcode, byte_len) = match raw {
-            opcode::SEND | opcode::SEND_IMM | opcode::SEND_INVAL => (WcOpcode::SEND, 0),
-            opcode::RDMA_WRITE | opcode::RDMA_WRITE_IMM => (WcOpcode::RDMA_WRITE, 0),
-            opcode::RDMA_READ => (WcOpcode::RDMA_READ, u32::from_be(cqe.get(BYTE_COUNT))),
-            opcode::ATOMIC_CS => (WcOpcode::COMP_SWAP, 8),
-            opcode::ATOMIC_FA => (WcOpcode::FETCH_ADD, 8),
-            opcode::BIND_MW => (WcOpcode::BIND_MW, 0),
-            opcode::LOCAL_INVAL => (WcOpcode::LOCAL_INV, 0),
-            _ => return *wc = unknown(cqe, owner, wr_id),
-        };
-    } else {
-        let ex = u32::from_be(cqe.get(IMM));
-        (opcode, extra) = match raw {
-            received::SEND => (WcOpcode::RECV, WcExtra::None),
-            received::SEND_IMM => (WcOpcode::RECV, WcExtra::Imm(ex)),
-            received::SEND_INVAL => (WcOpcode::RECV, WcExtra::Invalidated(Rkey(ex))),
-            received::RDMA_WRITE_IMM => (WcOpcode::RECV_RDMA_WITH_IMM, WcExtra::Imm(ex)),
-            _ => return *wc = unknown(cqe, owner, wr_id),
-        };
-        byte_len = u32::from_be(cqe.get(BYTE_COUNT));
-        let remote: u32 = u32::from_be(cqe.get(REMOTE_QPN));
-        grh = remote & GRH != 0;
-        src_qp = Qpn::truncate(remote);
-    }
-    let qp_num = Qpn::truncate(qpn(cqe));
-    let status = WcStatus::SUCCESS;
-    *wc = Wc { wr_id, status, opcode, vendor_err: 0, byte_len, extra, qp_num, src_qp, grh };
+    let byte_len = if bytes == COUNTED { u32::from_be(cqe.get(BYTE_COUNT)) } else { bytes };
+    *wc = Wc { wr_id, opcode, byte_len, qp_num: Qpn::truncate(qpn), ..Wc::default() };
 }
 
-/// An entry of an operation that there is not.
+/// Says of an entry of a receive queue what a program is told; `wr_id` is the request's name.
+#[inline(always)]
+pub(super) fn tell_received(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, wc: &mut Wc) {
+    let ex = u32::from_be(cqe.get(IMM));
+    let (opcode, extra) = match owner.opcode() {
+        received::SEND => (WcOpcode::RECV, WcExtra::None),
+        received::SEND_IMM => (WcOpcode::RECV, WcExtra::Imm(ex)),
+        received::SEND_INVAL => (WcOpcode::RECV, WcExtra::Invalidated(Rkey(ex))),
+        received::RDMA_WRITE_IMM => (WcOpcode::RECV_RDMA_WITH_IMM, WcExtra::Imm(ex)),
+        _ => return failed(cqe, owner, wr_id, wc),
+    };
+    let byte_len = u32::from_be(cqe.get(BYTE_COUNT));
+    let remote: u32 = u32::from_be(cqe.get(REMOTE_QPN));
+    let (src_qp, grh) = (Qpn::truncate(remote), remote & GRH != 0);
+    let qp_num = Qpn::truncate(qpn);
+    *wc =
+        Wc { wr_id, status: WcStatus::SUCCESS, opcode, vendor_err: 0, byte_len, extra, qp_num, src_qp, grh };
+}
+
+/// An entry of a request that failed, or of an operation that there is not.
 #[cold]
-fn unknown(cqe: &Cqe<'_>, owner: Owner, wr_id: u64) -> Wc {
-    failed(cqe, owner, wr_id, WcStatus::GENERAL_ERR, owner.opcode())
+#[inline(never)]
+fn failed(cqe: &Cqe<'_>, owner: Owner, wr_id: u64, wc: &mut Wc) {
+    *wc = match owner.opcode() {
+        ERROR => {
+            let vendor_err = cqe.get::<u8>(VENDOR_ERR).into();
+            Wc { wr_id, status: status(cqe.get(SYNDROME)), vendor_err, ..nameless(cqe, owner) }
+        }
+        _ => Wc { wr_id, ..nameless(cqe, owner) },
+    };
 }
 
 /// An entry that completes nothing which was posted: the device is wrong, or its driver.
 #[cold]
-pub(super) fn stray(cqe: &Cqe<'_>, owner: Owner) -> Wc {
-    unknown(cqe, owner, 0)
+#[inline(never)]
+pub(super) fn stray(cqe: &Cqe<'_>, owner: Owner, wc: &mut Wc) {
+    *wc = nameless(cqe, owner);
 }
 
-#[inline(never)]
-fn failed(cqe: &Cqe<'_>, owner: Owner, wr_id: u64, status: WcStatus, vendor_err: u32) -> Wc {
+fn nameless(cqe: &Cqe<'_>, owner: Owner) -> Wc {
     let opcode = if owner.is_send() { WcOpcode::SEND } else { WcOpcode::RECV };
-    Wc { wr_id, status, opcode, vendor_err, qp_num: Qpn::truncate(qpn(cqe)), ..Wc::default() }
+    let (status, vendor_err) = (WcStatus::GENERAL_ERR, owner.opcode());
+    Wc { status, opcode, vendor_err, qp_num: Qpn::truncate(qpn(cqe)), ..Wc::default() }
 }
 
 /// What a program is told of the device's word on a failure.

@@ -1,6 +1,7 @@
 //! Entries as the device writes them, and as it would not.
 
 use super::*;
+use crate::sys::pieces::Pieces;
 use crate::sys::region::Region;
 
 /// An entry of 32 bytes: the words before the last, and the last byte.
@@ -10,9 +11,12 @@ fn told(words: [u32; 7], owner: u8) -> Wc {
         region.write(n * 4, word.to_be());
     }
     region.write(31, owner);
-    let entry = region.entry::<SIZE>(0);
+    let pieces = Pieces::of(region);
+    let entry = pieces.entry(0);
     let mut wc = Wc { vendor_err: 77, byte_len: 77, src_qp: Qpn::truncate(77), grh: true, ..Wc::default() };
-    translate(&entry, Owner::of(&entry), 0x1122_3344_5566_7788, &mut wc);
+    let owner = Owner::of(&entry);
+    let tell = if owner.is_send() { tell_sent } else { tell_received };
+    tell(&entry, owner, qpn(&entry), 0x1122_3344_5566_7788, &mut wc);
     wc
 }
 

@@ -10,7 +10,7 @@ use super::cqe::Key;
 use super::queues::{Received, Registration, Shared};
 use super::ring::{Producer, Ring};
 use super::uar::{Register, Uar};
-use super::wqe::{self, CHUNK, Kind, Limits, Written};
+use super::wqe::{self, CHUNK, Chunks, Elements, Kind, Limits, SEGMENTS, Written};
 use super::{Context, Cq, Srq, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
@@ -35,12 +35,16 @@ const MAX_INLINE: u32 = 1024;
 
 /// A send queue.
 pub(crate) struct Sq {
-    region: Region,
+    chunks: Chunks,
     ring: Producer,
     /// Slots, a power of two.
     slots: u32,
+    /// Log2 of the chunks of a slot.
+    shift: u32,
     /// Slots that are never filled, so that the device may fetch ahead.
     spare: u32,
+    /// Segments of the longest request so far.
+    longest: u32,
     limits: Limits,
     /// What the queue adds to each request's flags.
     flags: u32,
@@ -52,13 +56,12 @@ pub(crate) struct Sq {
 
 /// A receive queue.
 pub(crate) struct Rq {
-    region: Region,
+    elements: Elements,
     ring: Producer,
     slots: u32,
-    /// Log2 of the bytes of a slot.
+    /// Log2 of the elements of a slot.
     shift: u32,
-    max_sge: u32,
-    record: Option<Word>,
+    record: Word,
 }
 
 /// What the kernel's object uses as long as it is there, and where its completions go.
@@ -80,18 +83,19 @@ struct Completions {
 
 impl Completions {
     /// Registers the queues where they complete: together where that is the same.
-    fn register(&self, sent: Arc<Ring>, received: Arc<Ring>) -> [Option<Registration>; 2] {
-        let key = Key::Qp(self.qpn);
-        let received = match &self.srq {
-            Some(srq) => Received::Srq(Arc::clone(srq)),
-            None => Received::Rq(received),
+    fn register(&self, sent: Option<Arc<Ring>>, received: Option<Arc<Ring>>) -> [Option<Registration>; 2] {
+        let key = Key::qp(self.qpn);
+        let received = match (&self.srq, received) {
+            (Some(srq), _) => Received::Srq(Arc::clone(srq)),
+            (None, Some(ring)) => Received::Rq(ring),
+            (None, None) => Received::Nowhere,
         };
         match (&self.send_cq, &self.recv_cq) {
             (Some(send_cq), Some(recv_cq)) if Arc::ptr_eq(send_cq, recv_cq) => {
-                [Some(send_cq.register(key, Some(sent), received)), None]
+                [Some(send_cq.register(key, sent, received)), None]
             }
             (send_cq, recv_cq) => [
-                send_cq.as_ref().map(|cq| cq.register(key, Some(sent), Received::Nowhere)),
+                send_cq.as_ref().map(|cq| cq.register(key, sent, Received::Nowhere)),
                 recv_cq.as_ref().map(|cq| cq.register(key, None, received)),
             ],
         }
@@ -146,8 +150,7 @@ impl Layout {
     }
 }
 
-/// Makes a queue pair; gives it, its queues, of receives only where it has one of its own, and what must outlive the kernel's
-/// object.
+/// Makes a queue pair; gives it, the queues that it has of its own, and what must outlive the kernel's object.
 pub(crate) fn create(
     ctx: &Context,
     uverbs: &Uverbs,
@@ -155,7 +158,7 @@ pub(crate) fn create(
     send_cq: Option<&Cq>,
     recv_cq: Option<&Cq>,
     srq: Option<&Srq>,
-) -> Result<(NewQp, Sq, Option<Rq>, Hold)> {
+) -> Result<(NewQp, Option<Sq>, Option<Rq>, Hold)> {
     let fail = |errno| uverbs.error("create_qp", errno);
     let qp_type = QpType::from(init.qp_type);
     let has_rq = init.srq_handle.is_none() && !matches!(qp_type, QpType::XrcSend | QpType::XrcRecv);
@@ -193,8 +196,8 @@ pub(crate) fn create(
     made.cap.max_send_wr = layout.send_slots - layout.spare;
     made.cap.max_send_sge = layout.send.max_sge;
     made.cap.max_inline_data = layout.send.max_inline;
-    let (sq, sent) = Sq::new(&ctx.uar, send, &layout, made.qp_num, init.sq_sig_all);
-    let (rq, received) = Rq::new(recv, &layout, made.cap.max_recv_wr, word);
+    let sq = (layout.send_slots > 0).then(|| Sq::new(&ctx.uar, send, &layout, made.qp_num, init.sq_sig_all));
+    let rq = word.map(|word| Rq::new(recv, &layout, made.cap.max_recv_wr, word));
     let shared = |cq: Option<&Cq>| cq.map(|cq| Arc::clone(cq.shared()));
     let completions = Completions {
         qpn: made.qp_num,
@@ -202,29 +205,30 @@ pub(crate) fn create(
         recv_cq: shared(recv_cq),
         srq: srq.map(|srq| Arc::clone(srq.ring())),
     };
-    let registered = Mutex::new(completions.register(sent, received));
-    Ok((made, sq, has_rq.then_some(rq), Hold { completions, registered, _record: record }))
+    let registered = completions.register(sq.as_ref().map(Sq::ring), rq.as_ref().map(Rq::ring));
+    Ok((made, sq, rq, Hold { completions, registered: Mutex::new(registered), _record: record }))
 }
 
 impl Hold {
     /// The queue pair is in the state RESET: nothing of it is outstanding, and the device counts from 0 again.
-    pub(crate) fn reset(&self, sq: &mut Sq, rq: Option<&mut Rq>) {
+    pub(crate) fn reset(&self, sq: Option<&mut Sq>, rq: Option<&mut Rq>) {
         let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
         // What is in the completion queues is of the old registration, which ends here.
         *registered = [None, None];
-        let received = rq.map_or_else(|| Ring::new(0), Rq::reset);
-        *registered = self.completions.register(sq.reset(), received);
+        *registered = self.completions.register(sq.map(Sq::reset), rq.map(Rq::reset));
     }
 }
 
 impl Sq {
-    fn new(uar: &Arc<Uar>, region: Region, layout: &Layout, qpn: u32, sq_sig_all: bool) -> (Self, Arc<Ring>) {
-        let ring = Ring::new(layout.send_slots);
+    /// A queue of a slot at least.
+    fn new(uar: &Arc<Uar>, memory: Region, layout: &Layout, qpn: u32, sq_sig_all: bool) -> Self {
         let mut sq = Self {
-            region,
-            ring: Producer::new(Arc::clone(&ring), layout.send_slots - layout.spare),
+            chunks: Chunks::of(memory),
+            ring: Producer::new(Ring::new(layout.send_slots), layout.send_slots - layout.spare),
             slots: layout.send_slots,
+            shift: layout.send.shift - CHUNK.trailing_zeros(),
             spare: layout.spare,
+            longest: 0,
             limits: layout.send,
             flags: if sq_sig_all { wqe::CQ_UPDATE } else { 0 },
             doorbell: (qpn << 8).to_be(),
@@ -232,17 +236,23 @@ impl Sq {
             blueflame: uar.register(),
         };
         sq.disown();
-        (sq, ring)
+        sq
+    }
+
+    /// What is shared with who polls.
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.shared()
     }
 
     /// No slot is valid, and none can be taken for it.
     fn disown(&mut self) {
+        self.longest = SEGMENTS << self.shift;
         for number in 0..self.slots {
             let segments = ((1u32 << self.limits.shift) / 16).min(0x3f);
-            let at = self.offset(number);
-            self.region.slot::<8>(at).put(0, [OWNER.to_be(), segments.to_be()]);
-            self.stamp(number);
+            self.chunks.slot(number << self.shift).put(0, [OWNER.to_be(), segments.to_be()]);
+            self.stamp_chunks(number << self.shift, 1);
         }
+        self.longest = 0;
     }
 
     /// From now on a datagram may have `mtu` bytes.
@@ -252,103 +262,102 @@ impl Sq {
 
     /// Begins anew; gives the new ring.
     fn reset(&mut self) -> Arc<Ring> {
-        let ring = Ring::new(self.slots);
-        self.ring = self.ring.renewed(&ring);
+        self.ring = self.ring.renewed(Ring::new(self.slots));
         self.disown();
-        ring
+        self.ring()
     }
 
+    /// Posts requests, and has the device look at them once.
     #[inline(always)]
-    fn offset(&self, number: u32) -> usize {
-        (number as usize & (self.slots as usize).wrapping_sub(1)) << self.limits.shift
-    }
-
-    /// Posts requests and rings the doorbell once for all of them.
-    #[inline(always)]
-    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = SendWr<'a>>) -> Result<(), PostError> {
-        let mut refused = None;
-        let mut posted = 0;
-        let mut last = Written { opcode: 0, segments: 0, complete: false };
-        let mut number = 0u32;
-        for wr in wrs {
-            // The headroom behind the request before this one: after the doorbell for the last, where it costs no time.
-            if posted > 0 {
-                self.stamp(number.wrapping_add(self.spare));
-            }
-            match self.push(&wr) {
-                Ok((at, written)) => (number, last) = (at, written),
-                Err(refusal) => {
-                    refused = Some(PostError { posted, refusal });
-                    break;
-                }
-            }
-            posted += 1;
+    pub(crate) fn post(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
+        match wrs {
+            [wr] => self.post_one(wr),
+            _ => self.post_several(wrs),
         }
-        if posted > 0 {
-            // The requests are valid. Their count, for who polls; then what makes the device look: the request itself into a
-            // BlueFlame register where it is the only one and short, else the doorbell.
-            let next = self.ring.publish();
-            match &mut self.blueflame {
-                Some(register) if posted == 1 && fits(&last, register) => {
-                    let at = (number as usize & (self.slots as usize).wrapping_sub(1)) << self.limits.shift;
-                    let owner = owner(number, self.slots, last.opcode) | (number & 0xffff) << 8;
-                    let mut control = self.region.slot::<8>(at);
-                    control.hand_over(4, control.get::<u32>(4) | self.doorbell);
-                    control.hand_over(0, owner.to_be());
-                    register.write(&self.region, at, (last.segments as usize * 16).div_ceil(CHUNK));
-                }
-                _ => {
-                    barrier::before_doorbell();
-                    self.uar.ring_send(self.doorbell);
-                }
+    }
+
+    /// Posts a request: one that is short goes into a BlueFlame register, where there is one.
+    #[inline(always)]
+    fn post_one(&mut self, wr: &SendWr<'_>) -> Result<(), PostError> {
+        let written = self.push(wr).map_err(|refusal| PostError { posted: 0, refusal })?;
+        let number = self.ring.publish().wrapping_sub(1);
+        match &mut self.blueflame {
+            Some(register) if fits(&written, register) => {
+                let first = number << self.shift;
+                let owner = owner(number, self.slots) | (number & 0xffff) << 8 | written.opcode;
+                let mut head = self.chunks.slot(first);
+                head.hand_over(4, head.get::<u32>(4) | self.doorbell);
+                head.hand_over(0, owner.to_be());
+                register.write(&self.chunks, first, written.chunks());
             }
-            self.stamp(next.wrapping_sub(1).wrapping_add(self.spare));
+            _ => self.ring_doorbell(),
         }
-        refused.map_or(Ok(()), Err)
+        // After what makes the device look, where it costs no time.
+        self.stamp(number);
+        Ok(())
+    }
+
+    /// Posts requests and rings the doorbell for all of them.
+    #[inline(never)]
+    fn post_several(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
+        let mut outcome = Ok(());
+        let begin = self.ring.filled();
+        for (posted, wr) in wrs.iter().enumerate() {
+            if let Err(refusal) = self.push(wr) {
+                outcome = Err(PostError { posted, refusal });
+                break;
+            }
+            self.stamp(self.ring.filled().wrapping_sub(1));
+        }
+        if self.ring.filled() != begin {
+            self.ring.publish();
+            self.ring_doorbell();
+        }
+        outcome
+    }
+
+    /// The requests are valid, and their count is published for who polls: the device may look.
+    #[inline(always)]
+    fn ring_doorbell(&self) {
+        barrier::before_doorbell();
+        self.uar.ring_send(self.doorbell);
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &SendWr<'_>) -> Result<(u32, Written), Refusal> {
-        let number = self.ring.next().ok_or_else(|| full(self.slots))?;
-        let at = self.offset(number);
-        let written = wqe::write_send(&mut self.region, at, wr, self.limits, self.flags)?;
-        // The device may begin as soon as it sees the owner bit: all of the request comes before.
-        barrier::to_device();
-        self.region.slot::<8>(at).hand_over(0, owner(number, self.slots, written.opcode).to_be());
+    fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, Refusal> {
+        let number = self.ring.next().ok_or(Refusal::QueueFull)?;
+        let first = number << self.shift;
+        let owner = owner(number, self.slots);
+        let written = wqe::write_send(&mut self.chunks, first, owner, wr, &self.limits, self.flags)?;
+        self.longest = self.longest.max(written.segments);
         self.ring.fill(wr.wr_id);
-        Ok((number, written))
+        Ok(written)
     }
 
-    /// Makes a slot that was used before invalid beyond its first chunk, whose owner bit says so.
+    /// Makes the slot at the end of the headroom behind a request invalid, beyond its first chunk, whose owner bit says so.
     #[inline(always)]
     fn stamp(&mut self, number: u32) {
-        // The smallest slot is one chunk.
-        if 1 << self.limits.shift > CHUNK {
-            self.stamp_chunks(number);
+        if self.longest > SEGMENTS {
+            let first = number.wrapping_add(self.spare) << self.shift;
+            self.chunks.slot(first.wrapping_add(1)).put(0, STAMP);
+            if self.longest > 2 * SEGMENTS {
+                self.stamp_chunks(first, 2);
+            }
         }
     }
 
     #[inline(never)]
-    fn stamp_chunks(&mut self, number: u32) {
-        let at = self.offset(number);
-        let segments = u32::from_be(self.region.slot::<8>(at).get(4)) & 0x3f;
-        let used = (segments as usize * 16).min(1 << self.limits.shift);
-        for chunk in (CHUNK..used).step_by(CHUNK) {
-            self.region.slot::<4>(at + chunk).put(0, STAMP);
+    fn stamp_chunks(&mut self, first: u32, from: u32) {
+        for chunk in from..self.longest.div_ceil(SEGMENTS) {
+            self.chunks.slot(first.wrapping_add(chunk)).put(0, STAMP);
         }
     }
 }
 
-/// Why a queue of so many slots takes no request.
-#[cold]
-fn full(slots: u32) -> Refusal {
-    if slots == 0 { Refusal::NoQueue } else { Refusal::QueueFull }
-}
-
-/// The first word of the request with this number, which makes it valid.
+/// The owner bit of the request with this number, as it is while the request is valid.
 #[inline(always)]
-fn owner(number: u32, slots: u32, opcode: u32) -> u32 {
-    opcode | if number & slots != 0 { OWNER } else { 0 }
+fn owner(number: u32, slots: u32) -> u32 {
+    if number & slots != 0 { OWNER } else { 0 }
 }
 
 /// Whether a request is worth writing to a register, and fits it.
@@ -358,57 +367,54 @@ fn fits(request: &Written, register: &Register) -> bool {
 }
 
 impl Rq {
-    fn new(region: Region, layout: &Layout, max_wr: u32, record: Option<Word>) -> (Self, Arc<Ring>) {
-        let ring = Ring::new(layout.recv_slots);
-        let rq = Self {
-            region,
-            ring: Producer::new(Arc::clone(&ring), max_wr.min(layout.recv_slots)),
+    /// A queue of a slot at least.
+    fn new(memory: Region, layout: &Layout, max_wr: u32, record: Word) -> Self {
+        Self {
+            elements: Elements::of(memory),
+            ring: Producer::new(Ring::new(layout.recv_slots), max_wr.min(layout.recv_slots)),
             slots: layout.recv_slots,
-            shift: layout.recv_shift,
-            max_sge: (1 << layout.recv_shift) / 16,
+            shift: layout.recv_shift - 4,
             record,
-        };
-        (rq, ring)
+        }
+    }
+
+    /// What is shared with who polls.
+    fn ring(&self) -> Arc<Ring> {
+        self.ring.shared()
     }
 
     /// Begins anew; gives the new ring.
     fn reset(&mut self) -> Arc<Ring> {
-        let ring = Ring::new(self.slots);
-        self.ring = self.ring.renewed(&ring);
-        if let Some(record) = &self.record {
-            record.store(0);
-        }
-        ring
+        self.ring = self.ring.renewed(Ring::new(self.slots));
+        self.record.store(0);
+        self.ring()
     }
 
     /// Posts receives. The device looks at the doorbell record when a message comes in.
     #[inline(always)]
-    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
-        let mut refused = None;
+    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+        let mut outcome = Ok(());
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(&wr) {
-                refused = Some(PostError { posted, refusal });
+            if let Err(refusal) = self.push(wr) {
+                outcome = Err(PostError { posted, refusal });
                 break;
             }
             posted += 1;
         }
-        if posted > 0
-            && let Some(record) = &self.record
-        {
+        if posted > 0 {
             let next = self.ring.publish();
             // The receives, before the count by which the device takes them.
             barrier::to_device();
-            record.store((next & 0xffff).to_be());
+            self.record.store((next & 0xffff).to_be());
         }
-        refused.map_or(Ok(()), Err)
+        outcome
     }
 
     #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let number = self.ring.next().ok_or_else(|| full(self.slots))?;
-        let at = (number as usize & (self.slots as usize).wrapping_sub(1)) << self.shift;
-        wqe::write_recv(&mut self.region, at, wr, self.max_sge)?;
+        let number = self.ring.next().ok_or(Refusal::QueueFull)?;
+        wqe::write_recv(&mut self.elements, number << self.shift, wr, 1 << self.shift)?;
         self.ring.fill(wr.wr_id);
         Ok(())
     }

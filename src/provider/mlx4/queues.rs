@@ -15,7 +15,7 @@ use super::cqe::{Cqe, Key, Owner, SIZE};
 use super::ring::Ring;
 use super::srq;
 use crate::sys::barrier;
-use crate::sys::region::Region;
+use crate::sys::pieces::Pieces;
 
 /// Where a receive's completion is looked up.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Queue {
 /// The entries of a completion queue, as many as a power of two.
 #[derive(Debug, Clone)]
 pub(super) struct Buffer {
-    pub(super) memory: Arc<Region>,
+    pub(super) memory: Arc<Pieces<SIZE>>,
     pub(super) entries: u32,
     /// Log2 of the bytes of an entry.
     pub(super) shift: u32,
@@ -59,14 +59,15 @@ impl Buffer {
     /// The entry at the running count `place`, and its last word; nothing while the device has not filled it.
     #[inline(always)]
     pub(super) fn filled(&self, place: u64) -> Option<(Cqe<'_>, Owner)> {
-        let entry = self.memory.entry::<SIZE>(self.offset(place) + (1 << self.shift) - SIZE);
+        let entry = self.memory.entry(self.piece(place + 1).wrapping_sub(1));
         let owner = Owner::of(&entry);
         (owner.lap() == self.lap(place)).then_some((entry, owner))
     }
 
+    /// The first piece of the entry; the last one is that which counts.
     #[inline(always)]
-    pub(super) fn offset(&self, place: u64) -> usize {
-        (place as usize & (self.entries as usize - 1)) << self.shift
+    pub(super) fn piece(&self, place: u64) -> u32 {
+        (place as u32) << (self.shift - SIZE.trailing_zeros())
     }
 
     /// What the lap bit of a filled entry is there.

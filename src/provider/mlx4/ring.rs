@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 #[derive(Debug)]
 pub(super) struct Ring {
     wr_ids: Box<[AtomicU64]>,
+    /// How many names there are, less one.
+    mask: u32,
     /// The number of the next request to be posted.
     head: AtomicU32,
     /// The number of the oldest request that has not completed.
@@ -19,35 +21,37 @@ pub(super) struct Ring {
 impl Ring {
     pub(super) fn new(slots: u32) -> Arc<Self> {
         let wr_ids = (0..slots).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { wr_ids, head: AtomicU32::new(0), tail: AtomicU32::new(0) })
+        let mask = slots.wrapping_sub(1);
+        Arc::new(Self { wr_ids, mask, head: AtomicU32::new(0), tail: AtomicU32::new(0) })
     }
 
     #[inline(always)]
     fn wr_id(&self, number: u32) -> Option<&AtomicU64> {
-        self.wr_ids.get(number as usize & self.wr_ids.len().wrapping_sub(1))
+        self.wr_ids.get((number & self.mask) as usize)
     }
 
     /// The oldest outstanding request has completed; gives its name, or nothing where none is outstanding.
-    #[inline]
+    #[inline(always)]
     pub(super) fn complete_oldest(&self) -> Option<u64> {
-        self.complete_at(self.tail.load(Ordering::Relaxed))
+        self.complete_after(self.tail.load(Ordering::Relaxed), 0)
     }
 
     /// The request whose number ends in `low`, and all before it, have completed; nothing where it is not outstanding.
-    #[inline]
+    #[inline(always)]
     pub(super) fn complete(&self, low: u16) -> Option<u64> {
         let tail = self.tail.load(Ordering::Relaxed);
-        self.complete_at(tail.wrapping_add(low.wrapping_sub(tail as u16).into()))
+        self.complete_after(tail, low.wrapping_sub(tail as u16))
     }
 
-    #[inline]
-    fn complete_at(&self, number: u32) -> Option<u64> {
-        let tail = self.tail.load(Ordering::Relaxed);
+    /// The request so many `after` the oldest one has completed.
+    #[inline(always)]
+    fn complete_after(&self, tail: u32, after: u16) -> Option<u64> {
         // The poster stored its head before the device could know of the request.
         let outstanding = self.head.load(Ordering::Relaxed).wrapping_sub(tail);
-        if number.wrapping_sub(tail) >= outstanding {
+        if u32::from(after) >= outstanding {
             return None;
         }
+        let number = tail.wrapping_add(after.into());
         let wr_id = self.wr_id(number)?.load(Ordering::Relaxed);
         // Release: the slot may be filled anew, so our look at its name comes before.
         self.tail.store(number.wrapping_add(1), Ordering::Release);
@@ -72,8 +76,19 @@ impl Producer {
     }
 
     /// The same size, on another ring.
-    pub(super) fn renewed(&self, ring: &Arc<Ring>) -> Self {
-        Self::new(Arc::clone(ring), self.max)
+    pub(super) fn renewed(&self, ring: Arc<Ring>) -> Self {
+        Self::new(ring, self.max)
+    }
+
+    /// What is shared with the poller.
+    pub(super) fn shared(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring)
+    }
+
+    /// How many requests were filled so far.
+    #[inline(always)]
+    pub(super) fn filled(&self) -> u32 {
+        self.head
     }
 
     /// The number of the next request; `None` while as many are outstanding as may be.

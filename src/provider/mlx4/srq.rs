@@ -12,7 +12,8 @@ use zerocopy::IntoBytes;
 
 use super::cqe::Key;
 use super::queues::{Received, Registration};
-use super::{Context, Cq, dbrec, wqe};
+use super::wqe::{self, Elements};
+use super::{Context, Cq, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
@@ -71,7 +72,7 @@ pub(crate) fn create(
         return Err(Error::bad_answer("create_srq", uverbs.device(), why));
     }
     let registered = xrc_cq
-        .map(|cq| cq.shared().register(Key::Srq(answer.srqn), None, Received::Srq(Arc::clone(&srq.ring))));
+        .map(|cq| cq.shared().register(Key::srq(answer.srqn), None, Received::Srq(Arc::clone(&srq.ring))));
     Ok((made, srq, Hold { _registered: registered, _record: record }))
 }
 
@@ -118,7 +119,7 @@ impl Ring {
 /// The poster's side.
 #[derive(Debug)]
 pub(crate) struct Srq {
-    region: Region,
+    elements: Elements,
     ring: Arc<Ring>,
     /// Of each slot of the chain, the next one.
     next: Box<[u16]>,
@@ -126,7 +127,7 @@ pub(crate) struct Srq {
     head: u16,
     /// The last slot of the chain.
     tail: u16,
-    /// Log2 of the bytes of a slot.
+    /// Log2 of the elements of a slot, its head counted as one.
     shift: u32,
     max_sge: u32,
     /// How many receives were posted.
@@ -135,26 +136,26 @@ pub(crate) struct Srq {
 }
 
 impl Srq {
-    /// `region` has `slots` slots, a power of two of at most 2¹⁶.
+    /// `region` has `slots` slots of 2^`shift` bytes, a power of two of at most 2¹⁶.
     pub(super) fn new(region: Region, slots: u32, shift: u32, max_sge: u32, record: Word) -> Self {
         let last = slots.saturating_sub(1) as u16;
         let next = (0..slots).map(|slot| slot.wrapping_add(1) as u16 & last).collect();
         let mut srq = Self {
-            region,
+            elements: Elements::of(region),
             ring: Ring::new(slots),
             next,
             head: 0,
             tail: last,
-            shift,
+            shift: shift - HEAD.trailing_zeros(),
             max_sge,
             count: 0,
             record,
         };
         for slot in 0..slots {
-            let at = (slot as usize) << shift;
-            srq.region.fill(at + NEXT, &srq.next[slot as usize].to_be_bytes());
-            for element in (at + HEAD..at + (1 << shift)).step_by(16) {
-                srq.region.fill(element + 4, &wqe::INVALID_LKEY.to_be_bytes());
+            let first = slot << srq.shift;
+            srq.elements.slot(first).put(NEXT, srq.next[slot as usize].to_be());
+            for element in first + 1..first + (1 << srq.shift) {
+                srq.elements.slot(element).put(4, wqe::INVALID_LKEY.to_be());
             }
         }
         srq
@@ -166,12 +167,12 @@ impl Srq {
 
     /// Posts receives. The device looks at the doorbell record when a message comes in.
     #[inline(always)]
-    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
-        let mut refused = None;
+    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+        let mut outcome = Ok(());
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(&wr) {
-                refused = Some(PostError { posted, refusal });
+            if let Err(refusal) = self.push(wr) {
+                outcome = Err(PostError { posted, refusal });
                 break;
             }
             posted += 1;
@@ -182,7 +183,7 @@ impl Srq {
             barrier::to_device();
             self.record.store(u32::from(self.count).to_be());
         }
-        refused.map_or(Ok(()), Err)
+        outcome
     }
 
     #[inline(always)]
@@ -194,7 +195,8 @@ impl Srq {
             }
         }
         let slot = usize::from(self.head);
-        wqe::write_recv(&mut self.region, (slot << self.shift) + HEAD, wr, self.max_sge)?;
+        let first = (u32::from(self.head) << self.shift) + 1;
+        wqe::write_recv(&mut self.elements, first, wr, self.max_sge)?;
         if let (Some(wr_id), Some(state), Some(next)) =
             (self.ring.wr_ids.get(slot), self.ring.slots.get(slot), self.next.get(slot))
         {
@@ -215,7 +217,7 @@ impl Srq {
             top = state.load(Ordering::Relaxed);
             state.store(IDLE, Ordering::Relaxed);
             self.next[usize::from(self.tail)] = slot;
-            self.region.fill((usize::from(self.tail) << self.shift) + NEXT, &slot.to_be_bytes());
+            self.elements.slot(u32::from(self.tail) << self.shift).put(NEXT, slot.to_be());
             self.tail = slot;
         }
     }

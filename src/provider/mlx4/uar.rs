@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::wqe::CHUNK;
 use crate::sys::barrier;
 use crate::sys::mmio::Mmio;
-use crate::sys::region::Region;
+use crate::sys::pieces::Pieces;
 
 /// Where the doorbell of send queues and that of completion queues lie in the page.
 const SEND_DOORBELL: usize = 0x14;
@@ -84,13 +85,13 @@ impl Register {
         self.half
     }
 
-    /// Writes the request of `blocks` times 64 bytes at `at`.
+    /// Writes the request of so many chunks of `queue`, the first of which is `chunk`.
     #[inline(always)]
-    pub(super) fn write(&mut self, request: &Region, at: usize, blocks: usize) {
+    pub(super) fn write(&mut self, queue: &Pieces<CHUNK>, chunk: u32, chunks: u32) {
         let Some(BlueFlame { page, .. }) = &self.uar.blueflame else { return };
         // The request is in memory before any of it arrives: the device may fetch what it thinks it has not got.
         barrier::before_write_combining();
-        page.copy(self.at, request, at, blocks);
+        page.copy(self.at, queue, chunk, chunks);
         // Out with it now, and unmixed with what goes to the other buffer next.
         barrier::flush_write_combining();
         self.at ^= self.half;
@@ -108,6 +109,7 @@ impl Drop for Register {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::region::Region;
 
     #[test]
     fn registers_have_one_owner_each() {

@@ -6,7 +6,8 @@
 //! written last of all, and a byte count that begins a chunk after the rest of its chunk.
 
 use crate::sys::barrier;
-use crate::sys::region::{Region, Slot};
+use crate::sys::pieces::Pieces;
+use crate::sys::region::Slot;
 use crate::types::{
     Access, Data, Dest, MwBind, MwType, QpType, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge,
     UdAddr,
@@ -18,13 +19,34 @@ pub(super) const CHUNK: usize = 64;
 /// The largest segment header: the operation's part of a datagram.
 const DATAGRAM: usize = 48;
 
-/// Bytes of one segment.
+/// Bytes of one segment, and how many make a chunk.
 const SEGMENT: usize = 16;
+pub(super) const SEGMENTS: u32 = (CHUNK / SEGMENT) as u32;
 
 /// In the control segment's flags: report completion, solicited event, order strictly after what came before.
 pub(super) const CQ_UPDATE: u32 = 3 << 2;
 const SOLICIT: u32 = 1 << 1;
 const STRONG_ORDER: u32 = 1 << 7;
+
+/// What a request's flags add to the word with its size, and to its flags; by their bits.
+static FLAGS: [(u32, u32); 8] = {
+    let mut table = [(0, 0); 8];
+    let mut bits = 0;
+    while bits < table.len() {
+        let flags = SendFlags::from_bits_truncate(bits as u32);
+        if flags.contains(SendFlags::FENCE) {
+            table[bits].0 |= FENCE;
+        }
+        if flags.contains(SendFlags::SIGNALED) {
+            table[bits].1 |= CQ_UPDATE;
+        }
+        if flags.contains(SendFlags::SOLICITED) {
+            table[bits].1 |= SOLICIT;
+        }
+        bits += 1;
+    }
+    table
+};
 
 /// Beside the size of the request: wait for earlier reads and atomics.
 const FENCE: u32 = 1 << 6;
@@ -102,7 +124,7 @@ impl Limits {
     }
 }
 
-/// A request that lies in its slot and is not valid yet.
+/// A request that lies in its slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) opcode: u32,
@@ -112,29 +134,45 @@ pub(super) struct Written {
     pub(super) complete: bool,
 }
 
-/// Where a request's control segment begins.
-type Control<'r> = Slot<'r, SEGMENT>;
+impl Written {
+    /// Chunks that it takes.
+    #[inline(always)]
+    pub(super) fn chunks(&self) -> u32 {
+        self.segments.div_ceil(SEGMENTS)
+    }
+}
 
-/// Writes all of a send request into the slot at `at` but the word that makes it valid. `flags` are the queue's own.
+/// A send queue's memory.
+pub(super) type Chunks = Pieces<CHUNK>;
+
+/// A chunk: the first of a request has room for all but its data.
+type Chunk<'r> = Slot<'r, CHUNK>;
+
+/// Writes a send request into the slot that begins with chunk `first`, and last of all the word that makes it valid, with the
+/// owner bit of this lap. `flags` are the queue's own.
 #[inline(always)] // a caller knows the operation and the kind of data: most of this is decided when it is compiled
 pub(super) fn write_send(
-    region: &mut Region,
-    at: usize,
+    chunks: &mut Chunks,
+    first: u32,
+    owner: u32,
     wr: &SendWr<'_>,
-    limits: Limits,
+    limits: &Limits,
     flags: u32,
 ) -> Result<Written, Refusal> {
     let mut flags = flags;
     let mut imm = 0;
     let mut segments = 1;
     let mut complete = false;
+    let mut head = chunks.slot(first);
     match (limits.kind, wr.dest) {
         (Kind::Connected, Dest::Connected) => {}
         (Kind::Connected, _) => return Err(Refusal::AddressNotAllowed),
-        (Kind::Datagrams { mtu }, _) => {
-            datagram(region, at, wr, mtu)?;
+        (Kind::Datagrams { mtu }, Dest::Ud(to)) if is_datagram(wr.op) => {
+            datagram(&mut head, to, wr.data.length(), mtu)?;
             segments = 1 + (DATAGRAM / SEGMENT) as u32;
         }
+        (Kind::Datagrams { .. }, Dest::Connected) => return Err(Refusal::AddressMissing),
+        (Kind::Datagrams { .. }, _) => return Err(Refusal::AddressNotAllowed),
         (Kind::Xrc, Dest::Xrc(srqn)) => flags |= srqn.get() << 8,
         // What takes no receive of the peer's needs no queue there.
         (Kind::Xrc, Dest::Connected) if !takes_receive(wr.op) => {}
@@ -152,28 +190,28 @@ pub(super) fn write_send(
             opcode::SEND_INVAL
         }
         SendOp::Write(to) => {
-            remote(region, at, to);
+            remote(&mut head, to);
             (segments, complete) = (2, true);
             opcode::RDMA_WRITE
         }
         SendOp::WriteWithImm(to, data) => {
-            remote(region, at, to);
+            remote(&mut head, to);
             imm = data;
             (segments, complete) = (2, true);
             opcode::RDMA_WRITE_IMM
         }
         SendOp::Read(from) => {
-            remote(region, at, from);
+            remote(&mut head, from);
             segments = 2;
             opcode::RDMA_READ
         }
         SendOp::CompareSwap { remote, compare, swap } => {
-            atomic(region, at, wr, remote, swap, compare)?;
+            atomic(&mut head, wr.data, remote, swap, compare)?;
             segments = 3;
             opcode::ATOMIC_CS
         }
         SendOp::FetchAdd { remote, add } => {
-            atomic(region, at, wr, remote, add, 0)?;
+            atomic(&mut head, wr.data, remote, add, 0)?;
             segments = 3;
             opcode::ATOMIC_FA
         }
@@ -181,57 +219,59 @@ pub(super) fn write_send(
             return Err(Refusal::DataNotAllowed);
         }
         SendOp::BindMw(bind) => {
-            window(region, at, &bind);
+            window(&mut head, &bind);
             flags |= STRONG_ORDER;
             segments = 3;
             opcode::BIND_MW
         }
         SendOp::LocalInv(rkey) => {
-            let mut slot = region.slot::<{ 3 * SEGMENT }>(at);
-            slot.put(SEGMENT, [0, 0, rkey.0.to_be(), 0, 0, 0, 0, 0]);
+            head.put(SEGMENT, [0, 0, rkey.0.to_be(), 0, 0, 0, 0, 0]);
             flags |= STRONG_ORDER;
             segments = 3;
             opcode::LOCAL_INVAL
         }
     };
     let reads = matches!(wr.op, SendOp::Read(_));
-    let mut control: Control<'_> = match wr.data {
-        Data::None => region.slot(at),
-        // One element lies at a place that is known when this is compiled.
-        Data::One(sge) if limits.max_sge > 0 && sge.length & INLINE == 0 && segments <= 3 => {
-            let mut slot = region.slot::<CHUNK>(at);
-            element(&mut slot, segments as usize * SEGMENT, &sge);
+    let mut head = match wr.data {
+        Data::None => head,
+        Data::One(_) if limits.max_sge == 0 => return Err(Refusal::TooManySges { max: 0 }),
+        Data::One(sge) if sge.length & INLINE != 0 => return Err(Refusal::MessageTooLong),
+        // One element has room behind whatever comes before it, at a place that is known when this is compiled.
+        Data::One(sge) => {
+            let place = segments as usize * SEGMENT;
+            if place < CHUNK {
+                element(&mut head, place, &sge);
+            } else {
+                element(&mut chunks.slot(chunk(first, place)), place % CHUNK, &sge);
+            }
             segments += 1;
             complete = reads;
-            slot.head()
-        }
-        Data::One(sge) => {
-            segments = write_list(region, at, segments, std::slice::from_ref(&sge), limits)?;
-            complete = reads;
-            region.slot(at)
+            chunks.slot(first)
         }
         Data::List(sges) => {
             complete = reads || complete && sges.is_empty();
-            segments = write_list(region, at, segments, sges, limits)?;
-            region.slot(at)
+            segments = write_list(chunks, first, segments, sges, limits)?;
+            chunks.slot(first)
         }
         Data::Inline(_) if reads => return Err(Refusal::InlineNotAllowed),
         Data::Inline(bytes) => {
             complete |= !bytes.is_empty();
-            segments = write_inline(region, at, segments, bytes, limits)?;
-            region.slot(at)
+            segments = write_inline(chunks, first, segments, bytes, limits.max_inline)?;
+            chunks.slot(first)
         }
     };
-    if wr.flags.contains(SendFlags::SIGNALED) {
-        flags |= CQ_UPDATE;
-    }
-    if wr.flags.contains(SendFlags::SOLICITED) {
-        flags |= SOLICIT;
-    }
-    let fence = if wr.flags.contains(SendFlags::FENCE) { FENCE } else { 0 };
-    control.put(4, (fence | segments).to_be());
-    control.put(8, [flags.to_be(), imm.to_be()]);
+    let (fence, own) = FLAGS[(wr.flags.bits() & SendFlags::all().bits()) as usize];
+    head.put(4, (fence | segments).to_be());
+    head.put(8, [(flags | own).to_be(), imm.to_be()]);
+    // The device may begin as soon as it sees the owner bit: all of the request comes before.
+    barrier::to_device();
+    head.hand_over(0, (owner | opcode).to_be());
     Ok(Written { opcode, segments, complete })
+}
+
+/// Whether datagrams can do it.
+fn is_datagram(op: SendOp) -> bool {
+    matches!(op, SendOp::Send | SendOp::SendWithImm(_))
 }
 
 /// Whether an operation uses up a receive of the peer's.
@@ -241,80 +281,63 @@ fn takes_receive(op: SendOp) -> bool {
 
 /// A datagram segment, which follows the control segment; its data begin the next chunk.
 #[inline(never)]
-fn datagram(region: &mut Region, at: usize, wr: &SendWr<'_>, mtu: u32) -> Result<(), Refusal> {
-    let UdAddr { ah, qpn, qkey } = match wr.dest {
-        Dest::Ud(to) if matches!(wr.op, SendOp::Send | SendOp::SendWithImm(_)) => to,
-        Dest::Connected => return Err(Refusal::AddressMissing),
-        Dest::Ud(_) | Dest::Xrc(_) => return Err(Refusal::AddressNotAllowed),
-    };
-    let length = match wr.data {
-        Data::None => 0,
-        Data::One(sge) => sge.length.into(),
-        Data::List(sges) => sges.iter().map(|sge| u64::from(sge.length)).sum(),
-        Data::Inline(bytes) => bytes.len() as u64,
-    };
+fn datagram(head: &mut Chunk<'_>, to: UdAddr<'_>, length: u64, mtu: u32) -> Result<(), Refusal> {
     if length > mtu.into() {
         return Err(Refusal::DatagramTooLong { max: mtu });
     }
-    let [vector @ .., vlan, mac] = ah.0;
-    let mut slot = region.slot::<CHUNK>(at);
-    slot.put(SEGMENT, vector);
-    slot.put(3 * SEGMENT, [qpn.get().to_be(), qkey.0.to_be(), vlan, mac]);
+    let [vector @ .., vlan, mac] = to.ah.0;
+    head.put(SEGMENT, vector);
+    head.put(3 * SEGMENT, [to.qpn.get().to_be(), to.qkey.0.to_be(), vlan, mac]);
     Ok(())
 }
 
 /// A remote address segment, which follows the control segment.
 #[inline(always)]
-fn remote(region: &mut Region, at: usize, remote: Remote) {
-    let mut slot = region.slot::<{ 2 * SEGMENT }>(at);
-    slot.put(SEGMENT, remote.addr.to_be());
-    slot.put(SEGMENT + 8, [remote.rkey.0.to_be(), 0]);
+fn remote(head: &mut Chunk<'_>, remote: Remote) {
+    head.put(SEGMENT, remote.addr.to_be());
+    head.put(SEGMENT + 8, [remote.rkey.0.to_be(), 0]);
 }
 
 /// A remote address segment and an atomic segment.
 #[inline(always)]
 fn atomic(
-    region: &mut Region,
-    at: usize,
-    wr: &SendWr<'_>,
+    head: &mut Chunk<'_>,
+    data: Data<'_>,
     to: Remote,
     swap_add: u64,
     compare: u64,
 ) -> Result<(), Refusal> {
-    let length = match wr.data {
-        Data::Inline(_) => return Err(Refusal::InlineNotAllowed),
-        Data::None => 0,
-        Data::One(sge) => sge.length.into(),
-        Data::List(sges) => sges.iter().map(|sge| u64::from(sge.length)).sum(),
-    };
-    if length != 8 {
+    if matches!(data, Data::Inline(_)) {
+        return Err(Refusal::InlineNotAllowed);
+    }
+    if data.length() != 8 {
         return Err(Refusal::AtomicLength);
     }
-    remote(region, at, to);
-    region.slot::<{ 3 * SEGMENT }>(at).put(2 * SEGMENT, [swap_add.to_be(), compare.to_be()]);
+    remote(head, to);
+    head.put(2 * SEGMENT, [swap_add.to_be(), compare.to_be()]);
     Ok(())
 }
 
 /// A data segment; where it begins a chunk, its first word is written last.
 #[inline(always)]
-fn element<const N: usize>(slot: &mut Slot<'_, N>, at: usize, sge: &Sge) {
+fn element(chunk: &mut Chunk<'_>, at: usize, sge: &Sge) {
     let count = if sge.length == 0 { INLINE } else { sge.length };
-    slot.put(at + 4, sge.lkey.0.to_be());
-    slot.put(at + 8, sge.addr.to_be());
-    if at.is_multiple_of(CHUNK) {
+    chunk.put(at + 4, sge.lkey.0.to_be());
+    chunk.put(at + 8, sge.addr.to_be());
+    if at == 0 {
         barrier::to_device();
     }
-    slot.put(at, count.to_be());
+    chunk.put(at, count.to_be());
 }
 
 /// Data segments after the first `segments`; gives how many segments there are then.
 #[inline(never)]
 fn write_list(
-    region: &mut Region,
-    at: usize,
+    chunks: &mut Chunks,
+    first: u32,
     segments: u32,
     sges: &[Sge],
-    limits: Limits,
+    limits: &Limits,
 ) -> Result<u32, Refusal> {
     let room = ((1usize << limits.shift) / SEGMENT).saturating_sub(segments as usize);
     let max = room.min(limits.max_sge as usize);
@@ -327,48 +350,56 @@ fn write_list(
     // Backwards, so that the first word of a chunk comes after the rest of it.
     for (n, sge) in sges.iter().enumerate().rev() {
         let place = (segments as usize + n) * SEGMENT;
-        let mut slot = region.slot::<SEGMENT>(at + place);
-        let count = if sge.length == 0 { INLINE } else { sge.length };
-        slot.put(4, sge.lkey.0.to_be());
-        slot.put(8, sge.addr.to_be());
-        if place.is_multiple_of(CHUNK) {
-            barrier::to_device();
-        }
-        slot.put(0, count.to_be());
+        element(&mut chunks.slot(chunk(first, place)), place % CHUNK, sge);
     }
     Ok(segments + sges.len() as u32)
 }
 
 /// Inline segments after the first `segments`, each within a chunk; gives how many segments there are then.
-#[inline(never)]
+#[inline(always)] // where the length is known when this is compiled, little is left of it
 fn write_inline(
-    region: &mut Region,
-    at: usize,
+    chunks: &mut Chunks,
+    first: u32,
     segments: u32,
     bytes: &[u8],
-    limits: Limits,
+    max: u32,
 ) -> Result<u32, Refusal> {
-    if bytes.len() > limits.max_inline as usize {
-        return Err(Refusal::InlineTooLong { max: limits.max_inline });
+    if bytes.len() > max as usize {
+        return Err(Refusal::InlineTooLong { max });
     }
-    let mut place = segments as usize * SEGMENT;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(rest.len().min(CHUNK - 4 - place % CHUNK));
-        region.fill(at + place + 4, now);
-        if place.is_multiple_of(CHUNK) {
-            barrier::to_device();
-        }
-        region.fill(at + place, &(INLINE | now.len() as u32).to_be_bytes());
-        place += 4 + now.len();
-        rest = later;
+    let place = segments as usize * SEGMENT;
+    let (now, later) = bytes.split_at(bytes.len().min(CHUNK - place % CHUNK - 4));
+    if now.is_empty() {
+        return Ok(segments);
     }
-    Ok(place.div_ceil(SEGMENT) as u32)
+    inline(&mut chunks.slot(chunk(first, place)), place % CHUNK, now);
+    let mut end = place + 4 + now.len();
+    for part in later.chunks(CHUNK - 4) {
+        inline(&mut chunks.slot(chunk(first, end)), 0, part);
+        end += 4 + part.len();
+    }
+    Ok(end.div_ceil(SEGMENT) as u32)
+}
+
+/// An inline segment, which does not reach beyond its chunk; where it begins the chunk, its first word is written last.
+#[inline(always)]
+fn inline(chunk: &mut Chunk<'_>, at: usize, bytes: &[u8]) {
+    chunk.fill(at + 4, bytes);
+    if at == 0 {
+        barrier::to_device();
+    }
+    chunk.put(at, (INLINE | bytes.len() as u32).to_be());
+}
+
+/// The number of the chunk that has this byte of a request.
+#[inline(always)]
+fn chunk(first: u32, place: usize) -> u32 {
+    first.wrapping_add((place / CHUNK) as u32)
 }
 
 /// A bind segment.
 #[inline(never)]
-fn window(region: &mut Region, at: usize, bind: &MwBind) {
+fn window(head: &mut Chunk<'_>, bind: &MwBind) {
     const ATOMIC: u32 = 1 << 31;
     const REMOTE_WRITE: u32 = 1 << 30;
     const REMOTE_READ: u32 = 1 << 29;
@@ -384,67 +415,65 @@ fn window(region: &mut Region, at: usize, bind: &MwBind) {
         (may(Access::REMOTE_READ), REMOTE_READ),
     ]);
     let kind = bits(&[(bind.mw_type == MwType::Two, TYPE_2), (may(Access::ZERO_BASED), ZERO_BASED)]);
-    let mut slot = region.slot::<{ 3 * SEGMENT }>(at);
-    slot.put(SEGMENT, [access, kind, bind.rkey.0, bind.part.lkey.0].map(u32::to_be));
-    slot.put(2 * SEGMENT, [bind.part.addr, bind.part.length.into()].map(u64::to_be));
+    head.put(SEGMENT, [access, kind, bind.rkey.0, bind.part.lkey.0].map(u32::to_be));
+    head.put(2 * SEGMENT, [bind.part.addr, bind.part.length.into()].map(u64::to_be));
 }
 
-/// Writes a receive's elements at `at`, where `max_sge` of them have room.
+/// A receive queue's memory.
+pub(super) type Elements = Pieces<SEGMENT>;
+
+/// Writes a receive's elements from `first` on, where `max_sge` of them have room.
 #[inline(always)]
 pub(super) fn write_recv(
-    region: &mut Region,
-    at: usize,
+    elements: &mut Elements,
+    first: u32,
     wr: &RecvWr<'_>,
     max_sge: u32,
 ) -> Result<(), Refusal> {
     match wr.data {
-        // A slot has room for a power of two of elements: where it is not one, there is room for the end of the list too.
-        Data::One(sge) if max_sge == 1 && sge.length != 0 && sge.length & INLINE == 0 => {
-            scatter(&mut region.slot::<SEGMENT>(at), 0, &sge);
+        Data::One(sge) if max_sge > 0 && sge.length != 0 && sge.length & INLINE == 0 => {
+            scatter(&mut elements.slot(first), &sge);
+            if max_sge > 1 {
+                end(&mut elements.slot(first.wrapping_add(1)));
+            }
             Ok(())
         }
-        Data::One(sge) if max_sge > 1 && sge.length != 0 && sge.length & INLINE == 0 => {
-            let mut slot = region.slot::<{ 2 * SEGMENT }>(at);
-            scatter(&mut slot, 0, &sge);
-            end(&mut slot, SEGMENT);
-            Ok(())
-        }
-        Data::One(sge) => scatter_list(region, at, &[sge], max_sge),
-        Data::List(sges) => scatter_list(region, at, sges, max_sge),
-        Data::None | Data::Inline(_) => scatter_list(region, at, &[], max_sge),
+        Data::One(sge) => scatter_list(elements, first, &[sge], max_sge),
+        Data::List(sges) => scatter_list(elements, first, sges, max_sge),
+        Data::None | Data::Inline(_) => scatter_list(elements, first, &[], max_sge),
     }
 }
 
 #[inline(never)]
-fn scatter_list(region: &mut Region, at: usize, sges: &[Sge], max_sge: u32) -> Result<(), Refusal> {
+fn scatter_list(elements: &mut Elements, first: u32, sges: &[Sge], max_sge: u32) -> Result<(), Refusal> {
     if sges.len() > max_sge as usize {
         return Err(Refusal::TooManySges { max: max_sge });
     }
-    let mut place = at;
+    let mut number = first;
     // A count of 0 ends the list: elements that take nothing are left out.
     for sge in sges.iter().filter(|sge| sge.length != 0) {
         if sge.length & INLINE != 0 {
             return Err(Refusal::MessageTooLong);
         }
-        scatter(&mut region.slot::<SEGMENT>(place), 0, sge);
-        place += SEGMENT;
+        scatter(&mut elements.slot(number), sge);
+        number = number.wrapping_add(1);
     }
-    if place < at + max_sge as usize * SEGMENT {
-        end(&mut region.slot::<SEGMENT>(place), 0);
+    if number.wrapping_sub(first) < max_sge {
+        end(&mut elements.slot(number));
     }
     Ok(())
 }
 
 #[inline(always)]
-fn scatter<const N: usize>(slot: &mut Slot<'_, N>, at: usize, sge: &Sge) {
-    slot.put(at, [sge.length.to_be(), sge.lkey.0.to_be()]);
-    slot.put(at + 8, sge.addr.to_be());
+fn scatter(element: &mut Slot<'_, SEGMENT>, sge: &Sge) {
+    element.put(0, [sge.length.to_be(), sge.lkey.0.to_be()]);
+    element.put(8, sge.addr.to_be());
 }
 
 #[inline(always)]
-fn end<const N: usize>(slot: &mut Slot<'_, N>, at: usize) {
-    slot.put(at, [0, INVALID_LKEY.to_be()]);
-    slot.put(at + 8, 0u64);
+fn end(element: &mut Slot<'_, SEGMENT>) {
+    element.put(0, [0, INVALID_LKEY.to_be()]);
+    element.put(8, 0u64);
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Sizes of slots beside libmlx4's, and what is refused. The bytes themselves are compared in `qp_tests.rs`.
 
 use super::*;
+use crate::sys::region::Region;
 use crate::types::{Lkey, Rkey};
 
 const GOLDEN: &str = include_str!("../../../tests/golden/mlx4_wqe.txt");
@@ -30,7 +31,7 @@ fn slots_are_as_large_as_libmlx4_makes_them() {
 }
 
 fn refused(wr: SendWr<'_>) -> Refusal {
-    write_send(&mut Region::heap(128), 0, &wr, LIMITS, 0).unwrap_err()
+    write_send(&mut Pieces::of(Region::heap(128)), 0, 0, &wr, &LIMITS, 0).unwrap_err()
 }
 
 #[test]
@@ -56,8 +57,8 @@ fn what_does_not_fit_or_makes_no_sense_is_refused() {
 
 #[test]
 fn a_receive_that_does_not_fit_is_refused() {
-    let mut region = Region::heap(64);
-    let mut refused = |wr: RecvWr<'_>, max_sge| write_recv(&mut region, 0, &wr, max_sge).unwrap_err();
+    let mut elements = Pieces::of(Region::heap(64));
+    let mut refused = |wr: RecvWr<'_>, max_sge| write_recv(&mut elements, 0, &wr, max_sge).unwrap_err();
     assert_eq!(refused(RecvWr::new(1).sges(&[SGE; 5]), 4), Refusal::TooManySges { max: 4 });
     assert_eq!(refused(RecvWr::new(1).sge(SGE), 0), Refusal::TooManySges { max: 0 });
     assert_eq!(refused(RecvWr::new(1).sge(Sge { length: 1 << 31, ..SGE }), 2), Refusal::MessageTooLong);
@@ -65,18 +66,18 @@ fn a_receive_that_does_not_fit_is_refused() {
 
 #[test]
 fn elements_of_no_bytes_do_not_end_a_receives_list() {
-    let mut region = Region::heap(64);
+    let mut elements = Pieces::of(Region::heap(64));
     let none = Sge { length: 0, ..SGE };
-    write_recv(&mut region, 0, &RecvWr::new(1).sges(&[none, SGE, none, SGE]), 4).unwrap();
+    write_recv(&mut elements, 0, &RecvWr::new(1).sges(&[none, SGE, none, SGE]), 4).unwrap();
     let mut bytes = [0; 48];
-    region.read_bytes(0, &mut bytes);
+    elements.memory().read_bytes(0, &mut bytes);
     let element = [0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x10, 0];
     assert_eq!(bytes[..32], [element, element].concat());
     assert_eq!(bytes[32..], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     // The same for the one element of a slot that has room for one.
     for max_sge in [1, 4] {
-        write_recv(&mut region, 0, &RecvWr::new(1).sge(none), max_sge).unwrap();
-        region.read_bytes(0, &mut bytes);
+        write_recv(&mut elements, 0, &RecvWr::new(1).sge(none), max_sge).unwrap();
+        elements.memory().read_bytes(0, &mut bytes);
         assert_eq!(bytes[..16], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

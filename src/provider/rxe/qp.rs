@@ -68,15 +68,15 @@ impl Sq {
 
     /// Posts requests and rings the doorbell once for all of them.
     #[inline(always)]
-    pub(crate) fn post<'a>(
+    pub(crate) fn post(
         &mut self,
-        wrs: impl IntoIterator<Item = SendWr<'a>>,
+        wrs: &[SendWr<'_>],
         ring_doorbell: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<(), PostError> {
         let mut refused = None;
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(&wr) {
+            if let Err(refusal) = self.push(wr) {
                 refused = Some(refusal);
                 break;
             }
@@ -110,11 +110,11 @@ impl Rq {
 
     /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.
     #[inline(always)]
-    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
+    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         let mut refused = None;
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(&wr) {
+            if let Err(refusal) = self.push(wr) {
                 refused = Some(PostError { posted, refusal });
                 break;
             }

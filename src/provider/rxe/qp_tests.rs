@@ -35,7 +35,7 @@ fn ids(kernel: &mut Queue, at: usize) -> Vec<u64> {
 /// Posts, and says what came of it, how often the doorbell rang and how many requests the driver saw at each ring.
 fn post(sq: &mut Sq, kernel: &Queue, wrs: &[SendWr<'_>]) -> (Result<(), PostError>, Vec<u32>) {
     let rings = Cell::new(Vec::new());
-    let done = sq.post(wrs.iter().copied(), || {
+    let done = sq.post(wrs, || {
         let mut seen = rings.take();
         seen.push(kernel.waiting());
         rings.set(seen);
@@ -58,7 +58,7 @@ fn the_doorbell_rings_once_for_a_batch_and_after_all_of_it_shows() {
 #[test]
 fn a_doorbell_that_fails_leaves_the_requests_in_the_queue_and_says_how_many() {
     let (mut sq, mut kernel) = send_queue(8);
-    let done = sq.post([send(1), send(2)], || Err(Errno::EIO));
+    let done = sq.post(&[send(1), send(2)], || Err(Errno::EIO));
     assert_eq!(done, Err(PostError { posted: 2, refusal: Refusal::Doorbell(Errno::EIO) }));
     assert_eq!(ids(&mut kernel, send_wqe::WR_ID), [1, 2]);
     // The next ring shows the driver whatever is there.
@@ -80,7 +80,7 @@ fn a_request_refused_in_a_batch_stops_it_and_those_before_are_posted() {
 
     let (mut rq, mut kernel) = recv_queue(8);
     let bad = RecvWr::new(9).sges(&[Sge { addr: 0, length: 1, lkey: Lkey(0) }; 3]);
-    let done = rq.post([RecvWr::new(1), bad, RecvWr::new(2)]);
+    let done = rq.post(&[RecvWr::new(1), bad, RecvWr::new(2)]);
     assert_eq!(done, Err(PostError { posted: 1, refusal: Refusal::TooManySges { max: 2 } }));
     assert_eq!(ids(&mut kernel, recv_wqe::WR_ID), [1]);
 }
@@ -97,7 +97,7 @@ fn a_queue_that_fills_up_in_a_batch_says_so() {
 
     let (mut rq, mut kernel) = recv_queue(3);
     let batch: Vec<_> = (0..5).map(RecvWr::new).collect();
-    assert_eq!(rq.post(batch.iter().copied()), Err(full));
+    assert_eq!(rq.post(&batch), Err(full));
     assert_eq!(ids(&mut kernel, recv_wqe::WR_ID), [0, 1, 2]);
 }
 
@@ -124,7 +124,7 @@ fn a_request_over_the_queue_s_sizes_is_refused() {
     ];
     for (wr, want) in table {
         let (mut sq, _kernel) = send_queue(1);
-        let done = sq.post([wr], || Ok(())).map_err(|error| error.refusal);
+        let done = sq.post(&[wr], || Ok(())).map_err(|error| error.refusal);
         assert_eq!(done, want, "{wr:?}");
     }
 }
@@ -154,10 +154,9 @@ fn requests_go_round_through_a_driver_on_its_own_thread() {
         while received < total || sent < total {
             let wrs: Vec<_> =
                 (recvs..total.min(recvs + 3)).map(|n| RecvWr::new(n.into()).sge(sge(8))).collect();
-            recvs +=
-                rq.post(wrs.iter().copied()).map_or_else(|refused| refused.posted, |()| wrs.len()) as u32;
+            recvs += rq.post(&wrs).map_or_else(|refused| refused.posted, |()| wrs.len()) as u32;
             let wrs: Vec<_> = (sends..recvs).map(|n| SendWr::send(n.into()).sge(sge(n))).collect();
-            let done = sq.post(wrs.iter().copied(), || bell.send(()).map_err(|_| Errno::EIO));
+            let done = sq.post(&wrs, || bell.send(()).map_err(|_| Errno::EIO));
             sends += done.map_or_else(|refused| refused.posted, |()| wrs.len()) as u32;
             let taken = cq.poll(&mut wcs);
             for wc in &wcs[..taken] {

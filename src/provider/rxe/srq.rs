@@ -40,7 +40,7 @@ impl Srq {
 
     /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.
     #[inline(always)]
-    pub(crate) fn post<'a>(&mut self, wrs: impl IntoIterator<Item = RecvWr<'a>>) -> Result<(), PostError> {
+    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         self.queue.post(wrs)
     }
 

@@ -20,18 +20,18 @@ fn recv(wr_id: u64) -> RecvWr<'static> {
 #[test]
 fn receives_show_at_once_and_a_full_queue_refuses() {
     let (mut srq, mut kernel) = shared(7);
-    assert_eq!(srq.post([recv(1), recv(2)]), Ok(()));
+    assert_eq!(srq.post(&[recv(1), recv(2)]), Ok(()));
     assert_eq!(kernel.waiting(), 2);
-    let full = srq.post((3..20).map(recv)).unwrap_err();
+    let full = srq.post(&(3..20).map(recv).collect::<Vec<_>>()).unwrap_err();
     assert_eq!((full.posted, full.refusal), (5, Refusal::QueueFull));
-    assert_eq!(srq.post([recv(99)]).unwrap_err().posted, 0);
+    assert_eq!(srq.post(&[recv(99)]).unwrap_err().posted, 0);
     for wr_id in 1..=7 {
         let wqe = kernel.consume().unwrap();
         assert_eq!((wqe.u64(recv_wqe::WR_ID), wqe.u32(recv_wqe::NUM_SGE)), (wr_id, 1));
         assert_eq!(wqe.u64(recv_wqe::DATA), 0x7000 + wr_id);
     }
     assert_eq!(kernel.consume(), None);
-    assert_eq!(srq.post([recv(8)]), Ok(()));
+    assert_eq!(srq.post(&[recv(8)]), Ok(()));
 }
 
 /// Each queue pair is a thread that takes under the driver's lock; every receive goes to exactly one of them.
@@ -65,7 +65,7 @@ fn queue_pairs_on_their_own_threads_take_every_receive_once() {
             .collect();
         let mut posted = 0;
         while posted < total {
-            posted += match srq.post((posted..total.min(posted + 3)).map(recv)) {
+            posted += match srq.post(&(posted..total.min(posted + 3)).map(recv).collect::<Vec<_>>()) {
                 Ok(()) => 3.min(total - posted),
                 Err(refused) => refused.posted as u64,
             };
@@ -80,7 +80,7 @@ fn queue_pairs_on_their_own_threads_take_every_receive_once() {
 #[test]
 fn a_resized_queue_goes_on_behind_what_was_in_it() {
     let (mut srq, mut old) = shared(3);
-    assert_eq!(srq.post([recv(1), recv(2)]), Ok(()));
+    assert_eq!(srq.post(&[recv(1), recv(2)]), Ok(()));
     let (mut region, mut new) = mock::queue(15, 40 + 32);
     let mut moved = 0;
     while let Some(wqe) = old.consume() {
@@ -89,7 +89,7 @@ fn a_resized_queue_goes_on_behind_what_was_in_it() {
     }
     region.store_release(queue_buf::PRODUCER_INDEX, moved);
     srq = Srq::new(region, "test", srq.limits).unwrap();
-    assert_eq!(srq.post([recv(3)]), Ok(()));
+    assert_eq!(srq.post(&[recv(3)]), Ok(()));
     let ids: Vec<_> = std::iter::from_fn(|| new.consume()).map(|wqe| wqe.u64(recv_wqe::WR_ID)).collect();
     assert_eq!(ids, [1, 2, 3]);
 }
