@@ -76,14 +76,18 @@ pub(super) fn allocations_per_iteration(guests: &Guests) -> Result<f64> {
 
 /// User-space instructions per iteration of a client: the slope between two runs.
 pub(super) fn instructions_per_iteration(guests: &Guests, side: Side, mode: Mode) -> Result<f64> {
-    const CALLGRIND: &str = "valgrind --tool=callgrind --callgrind-out-file=/dev/null ";
-    slope(|iterations| {
-        let output = pingpong(guests, side, mode, iterations, CALLGRIND)?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let line = said.lines().find_map(|line| line.split_once("Collected : "));
-        line.and_then(|(_, count)| count.trim().parse().ok())
-            .ok_or_else(|| format!("{}: no count from callgrind", output.command))
-    })
+    slope(|iterations| instructions(&pingpong(guests, side, mode, iterations, CALLGRIND)?))
+}
+
+/// Counts the instructions of a program.
+pub(super) const CALLGRIND: &str = "valgrind --tool=callgrind --callgrind-out-file=/dev/null ";
+
+/// What callgrind has counted.
+pub(super) fn instructions(output: &Output) -> Result<f64> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().find_map(|line| line.split_once("Collected : "));
+    line.and_then(|(_, count)| count.trim().parse().ok())
+        .ok_or_else(|| format!("{}: no count from callgrind", output.command))
 }
 
 /// Microseconds per iteration, as the client tells.
@@ -168,7 +172,7 @@ fn ends(guests: &Guests, server: Run, client: Run, port: u16) -> Result<Output> 
     }
 }
 
-fn words(command: &str) -> Run {
+pub(super) fn words(command: &str) -> Run {
     Run::new(command.split_whitespace()).timeout(PATIENCE)
 }
 

@@ -4,6 +4,7 @@
 
 mod emulator;
 mod measure;
+mod posting;
 mod table;
 
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ enum Part {
     Family,
     /// The emulated ConnectX-3 with the C tools: boot, latency, rate, its processor time per message
     Emulator,
+    /// mlx4 beside libmlx4 on the emulated ConnectX-3: instructions of posting and polling, microseconds per iteration
+    Posting,
 }
 
 /// The pingpongs besides rc. The device has no XRC.
@@ -150,6 +153,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.wants(Part::Emulator) {
         for kernel in &kernels {
             emulator::rows(kernel, arguments.repeat, &mut results)?;
+        }
+    }
+    if arguments.wants(Part::Posting) {
+        for (at, kernel) in kernels.iter().enumerate() {
+            posting::rows(kernel, &binary, at == 0, arguments.repeat, &mut results)?;
         }
     }
     if let Some(path) = &arguments.json {
