@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bareverbs::{
     Access, CmEventType, CmId, CompChannel, ConnParam, Cq, CqInit, EventChannel, Mr, PortSpace, Qp, QpInit,
-    RecvWr, SendWr, Wait, Wc,
+    RecvWr, SendWr, Sge, Wait, Wc, WcOpcode,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -40,7 +40,10 @@ fn main() -> Outcome {
 fn all(address: SocketAddr) -> Outcome {
     const CLIENTS: [&str; 3] = ["anna", "berta", "clara"];
     let listener = listen(address)?;
-    let serving = std::thread::spawn(move || serve(&listener, CLIENTS.len()).map_err(|e| e.to_string()));
+    let serving = std::thread::spawn(move || {
+        // Its clients only see that nothing comes back.
+        serve(&listener, CLIENTS.len()).map_err(|e| e.to_string()).inspect_err(|e| eprintln!("server: {e}"))
+    });
     let asking =
         CLIENTS.map(|name| std::thread::spawn(move || ask(address, name).map_err(|e| e.to_string())));
     for thread in asking.into_iter().chain([serving]) {
@@ -63,12 +66,19 @@ struct Client {
     qp: Qp,
     cq: Cq,
     channel: CompChannel,
-    /// The message that came, which is also the one that goes back.
-    message: Mr,
+    /// Messages that came, which are also those that go back.
+    messages: Mr,
 }
 
 const RECV: u64 = 1;
 const SEND: u64 = 2;
+
+/// Places for messages: the next one may be here before it is known that the reply to the last has arrived.
+const PLACES: usize = 2;
+
+fn place(messages: &Mr, at: usize, length: usize) -> Sge {
+    messages.slice(at * SIZE..at * SIZE + length)
+}
 
 /// One thread, any number of clients: whatever descriptor is readable has something to be done.
 fn serve(listener: &CmId, clients: usize) -> Outcome {
@@ -108,31 +118,35 @@ impl Client {
         let ctx = id.context()?;
         let pd = ctx.alloc_pd()?;
         let channel = ctx.create_comp_channel()?;
-        let mut cq = ctx.create_cq(CqInit::new(4).channel(&channel))?;
-        let message = pd.alloc_mr(SIZE, Access::LOCAL_WRITE)?;
-        let mut qp = id.create_qp(&pd, QpInit::rc(&cq, &cq))?;
-        qp.post_recv(RecvWr::new(RECV).sge(message.slice(..)))?;
+        let places = PLACES as u32;
+        let mut cq = ctx.create_cq(CqInit::new(2 * places).channel(&channel))?;
+        let messages = pd.alloc_mr(PLACES * SIZE, Access::LOCAL_WRITE)?;
+        let mut qp = id.create_qp(&pd, QpInit::rc(&cq, &cq).max_send_wr(places).max_recv_wr(places))?;
+        for at in 0..PLACES {
+            qp.post_recv(RecvWr::new(at as u64).sge(place(&messages, at, SIZE)))?;
+        }
         cq.req_notify(false)?;
         id.accept(&mut qp, &ConnParam::new().private_data(b"echo"))?;
-        Ok(Self { id, qp, cq, channel, message })
+        Ok(Self { id, qp, cq, channel, messages })
     }
 
-    /// Sends back what has come, and receives again when that has gone.
+    /// Sends back what has come, and receives in its place when that has gone.
     fn echo(&mut self) -> Outcome {
         while self.channel.next_event()?.is_some() {
             self.cq.req_notify(false)?;
         }
         let mut wcs = [Wc::default()];
         while let [wc] = *self.cq.poll(&mut wcs) {
-            match wc.wr_id {
-                // What is left when the client goes is flushed.
-                _ if !wc.is_success() => {}
-                RECV => {
-                    let reply = self.message.slice(..wc.byte_len as usize);
-                    self.qp.post_recv(RecvWr::new(RECV).sge(self.message.slice(..)))?;
-                    self.qp.post_send(SendWr::send(SEND).sge(reply).signaled())?;
-                }
-                _ => {}
+            // What is left when the client goes is flushed.
+            if !wc.is_success() {
+                continue;
+            }
+            let at = wc.wr_id as usize;
+            if wc.opcode == WcOpcode::RECV {
+                let reply = place(&self.messages, at, wc.byte_len as usize);
+                self.qp.post_send(SendWr::send(wc.wr_id).sge(reply).signaled())?;
+            } else {
+                self.qp.post_recv(RecvWr::new(wc.wr_id).sge(place(&self.messages, at, SIZE)))?;
             }
         }
         Ok(())
