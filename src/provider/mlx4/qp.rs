@@ -15,7 +15,7 @@ use super::{Context, Cq, Srq, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
-use crate::types::{PostError, QpType, RecvWr, Refusal, SendWr};
+use crate::types::{Data, Dest, PostError, QpType, RecvWr, Refusal, SendOp, SendWr};
 use crate::uapi::ioctl::verbs::QpCap;
 use crate::uapi::mlx4::CreateQp;
 use crate::uverbs::qp::{NewQp, QpInit};
@@ -303,7 +303,7 @@ impl Sq {
         let mut outcome = Ok(());
         let begin = self.ring.filled();
         for (posted, wr) in wrs.iter().enumerate() {
-            if let Err(refusal) = self.push(wr) {
+            if let Err(refusal) = self.push_any(wr) {
                 outcome = Err(PostError { posted, refusal });
                 break;
             }
@@ -323,13 +323,36 @@ impl Sq {
         self.uar.ring_send(self.doorbell);
     }
 
+    /// A request of which nothing is known when this is compiled: what it mostly is has a way of its own.
+    #[inline(always)]
+    fn push_any(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
+        let SendWr { wr_id, flags, .. } = *wr;
+        let pushed = match (wr.op, wr.data, wr.dest) {
+            (op @ SendOp::Send, data @ Data::One(_), dest @ Dest::Connected) => {
+                self.push(&SendWr { wr_id, op, flags, data, dest })
+            }
+            (op @ SendOp::Write(_), data @ Data::One(_), dest @ Dest::Connected) => {
+                self.push(&SendWr { wr_id, op, flags, data, dest })
+            }
+            _ => return self.push_other(wr),
+        };
+        pushed.map(drop)
+    }
+
+    #[inline(never)]
+    fn push_other(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
+        self.push(wr).map(drop)
+    }
+
     #[inline(always)]
     fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, Refusal> {
         let number = self.ring.next().ok_or(Refusal::QueueFull)?;
         let first = number << self.shift;
         let owner = owner(number, self.slots);
         let written = wqe::write_send(&mut self.chunks, first, owner, wr, &self.limits, self.flags)?;
-        self.longest = self.longest.max(written.segments);
+        if written.segments > SEGMENTS {
+            self.longest = self.longest.max(written.segments);
+        }
         self.ring.fill(wr.wr_id);
         Ok(written)
     }
