@@ -51,7 +51,7 @@ impl Odd {
         let pd = ctx.alloc_pd().unwrap();
         let cq = ctx.create_cq(CqInit::new(16).own_channel()).unwrap();
         let mr = pd.alloc_mr(4096, Access::LOCAL_WRITE | Access::REMOTE_READ).unwrap();
-        let mut qp = id.create_qp(&pd, QpInit::rc(&cq, &cq).max_recv_wr(4)).unwrap();
+        let mut qp = id.create_qp(&pd, QpInit::rc(&cq, &cq).max_send_wr(4).max_recv_wr(4)).unwrap();
         for at in 0..3 {
             qp.post_recv(RecvWr::new(1).sge(mr.slice(64 * at..64 * (at + 1)))).unwrap();
         }
