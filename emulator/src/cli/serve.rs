@@ -155,6 +155,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let guests = Arc::new(AtomicUsize::new(listeners.len()));
     let engine = Arc::clone(&fabric);
     thread::spawn(move || engine.run_engine());
+    // Before the first is served, so that nothing is said of a guest that has come before this.
+    for path in &arguments.sockets {
+        eprintln!("connectx3: {}: waiting for a guest", path.display());
+    }
     for (number, listener) in listeners.into_iter().enumerate() {
         let (fabric, end, guests) = (Arc::clone(&fabric), Arc::clone(&end), Arc::clone(&guests));
         let once = arguments.once;
@@ -178,9 +182,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
                 end.end(Some(&format!("control socket: {error}")));
             }
         });
-    }
-    for path in &arguments.sockets {
-        eprintln!("connectx3: {}: waiting for a guest", path.display());
     }
     signals.wait().map_err(|errno| format!("signals: {errno}"))?;
     end.end(None)
