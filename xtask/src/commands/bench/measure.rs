@@ -90,8 +90,11 @@ pub(super) fn instructions(output: &Output) -> Result<f64> {
         .ok_or_else(|| format!("{}: no count from callgrind", output.command))
 }
 
-/// Microseconds per iteration, as the client tells.
+/// Microseconds per iteration, as the client tells; of xsrq, where C's tells nothing, the slope between two runs.
 pub(super) fn latency(guests: &Guests, side: Side, mode: Mode, iterations: u32) -> Result<f64> {
+    if mode.service == "xsrq" {
+        return slope(|iterations| Ok(microseconds(&pingpong(guests, side, mode, iterations, "")?)));
+    }
     let output = pingpong(guests, side, mode, iterations, "")?;
     let text = output.text();
     let line = text.lines().find_map(|line| line.trim_end().strip_suffix(" usec/iter"));
@@ -105,9 +108,13 @@ pub(super) fn rping(guests: &Guests, side: Side) -> Result<f64> {
     let tool = side.tool("rping");
     slope(|iterations| {
         let client = format!("{tool} -c -C {iterations} -a {ADDRESS}");
-        let output = over_cm(guests, &format!("{tool} -s"), RPING_PORT, &client)?;
-        Ok(output.usage.wall.as_secs_f64() * 1e6)
+        Ok(microseconds(&over_cm(guests, &format!("{tool} -s"), RPING_PORT, &client)?))
     })
+}
+
+/// How long a program ran.
+fn microseconds(output: &Output) -> f64 {
+    output.usage.wall.as_secs_f64() * 1e6
 }
 
 /// Microseconds from making a connection's id to its end, as one of a hundred that take every step together.
