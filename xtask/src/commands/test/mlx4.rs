@@ -168,7 +168,13 @@ fn address(place: Where) -> &'static str {
 }
 
 /// Runs a server and a client to their ends; both must succeed.
-fn pair(guests: &Guests, place: Where, server: &str, client: &str, port: u16) -> Result<[Output; 2]> {
+pub(super) fn pair(
+    guests: &Guests,
+    place: Where,
+    server: &str,
+    client: &str,
+    port: u16,
+) -> Result<[Output; 2]> {
     let run = |text: &str| Run::new(text.split_whitespace()).timeout(PATIENCE);
     let serving = guests.node(1).spawn(run(server))?;
     if !guests.node(1).await_port_of(&serving, port)? {

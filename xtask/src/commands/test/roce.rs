@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::checks::Checks;
+use super::mlx4::{Where, pair};
 use super::{Arguments, Work, rping};
-use crate::vm::{Guests, Mlx4, Output, Run, Vm};
-use crate::{Result, cargo, checker, process};
+use crate::vm::{Guests, Mlx4, Run, Vm};
+use crate::{Result, cargo, checker};
 
 /// For one pair, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -134,33 +135,14 @@ fn same_devinfo(guests: &Guests) -> Result<()> {
     Ok(())
 }
 
-/// Runs a server in guest 1 and a client to their ends; both must succeed.
-fn pair(guests: &Guests, nodes: usize, server: &str, client: &str, port: u16) -> Result<[Output; 2]> {
-    let serving = guests.node(1).spawn(run(server))?;
-    if !guests.node(1).await_port_of(&serving, port)? {
-        let said = serving.wait()?.ok().map_or_else(|error| error, |output| output.text());
-        return Err(format!("{server}: {said}"));
-    }
-    let asking = guests.node(nodes).run(run(client))?;
-    if !asking.success() {
-        // A server whose client failed may wait for ever.
-        serving.signal(9)?;
-    }
-    let served = serving.wait()?;
-    match (asking.clone().ok(), served.ok()) {
-        (Ok(asking), Ok(served)) => Ok([served, asking]),
-        (Err(error), _) => Err(format!("{error}\n{}", process::last_lines(&asking.stdout, 30))),
-        (_, Err(error)) => Err(error),
-    }
-}
-
 fn pingpong(guests: &Guests, nodes: usize, options: &str, who: [&str; 2]) -> Result<()> {
     let address = if nodes == 1 { "127.0.0.1" } else { "10.0.0.1" };
     let [server, client] = who.map(|who| match who {
         "c" => format!("ibv_{}", options.replacen(' ', "_pingpong ", 1)),
         _ => format!("bareverbs pingpong {options}"),
     });
-    let outputs = pair(guests, nodes, &server, &format!("{client} {address}"), PORT)?;
+    let place = if nodes == 1 { Where::One } else { Where::Two };
+    let outputs = pair(guests, place, &server, &format!("{client} {address}"), PORT)?;
     // C's tool for XRC prints no times.
     let quiet = options.starts_with("xsrq");
     match outputs.iter().find(|output| !quiet && !output.text().contains("usec/iter")) {
@@ -173,7 +155,7 @@ fn pingpong(guests: &Guests, nodes: usize, options: &str, who: [&str; 2]) -> Res
 fn stream(guests: &Guests) -> Result<()> {
     for (size, count) in [(1000, 200), (65536, 250)] {
         let server = format!("rstream -T s -T v -S {size} -C {count}");
-        pair(guests, 2, &server, &format!("{server} -s 10.0.0.1"), STREAM_PORT)?;
+        pair(guests, Where::Two, &server, &format!("{server} -s 10.0.0.1"), STREAM_PORT)?;
     }
     Ok(())
 }
@@ -187,7 +169,7 @@ fn judged(guests: &Guests) -> Result<()> {
         format!("{command} --seeds 1 --ops 200 --client 10.0.0.1"),
     );
     let mut outputs = vec![alone];
-    outputs.extend(pair(guests, 2, &server, &client, CHECKER_PORT)?);
+    outputs.extend(pair(guests, Where::Two, &server, &client, CHECKER_PORT)?);
     for output in outputs {
         let text = output.text();
         let verdict = text.lines().last().unwrap_or_default();
