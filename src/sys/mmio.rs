@@ -65,7 +65,7 @@ impl Mmio {
     pub(crate) fn copy(&self, offset: usize, from: &Pieces<64>, number: u32, blocks: u32) {
         let mut to: *mut u64 = self.page.at(offset, blocks as usize * 64, 8).cast();
         for block in 0..blocks {
-            let words: [u64; 8] = from.entry(number.wrapping_add(block)).get(0);
+            let words: [u64; 8] = from.view().entry(number.wrapping_add(block)).get(0);
             for word in words {
                 if cfg!(test) {
                     // SAFETY: within the page, as was checked above; else as in `store_u32`.

@@ -38,23 +38,40 @@ impl<const N: usize> Pieces<N> {
         &self.memory
     }
 
-    #[inline(always)]
-    fn at(&self, number: u32) -> NonNull<u8> {
-        // SAFETY: `mask` plus 1 pieces are inside the region.
-        unsafe { self.base.add((number & self.mask) as usize * N) }
-    }
-
     /// A piece that the other side has handed over, for writing.
     #[inline(always)]
     pub(crate) fn slot(&mut self, number: u32) -> Slot<'_, N> {
-        Slot { base: self.at(number).as_ptr(), _region: PhantomData }
+        Slot { base: piece::<N>(self.base, self.mask, number).as_ptr(), _region: PhantomData }
     }
 
-    /// A piece for reading, once the other side has handed it over.
+    /// All of them for reading.
     #[inline(always)]
-    pub(crate) fn entry(&self, number: u32) -> Entry<'_, N> {
-        Entry { base: self.at(number).as_ptr(), _region: PhantomData }
+    pub(crate) fn view(&self) -> View<'_, N> {
+        View { base: self.base, mask: self.mask, _region: PhantomData }
     }
+}
+
+/// Pieces for reading, at hand: no memory is looked at to find one.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'r, const N: usize> {
+    base: NonNull<u8>,
+    mask: u32,
+    _region: PhantomData<&'r Region>,
+}
+
+impl<'r, const N: usize> View<'r, N> {
+    /// A piece, once the other side has handed it over.
+    #[inline(always)]
+    pub(crate) fn entry(&self, number: u32) -> Entry<'r, N> {
+        Entry { base: piece::<N>(self.base, self.mask, number).as_ptr(), _region: PhantomData }
+    }
+}
+
+/// Where the piece with this number begins, of pieces that begin at `base` and are `mask` plus 1.
+#[inline(always)]
+fn piece<const N: usize>(base: NonNull<u8>, mask: u32, number: u32) -> NonNull<u8> {
+    // SAFETY: they are inside one region.
+    unsafe { base.add((number & mask) as usize * N) }
 }
 
 #[cfg(test)]
@@ -69,7 +86,7 @@ mod tests {
         for number in [0, 5, 2, u32::MAX] {
             pieces.slot(number).put(8, u64::from(number));
         }
-        let found = |number| pieces.entry(number).get::<u64>(8);
+        let found = |number| pieces.view().entry(number).get::<u64>(8);
         assert_eq!([found(4), found(1), found(6), found(3)], [0, 5, 2, u64::from(u32::MAX)]);
         assert_eq!(pieces.memory().read::<u64>(3 * 16 + 8), u64::from(u32::MAX));
     }

@@ -141,10 +141,10 @@ pub struct Wc {
     pub wr_id: u64,
     /// How it ended.
     pub status: WcStatus,
-    /// What it was.
-    pub opcode: WcOpcode,
     /// The device's own word on a failure.
     pub vendor_err: u32,
+    /// What it was.
+    pub opcode: WcOpcode,
     /// Bytes received, read or fetched.
     pub byte_len: u32,
     /// Immediate data or an invalidated key.

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use nix::errno::Errno;
 use zerocopy::IntoBytes;
 
-use super::cqe::{self, Cqe, Key, Owner, SIZE};
-use super::queues::{Buffer, Queue, Received, Shared};
+use super::cqe::{self, BeQpn, Cqe, Key, Owner, SIZE};
+use super::queues::{Buffer, Position, Queue, Received, Shared};
+use super::ring::Ring;
 use super::uar::Uar;
 use super::{Context, dbrec};
 use crate::error::{Error, Result};
@@ -30,8 +31,8 @@ const MAX_CQE: u32 = 0x3f_ffff;
 /// A completion queue.
 pub(crate) struct Cq {
     buffer: Buffer,
-    /// The running count of the entry to look at next.
-    next: u64,
+    /// The entry to look at next.
+    next: Position,
     queues: Copied,
     shared: Arc<Shared>,
     consumer: Word,
@@ -44,12 +45,14 @@ pub(crate) struct Cq {
 const NOWHERE: usize = usize::MAX;
 
 /// The poller's copy of the queues that complete here.
-#[derive(Default)]
 struct Copied {
     /// By key, and those of one key in the order they were made.
     all: Arc<[Queue]>,
     /// Which was found last, where whatever completes by its key from now on is its own; else [`NOWHERE`].
     last: usize,
+    /// The same of a send queue that was found twice in a row.
+    sender: BeQpn,
+    sent: Arc<Ring>,
     /// Entries before this place may be of a queue that has ended.
     until: u64,
 }
@@ -62,7 +65,7 @@ pub(crate) fn create(
 ) -> Result<(u32, u32, Cq, dbrec::Record)> {
     let fail = |errno| uverbs.error("create_cq", errno);
     let entries = entries(init.cqe).map_err(fail)?;
-    let buffer = Buffer::new(entries, ctx.cqe_shift(), 0).map_err(fail)?;
+    let buffer = Buffer::fresh(entries, ctx.cqe_shift(), 0).map_err(fail)?;
     let record = ctx.records.take().map_err(fail)?;
     let input = CreateCq { buf_addr: buffer.memory.memory().address(), db_addr: record.address() };
     let mut answer = CreateCqResp::default();
@@ -85,7 +88,7 @@ fn entries(cqe: u32) -> Result<u32, Errno> {
 
 impl Buffer {
     /// Fresh memory whose entries are the device's, where `place` is the first that it will fill.
-    fn new(entries: u32, shift: u32, place: u64) -> Result<Self, Errno> {
+    fn fresh(entries: u32, shift: u32, place: u64) -> Result<Self, Errno> {
         Ok(Self::of(Region::anonymous((entries as usize) << shift)?, entries, shift, place))
     }
 
@@ -96,7 +99,7 @@ impl Buffer {
             let lap = n & u64::from(entries) != 0;
             memory.fill(slot * size + size - 1, &[if lap { 0 } else { 0x80 }]);
         }
-        Self { memory: Arc::new(Pieces::of(memory)), entries, shift }
+        Self::new(Pieces::of(memory), entries, shift)
     }
 }
 
@@ -104,7 +107,8 @@ impl Cq {
     pub(super) fn new(buffer: Buffer, record: &dbrec::Record, cqn: u32, uar: Arc<Uar>) -> Self {
         let shared = Shared::new(buffer.clone());
         let (consumer, armed) = (record.word(0), record.word(1));
-        Self { buffer, next: 0, queues: Copied::default(), shared, consumer, armed, cqn, uar }
+        let next = buffer.position(0);
+        Self { buffer, next, queues: Copied::new(), shared, consumer, armed, cqn, uar }
     }
 
     /// What queues that complete here are registered with.
@@ -115,33 +119,37 @@ impl Cq {
     /// Takes completions out; gives how many.
     #[inline(never)]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        let mut place = self.next;
-        let mut taken = 0;
-        while let Some(wc) = out.get_mut(taken)
-            && let Some((entry, owner)) = self.buffer.filled(place)
+        let room = out.len();
+        let mut left = out;
+        let entries = self.buffer.memory.view();
+        let mut at = self.next;
+        while let Some(wc) = left.first_mut()
+            && let Some((entry, owner)) = self.buffer.filled_in(entries, at)
         {
             // The entry is ours: what the device wrote of it, and what was registered before that, is read after.
             barrier::from_device();
             if self.shared.changed.load(Ordering::Relaxed) {
-                self.queues.renew(&self.shared, place);
+                self.queues.renew(&self.shared, at.place);
             }
-            taken += usize::from(self.queues.complete(&entry, owner, place, wc));
-            place += 1;
+            if self.queues.complete(&entry, owner, at.place, wc) {
+                left = &mut left[1..];
+            }
+            at = self.buffer.next(at);
         }
-        if place != self.next {
-            self.next = place;
+        if at.place != self.next.place {
+            self.next = at;
             self.publish();
         }
-        taken
+        room - left.len()
     }
 
     /// Gives the device every entry read so far.
     #[inline(always)]
     fn publish(&mut self) {
-        self.shared.consumed.store(self.next, Ordering::Release);
+        self.shared.consumed.store(self.next.place, Ordering::Release);
         // Our reads of the entries, and the count that others go by, come before the device fills the entries anew.
         barrier::to_device();
-        self.consumer.store(((self.next & COUNT) as u32).to_be());
+        self.consumer.store(((self.next.place & COUNT) as u32).to_be());
     }
 
     /// Asks for an event at the next completion; `events` counts those that there have been.
@@ -149,7 +157,7 @@ impl Cq {
         // The device takes a command for a repetition unless its number is another after each event.
         let number = (events.wrapping_add(1) & 3) << 28;
         let command = number | if solicited { SOLICITED } else { NEXT };
-        let count = (self.next & COUNT) as u32;
+        let count = (self.next.place & COUNT) as u32;
         self.armed.store((command | count).to_be());
         // The device reads the record when the doorbell rings.
         barrier::before_doorbell();
@@ -167,17 +175,17 @@ impl Cq {
         let shared = Arc::clone(&self.shared);
         // Nobody looks at the old buffer until the new one has taken its place.
         let mut state = shared.lock();
-        if u64::from(entries) <= shared.produced(&state) - self.next {
+        if u64::from(entries) <= shared.produced(&state) - self.next.place {
             return Err(fail(Errno::EINVAL));
         }
-        let mut buffer = Buffer::new(entries, self.buffer.shift, self.next + 1).map_err(fail)?;
+        let mut buffer = Buffer::fresh(entries, self.buffer.shift, self.next.place + 1).map_err(fail)?;
         let input = ResizeCq { buf_addr: buffer.memory.memory().address() };
         let made =
             uverbs.resize_cq(handle, entries - 1, Udata { input: input.as_bytes(), output: &mut [] })?;
-        let moved = self.buffer.move_to(&mut buffer, self.next);
+        let moved = self.buffer.move_to(&mut buffer, self.next.place);
         self.buffer = buffer.clone();
         state.buffer = buffer;
-        self.next += 1;
+        self.next = self.buffer.position(self.next.place + 1);
         shared.shift(&mut state);
         self.publish();
         match moved {
@@ -220,11 +228,15 @@ impl Buffer {
 }
 
 impl Copied {
+    fn new() -> Self {
+        Self { all: Arc::default(), last: NOWHERE, sender: BeQpn::NONE, sent: Ring::new(1), until: 0 }
+    }
+
     /// Takes a new copy; entries from `place` on are to come.
     #[cold]
     fn renew(&mut self, shared: &Shared, place: u64) {
         self.all = shared.copy();
-        self.last = NOWHERE;
+        (self.last, self.sender) = (NOWHERE, BeQpn::NONE);
         self.until =
             self.all.iter().filter(|queue| queue.ended()).map(|queue| queue.until).max().unwrap_or(place);
     }
@@ -232,10 +244,19 @@ impl Copied {
     /// Says of the entry at `place` what a program is told; false where it is told nothing.
     #[inline(always)]
     fn complete(&mut self, entry: &Cqe<'_>, owner: Owner, place: u64, wc: &mut Wc) -> bool {
-        let qpn = cqe::qpn(entry);
-        let key = cqe::key(entry, owner, qpn);
+        let qpn = BeQpn::of(entry);
+        if qpn == self.sender && owner.is_send() {
+            tell_sent(entry, owner, qpn, &self.sent, wc);
+            return true;
+        }
+        let key = cqe::key(entry, owner, qpn.get());
         match self.all.get(self.last) {
             Some(queue) if queue.key == key => {
+                if owner.is_send()
+                    && let Some(sent) = &queue.sent
+                {
+                    (self.sender, self.sent) = (qpn, Arc::clone(sent));
+                }
                 tell(entry, owner, qpn, queue, wc);
                 true
             }
@@ -251,7 +272,7 @@ impl Copied {
         self.last = found.filter(|_| place >= self.until).unwrap_or(NOWHERE);
         match found.and_then(|found| self.all.get(found)) {
             Some(queue) => {
-                tell(entry, owner, cqe::qpn(entry), queue, wc);
+                tell(entry, owner, BeQpn::of(entry), queue, wc);
                 !queue.ended()
             }
             None => {
@@ -271,10 +292,10 @@ impl Copied {
 
 /// Says of an entry of `queue` what a program is told.
 #[inline(always)]
-fn tell(entry: &Cqe<'_>, owner: Owner, qpn: u32, queue: &Queue, wc: &mut Wc) {
+fn tell(entry: &Cqe<'_>, owner: Owner, qpn: BeQpn, queue: &Queue, wc: &mut Wc) {
     if owner.is_send() {
-        match queue.sent.as_ref().and_then(|ring| ring.complete(cqe::wqe_index(entry))) {
-            Some(wr_id) => cqe::tell_sent(entry, owner, qpn, wr_id, wc),
+        match &queue.sent {
+            Some(ring) => tell_sent(entry, owner, qpn, ring, wc),
             None => cqe::stray(entry, owner, wc),
         }
     } else {
@@ -285,9 +306,18 @@ fn tell(entry: &Cqe<'_>, owner: Owner, qpn: u32, queue: &Queue, wc: &mut Wc) {
             Received::Nowhere => None,
         };
         match wr_id {
-            Some(wr_id) => cqe::tell_received(entry, owner, qpn, wr_id, wc),
+            Some(wr_id) => cqe::tell_received(entry, owner, qpn.get(), wr_id, wc),
             None => cqe::stray(entry, owner, wc),
         }
+    }
+}
+
+/// The same of an entry of a send queue whose ring this is.
+#[inline(always)]
+fn tell_sent(entry: &Cqe<'_>, owner: Owner, qpn: BeQpn, ring: &Ring, wc: &mut Wc) {
+    match ring.complete(cqe::wqe_index(entry)) {
+        Some(wr_id) => cqe::tell_sent(entry, owner, qpn.get(), wr_id, wc),
+        None => cqe::stray(entry, owner, wc),
     }
 }
 

@@ -287,7 +287,7 @@ fn a_larger_and_a_smaller_buffer_take_over_what_is_in_the_queue() {
             let mut buffer = Buffer::of(memory, after, size.trailing_zeros(), used + 1);
             cq.buffer.move_to(&mut buffer, used).unwrap();
             cq.buffer = buffer;
-            cq.next += 1;
+            cq.next = cq.buffer.position(cq.next.place + 1);
             device = Filler { buffer: alias, entries: after, ..device };
             assert!(device.fill(told(0x40, 2, SEND)));
             let want = [(100, OK, 0x40), (101, OK, 0x40), (102, OK, 0x40)];

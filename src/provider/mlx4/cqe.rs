@@ -55,10 +55,11 @@ impl Owner {
         Self(u32::from_le(cqe.owner(OWNER)))
     }
 
-    /// The bit that tells laps around the queue apart: it changes each time the device fills the entry.
+    /// Whether the entry is of that lap around the queue whose bit, the top one, `lap` has: it changes each time the device
+    /// fills the entry.
     #[inline(always)]
-    pub(super) fn lap(self) -> bool {
-        self.0 & LAP != 0
+    pub(super) fn is_of_lap(self, lap: u32) -> bool {
+        (self.0 ^ lap) & LAP == 0
     }
 
     /// Whether it is of the send queue.
@@ -93,10 +94,24 @@ impl Key {
     }
 }
 
-/// The number of the local queue pair.
-#[inline(always)]
-pub(super) fn qpn(cqe: &Cqe<'_>) -> u32 {
-    u32::from_be(cqe.get(MY_QPN)) & NUMBER
+/// The number of a queue pair as it stands in an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BeQpn(u32);
+
+impl BeQpn {
+    /// No queue pair's.
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    /// Of the local queue pair.
+    #[inline(always)]
+    pub(super) fn of(cqe: &Cqe<'_>) -> Self {
+        Self(cqe.get::<u32>(MY_QPN) & NUMBER.to_be())
+    }
+
+    #[inline(always)]
+    pub(super) fn get(self) -> u32 {
+        u32::from_be(self.0)
+    }
 }
 
 /// Who posted the request that completed, on the queue pair `qpn`.
@@ -115,11 +130,11 @@ pub(super) fn wqe_index(cqe: &Cqe<'_>) -> u16 {
 }
 
 /// What a program is told of a sender's operation: what it was, and how many bytes.
-type Sent = (WcOpcode, u32);
+type Sent = (WcOpcode, i32);
 
 /// Where the entry says how many bytes, and where there is no such operation.
-const COUNTED: u32 = u32::MAX;
-const NOTHING: Sent = (WcOpcode(u32::MAX), 0);
+const COUNTED: i32 = -1;
+const NOTHING: Sent = (WcOpcode::SEND, -2);
 
 /// By the number of the operation.
 static SENT: [Sent; 32] = {
@@ -141,10 +156,11 @@ static SENT: [Sent; 32] = {
 #[inline(always)]
 pub(super) fn tell_sent(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, wc: &mut Wc) {
     let (opcode, bytes) = SENT[owner.opcode() as usize];
-    if opcode == NOTHING.0 {
-        return failed(cqe, owner, wr_id, wc);
-    }
-    let byte_len = if bytes == COUNTED { u32::from_be(cqe.get(BYTE_COUNT)) } else { bytes };
+    let byte_len = match u32::try_from(bytes) {
+        Ok(bytes) => bytes,
+        Err(_) if bytes == COUNTED => u32::from_be(cqe.get(BYTE_COUNT)),
+        Err(_) => return failed(cqe, owner, wr_id, wc),
+    };
     *wc = Wc { wr_id, opcode, byte_len, qp_num: Qpn::truncate(qpn), ..Wc::default() };
 }
 
@@ -190,7 +206,7 @@ pub(super) fn stray(cqe: &Cqe<'_>, owner: Owner, wc: &mut Wc) {
 fn nameless(cqe: &Cqe<'_>, owner: Owner) -> Wc {
     let opcode = if owner.is_send() { WcOpcode::SEND } else { WcOpcode::RECV };
     let (status, vendor_err) = (WcStatus::GENERAL_ERR, owner.opcode());
-    Wc { status, opcode, vendor_err, qp_num: Qpn::truncate(qpn(cqe)), ..Wc::default() }
+    Wc { status, opcode, vendor_err, qp_num: Qpn::truncate(BeQpn::of(cqe).get()), ..Wc::default() }
 }
 
 /// What a program is told of the device's word on a failure.

@@ -12,11 +12,11 @@ fn told(words: [u32; 7], owner: u8) -> Wc {
     }
     region.write(31, owner);
     let pieces = Pieces::of(region);
-    let entry = pieces.entry(0);
+    let entry = pieces.view().entry(0);
     let mut wc = Wc { vendor_err: 77, byte_len: 77, src_qp: Qpn::truncate(77), grh: true, ..Wc::default() };
     let owner = Owner::of(&entry);
     let tell = if owner.is_send() { tell_sent } else { tell_received };
-    tell(&entry, owner, qpn(&entry), 0x1122_3344_5566_7788, &mut wc);
+    tell(&entry, owner, BeQpn::of(&entry).get(), 0x1122_3344_5566_7788, &mut wc);
     wc
 }
 

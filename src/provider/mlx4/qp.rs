@@ -327,13 +327,12 @@ impl Sq {
     #[inline(always)]
     fn push_any(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
         let SendWr { wr_id, flags, .. } = *wr;
-        let pushed = match (wr.op, wr.data, wr.dest) {
-            (op @ SendOp::Send, data @ Data::One(_), dest @ Dest::Connected) => {
-                self.push(&SendWr { wr_id, op, flags, data, dest })
-            }
-            (op @ SendOp::Write(_), data @ Data::One(_), dest @ Dest::Connected) => {
-                self.push(&SendWr { wr_id, op, flags, data, dest })
-            }
+        let (data @ Data::One(_), dest @ Dest::Connected) = (wr.data, wr.dest) else {
+            return self.push_other(wr);
+        };
+        let pushed = match wr.op {
+            op @ SendOp::Send => self.push(&SendWr { wr_id, op, flags, data, dest }),
+            op @ SendOp::Write(_) => self.push(&SendWr { wr_id, op, flags, data, dest }),
             _ => return self.push_other(wr),
         };
         pushed.map(drop)

@@ -15,7 +15,7 @@ use super::cqe::{Cqe, Key, Owner, SIZE};
 use super::ring::Ring;
 use super::srq;
 use crate::sys::barrier;
-use crate::sys::pieces::Pieces;
+use crate::sys::pieces::{Pieces, View};
 
 /// Where a receive's completion is looked up.
 #[derive(Debug, Clone)]
@@ -53,28 +53,56 @@ pub(super) struct Buffer {
     pub(super) entries: u32,
     /// Log2 of the bytes of an entry.
     pub(super) shift: u32,
+    /// Pieces of an entry.
+    step: u32,
+    /// By which the running count of an entry gives a word whose top bit is its lap bit once it is filled.
+    turn: u32,
 }
 
 impl Buffer {
-    /// The entry at the running count `place`, and its last word; nothing while the device has not filled it.
-    #[inline(always)]
-    pub(super) fn filled(&self, place: u64) -> Option<(Cqe<'_>, Owner)> {
-        let entry = self.memory.entry(self.piece(place + 1).wrapping_sub(1));
-        let owner = Owner::of(&entry);
-        (owner.lap() == self.lap(place)).then_some((entry, owner))
+    /// Of `entries` entries, a power of two, of 2^`shift` bytes.
+    pub(super) fn new(memory: Pieces<SIZE>, entries: u32, shift: u32) -> Self {
+        let (step, turn) = (1 << (shift - SIZE.trailing_zeros()), 1 << (31 - entries.trailing_zeros()));
+        Self { memory: Arc::new(memory), entries, shift, step, turn }
     }
 
-    /// The first piece of the entry; the last one is that which counts.
-    #[inline(always)]
+    /// The first piece of the entry with this running count; the last one is that which counts.
     pub(super) fn piece(&self, place: u64) -> u32 {
-        (place as u32) << (self.shift - SIZE.trailing_zeros())
+        (place as u32).wrapping_mul(self.step)
     }
 
-    /// What the lap bit of a filled entry is there.
-    #[inline(always)]
-    pub(super) fn lap(&self, place: u64) -> bool {
-        place & u64::from(self.entries) != 0
+    /// The entry with this running count.
+    pub(super) fn position(&self, place: u64) -> Position {
+        Position { place, piece: self.piece(place + 1).wrapping_sub(1) }
     }
+
+    /// The one after.
+    #[inline(always)]
+    pub(super) fn next(&self, at: Position) -> Position {
+        Position { place: at.place + 1, piece: at.piece.wrapping_add(self.step) }
+    }
+
+    /// An entry and its last word; nothing while the device has not filled it.
+    pub(super) fn filled(&self, place: u64) -> Option<(Cqe<'_>, Owner)> {
+        self.filled_in(self.memory.view(), self.position(place))
+    }
+
+    /// The same, of `entries` that are at hand.
+    #[inline(always)]
+    pub(super) fn filled_in<'r>(&self, entries: View<'r, SIZE>, at: Position) -> Option<(Cqe<'r>, Owner)> {
+        let entry = entries.entry(at.piece);
+        let owner = Owner::of(&entry);
+        owner.is_of_lap((at.place as u32).wrapping_mul(self.turn)).then_some((entry, owner))
+    }
+}
+
+/// Which entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Position {
+    /// Its running count.
+    pub(super) place: u64,
+    /// Its piece that counts.
+    piece: u32,
 }
 
 /// What a completion queue shares with those who complete into it.

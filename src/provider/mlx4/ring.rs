@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::sys::cycle::Cycle;
+
 /// Of one queue; its length is a power of two.
 #[derive(Debug)]
 pub(super) struct Ring {
-    wr_ids: Box<[AtomicU64]>,
-    /// How many names there are, less one.
-    mask: u32,
+    wr_ids: Cycle<AtomicU64>,
     /// The number of the next request to be posted.
     head: AtomicU32,
     /// The number of the oldest request that has not completed.
@@ -20,14 +20,8 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(slots: u32) -> Arc<Self> {
-        let wr_ids = (0..slots).map(|_| AtomicU64::new(0)).collect();
-        let mask = slots.wrapping_sub(1);
-        Arc::new(Self { wr_ids, mask, head: AtomicU32::new(0), tail: AtomicU32::new(0) })
-    }
-
-    #[inline(always)]
-    fn wr_id(&self, number: u32) -> Option<&AtomicU64> {
-        self.wr_ids.get((number & self.mask) as usize)
+        let wr_ids = Cycle::new(slots, AtomicU64::default);
+        Arc::new(Self { wr_ids, head: AtomicU32::new(0), tail: AtomicU32::new(0) })
     }
 
     /// The oldest outstanding request has completed; gives its name, or nothing where none is outstanding.
@@ -52,7 +46,7 @@ impl Ring {
             return None;
         }
         let number = tail.wrapping_add(after.into());
-        let wr_id = self.wr_id(number)?.load(Ordering::Relaxed);
+        let wr_id = self.wr_ids.at(number).load(Ordering::Relaxed);
         // Release: the slot may be filled anew, so our look at its name comes before.
         self.tail.store(number.wrapping_add(1), Ordering::Release);
         Some(wr_id)
@@ -107,9 +101,7 @@ impl Producer {
     /// The slot of the request that [`Self::next`] gave is filled; `wr_id` is its name.
     #[inline(always)]
     pub(super) fn fill(&mut self, wr_id: u64) {
-        if let Some(slot) = self.ring.wr_id(self.head) {
-            slot.store(wr_id, Ordering::Relaxed);
-        }
+        self.ring.wr_ids.at(self.head).store(wr_id, Ordering::Relaxed);
         self.head = self.head.wrapping_add(1);
     }
 

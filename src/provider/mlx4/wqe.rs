@@ -23,10 +23,10 @@ const DATAGRAM: usize = 48;
 const SEGMENT: usize = 16;
 pub(super) const SEGMENTS: u32 = (CHUNK / SEGMENT) as u32;
 
-/// In the control segment's flags: report completion, solicited event, order strictly after what came before.
-pub(super) const CQ_UPDATE: u32 = 3 << 2;
-const SOLICIT: u32 = 1 << 1;
-const STRONG_ORDER: u32 = 1 << 7;
+/// In the control segment's flags, as they lie there: report completion, solicited event, order strictly after what came before.
+pub(super) const CQ_UPDATE: u32 = (3u32 << 2).to_be();
+const SOLICIT: u32 = (1u32 << 1).to_be();
+const STRONG_ORDER: u32 = (1u32 << 7).to_be();
 
 /// What a request's flags add to the word with its size, and to its flags; by their bits.
 static FLAGS: [(u32, u32); 8] = {
@@ -49,7 +49,7 @@ static FLAGS: [(u32, u32); 8] = {
 };
 
 /// Beside the size of the request: wait for earlier reads and atomics.
-const FENCE: u32 = 1 << 6;
+const FENCE: u32 = (1u32 << 6).to_be();
 
 /// In an inline segment's byte count; alone, it stands for no bytes.
 const INLINE: u32 = 1 << 31;
@@ -173,7 +173,7 @@ pub(super) fn write_send(
         }
         (Kind::Datagrams { .. }, Dest::Connected) => return Err(Refusal::AddressMissing),
         (Kind::Datagrams { .. }, _) => return Err(Refusal::AddressNotAllowed),
-        (Kind::Xrc, Dest::Xrc(srqn)) => flags |= srqn.get() << 8,
+        (Kind::Xrc, Dest::Xrc(srqn)) => flags |= (srqn.get() << 8).to_be(),
         // What takes no receive of the peer's needs no queue there.
         (Kind::Xrc, Dest::Connected) if !takes_receive(wr.op) => {}
         (Kind::Xrc, Dest::Connected) => return Err(Refusal::AddressMissing),
@@ -261,8 +261,8 @@ pub(super) fn write_send(
         }
     };
     let (fence, own) = FLAGS[(wr.flags.bits() & SendFlags::all().bits()) as usize];
-    head.put(4, (fence | segments).to_be());
-    head.put(8, [(flags | own).to_be(), imm.to_be()]);
+    head.put(4, fence | segments.to_be());
+    head.put(8, [flags | own, imm.to_be()]);
     // The device may begin as soon as it sees the owner bit: all of the request comes before.
     barrier::to_device();
     head.hand_over(0, (owner | opcode).to_be());
