@@ -51,9 +51,15 @@ impl ChannelInner {
         Ok(Arc::new(Self { fd, ctx: Arc::clone(ctx), counts: Mutex::default() }))
     }
 
-    /// One event; blocks where the descriptor does.
-    pub(super) fn next(&self) -> Result<Option<CompEvent>, Errno> {
-        let event = read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle));
+    /// One event, which the caller counts; blocks where the descriptor does.
+    #[inline]
+    pub(super) fn read(&self) -> Result<Option<CompEvent>, Errno> {
+        Ok(read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle)))
+    }
+
+    /// One event, counted for its queue.
+    fn next(&self) -> Result<Option<CompEvent>, Errno> {
+        let event = self.read()?;
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = event.and_then(|event| counts.iter().find(|(cookie, _)| *cookie == event.0));
         if let Some((_, count)) = count {

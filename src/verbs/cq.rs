@@ -169,6 +169,11 @@ impl Cq {
 }
 
 impl CqCore {
+    /// An event of this queue has been read, from a channel that is its own.
+    pub(super) fn count(&self, event: bool) {
+        self.events.fetch_add(event.into(), Ordering::Relaxed);
+    }
+
     /// How many events of this queue have been read.
     pub(super) fn events(&self) -> u32 {
         self.events.load(Ordering::Relaxed)

@@ -43,21 +43,27 @@ impl Cq {
     /// The queue has no channel of its own, or the device is gone.
     #[inline]
     pub fn wait<'w>(&mut self, wcs: &'w mut [Wc], how: Wait, timeout: Option<Duration>) -> Result<&'w [Wc]> {
-        let mut taken = self.poll(wcs).len();
+        let mut taken = self.ring.poll(wcs);
         if taken == 0 && !wcs.is_empty() {
-            taken = match how {
-                Wait::Poll => self.spin(wcs, timeout, false),
-                Wait::Events => self.sleep(wcs, timeout)?,
-                Wait::Adaptive(spin) => {
-                    let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
-                    match self.spin(wcs, Some(shorter), true) {
-                        0 => self.sleep(wcs, timeout.map(|timeout| timeout - shorter))?,
-                        taken => taken,
-                    }
-                }
-            };
+            taken = self.wait_for_one(wcs, how, timeout)?;
         }
         Ok(&wcs[..taken])
+    }
+
+    /// The same where there was nothing; gives how many were taken out.
+    #[inline(never)]
+    fn wait_for_one(&mut self, wcs: &mut [Wc], how: Wait, timeout: Option<Duration>) -> Result<usize> {
+        match how {
+            Wait::Poll => Ok(self.spin(wcs, timeout, false)),
+            Wait::Events => self.sleep(wcs, timeout),
+            Wait::Adaptive(spin) => {
+                let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
+                match self.spin(wcs, Some(shorter), true) {
+                    0 => self.sleep(wcs, timeout.map(|timeout| timeout - shorter)),
+                    taken => Ok(taken),
+                }
+            }
+        }
     }
 
     /// Looks until there is something or the time is over; 0 then.
@@ -65,7 +71,7 @@ impl Cq {
         let mut start = None;
         loop {
             for _ in 0..LOOKS {
-                let taken = self.poll(wcs).len();
+                let taken = self.ring.poll(wcs);
                 if taken > 0 {
                     return taken;
                 }
@@ -112,8 +118,11 @@ impl Cq {
                     Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
                 }
             }
-            match channel.next() {
-                Ok(_) => *armed = false,
+            match channel.read() {
+                Ok(event) => {
+                    core.count(event.is_some());
+                    *armed = false;
+                }
                 Err(Errno::EINTR) => return Ok(0),
                 Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
             }

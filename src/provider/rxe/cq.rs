@@ -39,9 +39,18 @@ impl Cq {
     }
 
     /// Takes completions out; gives how many.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        let taken = self.ring.filled().min(out.len());
+        match self.ring.filled() {
+            0 => 0,
+            filled => self.take(out, filled),
+        }
+    }
+
+    /// Takes out as many as are filled and fit.
+    #[inline(never)]
+    fn take(&mut self, out: &mut [Wc], filled: usize) -> usize {
+        let taken = filled.min(out.len());
         for wc in &mut out[..taken] {
             *wc = translate(&self.ring.region().read::<Cqe>(self.ring.oldest()));
             self.ring.take();

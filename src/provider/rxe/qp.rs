@@ -95,7 +95,7 @@ impl Sq {
     #[inline(always)]
     fn push(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
         let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
-        wqe::write_send(self.ring.region(), at, wr, self.limits, self.ssn)?;
+        wqe::write_send(self.ring.region(), at, wr, &self.limits, self.ssn)?;
         self.ssn = self.ssn.wrapping_add(1);
         self.ring.fill();
         Ok(())
@@ -129,7 +129,7 @@ impl Rq {
     #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
         let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
-        wqe::write_recv(self.ring.region(), at, wr, self.limits)?;
+        wqe::write_recv(self.ring.region(), at, wr, &self.limits)?;
         self.ring.fill();
         Ok(())
     }

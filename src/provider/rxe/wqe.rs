@@ -41,7 +41,7 @@ impl Limits {
         Self { max_message: mtu, datagrams: true, ..self }
     }
 
-    fn too_long(self) -> Refusal {
+    fn too_long(&self) -> Refusal {
         if self.datagrams {
             Refusal::DatagramTooLong { max: self.max_message }
         } else {
@@ -50,13 +50,13 @@ impl Limits {
     }
 
     /// Bytes that a slot of the send queue needs.
-    pub(super) fn send_slot(self) -> usize {
+    pub(super) fn send_slot(&self) -> usize {
         let tail = (self.max_sge as usize).saturating_mul(size_of::<Sge>()).max(self.max_inline as usize);
         SEND_HEAD.saturating_add(tail)
     }
 
     /// Bytes that a slot of the receive queue needs.
-    pub(super) fn recv_slot(self) -> usize {
+    pub(super) fn recv_slot(&self) -> usize {
         RECV_HEAD.saturating_add((self.max_sge as usize).saturating_mul(size_of::<Sge>()))
     }
 }
@@ -67,7 +67,7 @@ pub(super) fn write_send(
     region: &mut Region,
     at: usize,
     wr: &SendWr<'_>,
-    limits: Limits,
+    limits: &Limits,
     ssn: u32,
 ) -> Result<(), Refusal> {
     let (data, mut slot) = write_data::<SEND_HEAD, SEND_ONE>(region, at, &wr.data, limits)?;
@@ -140,7 +140,7 @@ pub(super) fn write_recv(
     region: &mut Region,
     at: usize,
     wr: &RecvWr<'_>,
-    limits: Limits,
+    limits: &Limits,
 ) -> Result<(), Refusal> {
     let (data, mut slot) = write_data::<RECV_HEAD, RECV_ONE>(region, at, &wr.data, limits)?;
     slot.put(0, RecvWqe { wr_id: wr.wr_id, dma: data.dma(), ..RecvWqe::default() });
@@ -172,7 +172,7 @@ fn write_data<'r, const HEAD: usize, const ONE: usize>(
     region: &'r mut Region,
     at: usize,
     data: &Data<'_>,
-    limits: Limits,
+    limits: &Limits,
 ) -> Result<(Written, Slot<'r, HEAD>), Refusal> {
     let written = match data {
         Data::One(sge) if limits.max_sge > 0 && sge.length <= limits.max_message => {
@@ -193,7 +193,7 @@ fn write_list(
     region: &mut Region,
     at: usize,
     sges: &[crate::types::Sge],
-    limits: Limits,
+    limits: &Limits,
 ) -> Result<Written, Refusal> {
     if sges.len() > limits.max_sge as usize {
         return Err(Refusal::TooManySges { max: limits.max_sge });
@@ -210,7 +210,7 @@ fn write_list(
 }
 
 #[inline(never)]
-fn write_inline(region: &mut Region, at: usize, bytes: &[u8], limits: Limits) -> Result<Written, Refusal> {
+fn write_inline(region: &mut Region, at: usize, bytes: &[u8], limits: &Limits) -> Result<Written, Refusal> {
     if bytes.len() > limits.max_inline as usize {
         return Err(Refusal::InlineTooLong { max: limits.max_inline });
     }

@@ -35,7 +35,7 @@ fn slot_of(write: impl FnOnce(&mut Region, usize) -> Result<(), Refusal>) -> Res
 }
 
 fn written(wr: &SendWr<'_>, ssn: u32) -> Result<Entry, Refusal> {
-    slot_of(|region, at| write_send(region, at, wr, LIMITS, ssn))
+    slot_of(|region, at| write_send(region, at, wr, &LIMITS, ssn))
 }
 
 /// A slot of which `used` bytes are zero and the rest is untouched.
@@ -182,7 +182,7 @@ fn receives_with_every_kind_of_data() {
             .with(recv_wqe::LENGTH, length)
             .with(recv_wqe::RESID, length)
             .with(recv_wqe::NUM_SGE, sges.len() as u32);
-        let found = slot_of(|region, at| write_recv(region, at, &wr, LIMITS));
+        let found = slot_of(|region, at| write_recv(region, at, &wr, &LIMITS));
         assert_eq!(found, Ok(with_sges(want, recv_wqe::DATA, sges)), "{wr:?}");
     }
 }
@@ -208,19 +208,19 @@ fn a_datagram_names_its_address() {
             .with(at::LENGTH, 8)
             .with(at::RESID, 8)
             .with(at::NUM_SGE, 1);
-        assert_eq!(written(&wr, datagrams), Ok(expected));
-        assert_eq!(written(&wr, LIMITS), Err(Refusal::AddressNotAllowed), "a connected queue pair");
+        assert_eq!(written(&wr, &datagrams), Ok(expected));
+        assert_eq!(written(&wr, &LIMITS), Err(Refusal::AddressNotAllowed), "a connected queue pair");
         wr.dest = Dest::Connected;
-        assert_eq!(written(&wr, datagrams), Err(Refusal::AddressMissing));
+        assert_eq!(written(&wr, &datagrams), Err(Refusal::AddressMissing));
         wr.dest = Dest::Xrc(crate::types::Srqn::truncate(1));
-        assert_eq!(written(&wr, datagrams), Err(Refusal::AddressNotAllowed));
-        assert_eq!(written(&wr, LIMITS), Err(Refusal::AddressNotAllowed));
+        assert_eq!(written(&wr, &datagrams), Err(Refusal::AddressNotAllowed));
+        assert_eq!(written(&wr, &LIMITS), Err(Refusal::AddressNotAllowed));
     }
     for op in OPERATIONS.map(|(op, ..)| op) {
         let mut wr = SendWr::new(9, op);
-        assert!(written(&wr, datagrams).is_err(), "{op:?} without an address");
+        assert!(written(&wr, &datagrams).is_err(), "{op:?} without an address");
         wr.dest = Dest::Ud(to);
         let send = matches!(op, SendOp::Send | SendOp::SendWithImm(_));
-        assert_eq!(written(&wr, datagrams).is_ok(), send, "{op:?}");
+        assert_eq!(written(&wr, &datagrams).is_ok(), send, "{op:?}");
     }
 }
