@@ -12,4 +12,5 @@ pub(crate) mod mmio;
 pub(crate) mod netlink;
 pub(crate) mod pieces;
 pub(crate) mod region;
+pub(crate) mod slots;
 mod syscall;

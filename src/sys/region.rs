@@ -128,7 +128,8 @@ impl Region {
         unsafe { AtomicU32::from_ptr(at) }
     }
 
-    /// Reads an index word; what its writer wrote before it is visible after.
+    /// Reads an index word, for tests that play the other side; what its writer wrote before it is visible after.
+    #[cfg(test)]
     pub(crate) fn load_acquire(&self, offset: usize) -> u32 {
         self.atomic(offset).load(Ordering::Acquire)
     }
@@ -138,13 +139,14 @@ impl Region {
         self.atomic(offset).load(Ordering::Relaxed)
     }
 
-    /// Writes an index word after everything written or read before it.
+    /// Writes an index word after everything written or read before it, for tests that play the other side.
+    #[cfg(test)]
     pub(crate) fn store_release(&self, offset: usize, value: u32) {
         self.atomic(offset).store(value, Ordering::Release);
     }
 
-    /// Copies a structure out of a slot that the other side has handed over.
-    #[inline]
+    /// Copies a structure out, for tests that play the other side.
+    #[cfg(test)]
     pub(crate) fn read<T: FromBytes>(&self, offset: usize) -> T {
         let at = self.at(offset, size_of::<T>(), align_of::<T>()).cast();
         // SAFETY: inside the region, aligned, and any bytes make a T.

@@ -53,17 +53,18 @@ impl Cq {
     /// The same where there was nothing; gives how many were taken out.
     #[inline(never)]
     fn wait_for_one(&mut self, wcs: &mut [Wc], how: Wait, timeout: Option<Duration>) -> Result<usize> {
-        match how {
-            Wait::Poll => Ok(self.spin(wcs, timeout, false)),
-            Wait::Events => self.sleep(wcs, timeout),
+        let timeout = match how {
+            Wait::Poll => return Ok(self.spin(wcs, timeout, false)),
+            Wait::Events => timeout,
             Wait::Adaptive(spin) => {
                 let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
                 match self.spin(wcs, Some(shorter), true) {
-                    0 => self.sleep(wcs, timeout.map(|timeout| timeout - shorter)),
-                    taken => Ok(taken),
+                    0 => timeout.map(|timeout| timeout - shorter),
+                    taken => return Ok(taken),
                 }
             }
-        }
+        };
+        self.sleep(wcs, timeout)
     }
 
     /// Looks until there is something or the time is over; 0 then.
@@ -91,6 +92,7 @@ impl Cq {
     }
 
     /// Arms the queue and sleeps until there is something; 0 when the time ran out or a signal was caught.
+    #[inline(always)] // into the one place that calls it
     fn sleep(&mut self, wcs: &mut [Wc], timeout: Option<Duration>) -> Result<usize> {
         let Self { ring, core, armed, .. } = self;
         let CqCore { object, channel, own_channel, .. } = &**core;

@@ -43,11 +43,14 @@ struct Game {
     low: u32,
     /// For each queue pair, ids of what must complete before its next send.
     pending: Vec<u64>,
+    /// Of so many sends the last asks for a completion, and how many of these are left.
     signal_every: u32,
+    unsignaled: u32,
 }
 
 /// Plays the game to its end.
 pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
+    let signal_every = signal_every(plan);
     let mut game = Game {
         sent: 0,
         begun: 0,
@@ -55,7 +58,8 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
         posted: plan.rx_depth,
         low: plan.num_qp,
         pending: vec![RECV; setup.qps.len()],
-        signal_every: signal_every(plan),
+        signal_every,
+        unsignaled: signal_every,
     };
     let client = plan.server.is_some();
     if client && plan.chk {
@@ -143,10 +147,12 @@ impl Game {
     #[inline]
     fn send(&mut self, setup: &mut Setup, plan: &Plan, qp: usize) -> Result<(), String> {
         self.begun += 1;
-        let signaled = self.begun.is_multiple_of(self.signal_every) || self.begun == plan.iters;
+        self.unsignaled -= 1;
+        let signaled = self.unsignaled == 0 || self.begun == plan.iters;
         setup.post_send(qp, signaled)?;
         self.pending[qp] = RECV;
         if signaled {
+            self.unsignaled = self.signal_every;
             self.pending[qp] |= SEND;
         } else {
             self.sent += 1;

@@ -144,13 +144,16 @@ impl Setup {
     /// Posts `count` receives into the region.
     #[inline]
     pub(super) fn post_receives(&mut self, count: u32) -> Result<(), String> {
-        let wr = RecvWr::new(RECV).sge(self.room);
-        for _ in 0..count {
+        let wrs = [RecvWr::new(RECV).sge(self.room); 16];
+        let mut left = count as usize;
+        while left > 0 {
+            let wrs = &wrs[..left.min(wrs.len())];
             let posted = match &mut self.srq {
-                None => self.qps[0].post_recv(wr),
-                Some(srq) => srq.post_recv(wr),
+                None => self.qps[0].post_recvs(wrs),
+                Some(srq) => srq.post_recvs(wrs),
             };
             posted.map_err(|e| format!("couldn't post receive: {e}"))?;
+            left -= wrs.len();
         }
         Ok(())
     }

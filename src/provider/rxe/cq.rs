@@ -16,7 +16,7 @@ const WITH_INVALIDATE: u32 = 1 << 2;
 
 /// The ring of a completion queue.
 pub(crate) struct Cq {
-    ring: Consumer,
+    ring: Consumer<{ size_of::<Cqe>() }>,
 }
 
 /// Makes a completion queue and maps it; gives its handle, its size and its ring.
@@ -52,7 +52,7 @@ impl Cq {
     fn take(&mut self, out: &mut [Wc], filled: usize) -> usize {
         let taken = filled.min(out.len());
         for wc in &mut out[..taken] {
-            *wc = translate(&self.ring.region().read::<Cqe>(self.ring.oldest()));
+            *wc = translate(&self.ring.oldest().get::<Cqe>(0));
             self.ring.take();
         }
         if taken > 0 {

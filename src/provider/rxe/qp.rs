@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 
 use super::ring::Producer;
-use super::wqe::{self, Limits};
+use super::wqe::{self, Limits, RECV_ONE, SEND_ONE};
 use crate::error::Result;
 use crate::sys::region::Region;
 use crate::types::{PostError, QpType, RecvWr, Refusal, SendWr};
@@ -13,7 +13,7 @@ use crate::uverbs::{Udata, Uverbs};
 
 /// The ring of a send queue.
 pub(crate) struct Sq {
-    ring: Producer,
+    ring: Producer<SEND_ONE>,
     limits: Limits,
     /// Counts sends: the driver wants them numbered.
     ssn: u32,
@@ -21,7 +21,7 @@ pub(crate) struct Sq {
 
 /// The ring of a receive queue, shared or not.
 pub(crate) struct Rq {
-    ring: Producer,
+    ring: Producer<RECV_ONE>,
     limits: Limits,
 }
 
@@ -95,7 +95,7 @@ impl Sq {
     #[inline(always)]
     fn push(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
         let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
-        wqe::write_send(self.ring.region(), at, wr, &self.limits, self.ssn)?;
+        wqe::write_send(self.ring.slots(), at, wr, &self.limits, self.ssn)?;
         self.ssn = self.ssn.wrapping_add(1);
         self.ring.fill();
         Ok(())
@@ -129,7 +129,7 @@ impl Rq {
     #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
         let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
-        wqe::write_recv(self.ring.region(), at, wr, &self.limits)?;
+        wqe::write_recv(self.ring.slots(), at, wr, &self.limits)?;
         self.ring.fill();
         Ok(())
     }

@@ -3,6 +3,9 @@
 use super::super::mock::{Entry, Queue, Random, queue, queue_buf, times, wait_for};
 use super::*;
 
+type Producer = super::Producer<64>;
+type Consumer = super::Consumer<64>;
+
 /// A ring of small slots of which the mock is the consumer.
 fn producer(elems: u32) -> (Producer, Queue) {
     let (region, kernel) = queue(elems, 64);
@@ -22,14 +25,13 @@ fn pattern(value: u64) -> [u64; 8] {
 
 fn fill(ring: &mut Producer, value: u64) -> bool {
     let Some(at) = ring.free_slot() else { return false };
-    ring.region().write(at, pattern(value));
+    ring.slots().slot(at).put(0, pattern(value));
     ring.fill();
     true
 }
 
 fn take(ring: &mut Consumer) -> Option<u64> {
-    let at = ring.filled_slot()?;
-    let words: [u64; 8] = ring.region().read(at);
+    let words: [u64; 8] = ring.filled_slot()?.get(0);
     assert_eq!(words, pattern(words[0]), "a slot is read whole");
     ring.take();
     Some(words[0])
@@ -55,7 +57,7 @@ fn a_full_ring_takes_no_more_and_an_empty_one_gives_none() {
         assert_eq!(ring.free_slot(), None);
 
         let (mut ring, mut kernel) = consumer(elems);
-        assert_eq!(ring.filled_slot(), None);
+        assert!(ring.filled_slot().is_none());
         let mut produced = 0;
         while kernel.produce(&entry(produced)) {
             produced += 1;
@@ -68,7 +70,7 @@ fn a_full_ring_takes_no_more_and_an_empty_one_gives_none() {
         for value in 1..=produced {
             assert_eq!(take(&mut ring), Some(value));
         }
-        assert_eq!(ring.filled_slot(), None);
+        assert!(ring.filled_slot().is_none());
     }
 }
 
@@ -124,7 +126,7 @@ fn a_ring_that_has_been_used_is_taken_up_where_it_is() {
         let (region, mut kernel) = queue(7, 64);
         kernel.start_at(index);
         let mut ring = Consumer::new(region, "test", 64).unwrap();
-        assert_eq!(ring.filled_slot(), None);
+        assert!(ring.filled_slot().is_none());
         assert!(kernel.produce(&entry(6)));
         assert_eq!(take(&mut ring), Some(6));
     }
@@ -189,7 +191,7 @@ fn refused(len: usize, log2: u32, mask: u32, slot: usize) -> String {
         region.write(queue_buf::LOG2_ELEM_SIZE, log2);
         region.write(queue_buf::INDEX_MASK, mask);
     }
-    match Slots::new(region, "map", slot) {
+    match checked::<8>(region, "map", slot) {
         Ok(_) => "taken".to_owned(),
         Err(error) => error.to_string(),
     }
@@ -230,12 +232,12 @@ fn no_header_leads_out_of_the_mapping() {
             region.write(queue_buf::INDEX_MASK, mask);
         }
         let slot = 1 + random.below(300) as usize;
-        let Ok(slots) = Slots::new(region, "test", slot) else { continue };
+        let Ok(slots) = checked::<8>(region, "test", slot) else { continue };
         taken += 1;
         for index in [0, 1, u32::MAX, rest[2], rest[3], rest[4]] {
             let end = slots.offset(index) + slot;
             assert!(slots.offset(index) >= queue_buf::DATA && end <= len, "seed {seed}: {end} of {len}");
-            assert!(slots.next(index) <= slots.mask);
+            assert!(next(&slots, index) <= slots.mask());
         }
     }
     assert!(taken > times(500), "only {taken} headers could be");
@@ -250,7 +252,7 @@ fn no_index_leads_out_of_the_mapping() {
         let elems = 1 + random.below(20);
         let (mut sends, mut kernel_of_sends) = producer(elems);
         let (mut completions, mut kernel_of_completions) = consumer(elems);
-        let len = sends.region().len();
+        let len = sends.slots().region().len();
         let within = |at: usize| assert!(at >= queue_buf::DATA && at + 64 <= len, "seed {seed}: {at}");
         let enough = 2 * sends.capacity();
         for _ in 0..10 {
@@ -260,14 +262,14 @@ fn no_index_leads_out_of_the_mapping() {
             }
             let mut filled = 0;
             while let Some(at) = sends.free_slot() {
-                within(at);
+                within(sends.slots().offset(at));
                 fill(&mut sends, seed);
                 filled += 1;
                 assert!(filled <= enough, "seed {seed}: never full");
             }
             let mut taken = 0;
-            while let Some(at) = completions.filled_slot() {
-                within(at);
+            while completions.filled_slot().is_some() {
+                within(completions.slots.offset(completions.tail));
                 take(&mut completions);
                 taken += 1;
                 assert!(taken <= enough, "seed {seed}: never empty");

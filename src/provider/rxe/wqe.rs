@@ -2,6 +2,7 @@
 
 use std::mem::offset_of;
 
+use super::ring::Slots;
 use crate::sys::region::{Region, Slot};
 use crate::types::{Data, Dest, DeviceAh, MwBind, RecvWr, Refusal, Remote, SendOp, SendWr};
 use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUd, WrUnion};
@@ -15,9 +16,9 @@ const MAX_MESSAGE: u32 = 1 << 31;
 
 /// Bytes of a request's head, and of a head and one element.
 const SEND_HEAD: usize = size_of::<SendWqe>();
-const SEND_ONE: usize = SEND_HEAD + size_of::<Sge>();
+pub(super) const SEND_ONE: usize = SEND_HEAD + size_of::<Sge>();
 const RECV_HEAD: usize = size_of::<RecvWqe>();
-const RECV_ONE: usize = RECV_HEAD + size_of::<Sge>();
+pub(super) const RECV_ONE: usize = RECV_HEAD + size_of::<Sge>();
 
 /// What a queue was made for.
 #[derive(Debug, Clone, Copy)]
@@ -61,16 +62,16 @@ impl Limits {
     }
 }
 
-/// Writes a send request into the slot at `at`; `ssn` is its place in the order of sends.
+/// Writes a send request into the slot with the number `at`; `ssn` is its place in the order of sends.
 #[inline(always)] // a caller knows the operation and the kind of data: most of this is decided when it is compiled
 pub(super) fn write_send(
-    region: &mut Region,
-    at: usize,
+    slots: &mut Slots<SEND_ONE>,
+    at: u32,
     wr: &SendWr<'_>,
     limits: &Limits,
     ssn: u32,
 ) -> Result<(), Refusal> {
-    let (data, mut slot) = write_data::<SEND_HEAD, SEND_ONE>(region, at, &wr.data, limits)?;
+    let (data, mut slot) = write_data::<SEND_HEAD, SEND_ONE>(slots, at, &wr.data, limits)?;
     slot.put(0, SendWqe { ssn, dma: data.dma(), ..SendWqe::default() });
     slot.put(offset_of!(SendWqe, wr.wr_id), wr.wr_id);
     slot.put(offset_of!(SendWqe, wr.send_flags), wr.flags.bits() | data.flag);
@@ -134,15 +135,15 @@ pub(super) fn write_send(
     Ok(())
 }
 
-/// Writes a receive request into the slot at `at`.
+/// Writes a receive request into the slot with the number `at`.
 #[inline(always)]
 pub(super) fn write_recv(
-    region: &mut Region,
-    at: usize,
+    slots: &mut Slots<RECV_ONE>,
+    at: u32,
     wr: &RecvWr<'_>,
     limits: &Limits,
 ) -> Result<(), Refusal> {
-    let (data, mut slot) = write_data::<RECV_HEAD, RECV_ONE>(region, at, &wr.data, limits)?;
+    let (data, mut slot) = write_data::<RECV_HEAD, RECV_ONE>(slots, at, &wr.data, limits)?;
     slot.put(0, RecvWqe { wr_id: wr.wr_id, dma: data.dma(), ..RecvWqe::default() });
     Ok(())
 }
@@ -169,23 +170,24 @@ impl Written {
 /// the slot for the head. `ONE` is the size of a head and one element.
 #[inline(always)]
 fn write_data<'r, const HEAD: usize, const ONE: usize>(
-    region: &'r mut Region,
-    at: usize,
+    slots: &'r mut Slots<ONE>,
+    at: u32,
     data: &Data<'_>,
     limits: &Limits,
 ) -> Result<(Written, Slot<'r, HEAD>), Refusal> {
+    let behind = slots.offset(at) + HEAD;
     let written = match data {
         Data::One(sge) if limits.max_sge > 0 && sge.length <= limits.max_message => {
-            let mut slot = region.slot::<ONE>(at);
+            let mut slot = slots.slot(at);
             slot.put(HEAD, raw(sge));
             return Ok((Written { length: sge.length, num_sge: 1, flag: 0 }, slot.head()));
         }
-        Data::One(sge) => write_list(region, at + HEAD, std::slice::from_ref(sge), limits)?,
-        Data::List(sges) => write_list(region, at + HEAD, sges, limits)?,
-        Data::Inline(bytes) => write_inline(region, at + HEAD, bytes, limits)?,
+        Data::One(sge) => write_list(slots.region(), behind, std::slice::from_ref(sge), limits)?,
+        Data::List(sges) => write_list(slots.region(), behind, sges, limits)?,
+        Data::Inline(bytes) => write_inline(slots.region(), behind, bytes, limits)?,
         Data::None => Written { length: 0, num_sge: 0, flag: 0 },
     };
-    Ok((written, region.slot(at)))
+    Ok((written, slots.slot(at).head()))
 }
 
 #[inline(never)]

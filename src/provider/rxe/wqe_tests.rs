@@ -4,6 +4,7 @@
 //! opcodes of `enum ib_uverbs_wr_opcode` and the flags of `enum ib_send_flags`, all as numbers. Bytes that no line of
 //! a test names must be zero, up to the end of the data; the rest of the slot must be untouched.
 
+use super::super::mock::queue_buf::DATA;
 use super::super::mock::{Entry, recv_wqe, send_wqe as at};
 use super::*;
 use crate::types::{Lkey, Qkey, Qpn, Remote, Rkey, SendFlags, UdAddr};
@@ -22,20 +23,23 @@ const INLINE: [u8; 13] = *b"thirteen byte";
 
 type Sge = crate::types::Sge;
 
-/// The slot after `wr` was written at its place, which is not the region's beginning.
-fn slot_of(write: impl FnOnce(&mut Region, usize) -> Result<(), Refusal>) -> Result<Entry, Refusal> {
-    let mut region = Region::heap(3 * SLOT);
-    region.write_bytes(0, &[UNTOUCHED; 3 * SLOT]);
-    write(&mut region, SLOT)?;
-    let mut bytes = [0; 3 * SLOT];
-    region.read_bytes(0, &mut bytes);
+/// The slot after `wr` was written at its place, which is not the first.
+fn slot_of<const N: usize>(
+    write: impl FnOnce(&mut Slots<N>, u32) -> Result<(), Refusal>,
+) -> Result<Entry, Refusal> {
+    let mut region = Region::heap(DATA + 4 * SLOT);
+    region.write_bytes(DATA, &[UNTOUCHED; 4 * SLOT]);
+    let mut slots = Slots::new(region, 3, SLOT.trailing_zeros()).unwrap();
+    write(&mut slots, 1)?;
+    let mut bytes = [0; 4 * SLOT];
+    slots.region().read_bytes(DATA, &mut bytes);
     let around = bytes[..SLOT].iter().chain(&bytes[2 * SLOT..]);
     assert!(around.copied().all(|byte| byte == UNTOUCHED), "the neighbours are left alone");
     Ok(Entry(bytes[SLOT..2 * SLOT].to_vec()))
 }
 
 fn written(wr: &SendWr<'_>, ssn: u32) -> Result<Entry, Refusal> {
-    slot_of(|region, at| write_send(region, at, wr, &LIMITS, ssn))
+    slot_of(|slots, at| write_send(slots, at, wr, &LIMITS, ssn))
 }
 
 /// A slot of which `used` bytes are zero and the rest is untouched.
@@ -182,7 +186,7 @@ fn receives_with_every_kind_of_data() {
             .with(recv_wqe::LENGTH, length)
             .with(recv_wqe::RESID, length)
             .with(recv_wqe::NUM_SGE, sges.len() as u32);
-        let found = slot_of(|region, at| write_recv(region, at, &wr, &LIMITS));
+        let found = slot_of(|slots, at| write_recv(slots, at, &wr, &LIMITS));
         assert_eq!(found, Ok(with_sges(want, recv_wqe::DATA, sges)), "{wr:?}");
     }
 }
@@ -193,7 +197,7 @@ fn a_datagram_names_its_address() {
     let ah = device_ah(0x0505);
     let to = UdAddr { ah: &ah, qpn: Qpn::truncate(0x11_2233), qkey: Qkey(0x1111_1111) };
     let datagrams = LIMITS.datagrams(4096);
-    let written = |wr: &SendWr<'_>, limits| slot_of(|region, at| write_send(region, at, wr, limits, 7));
+    let written = |wr: &SendWr<'_>, limits| slot_of(|slots, at| write_send(slots, at, wr, limits, 7));
     for (op, opcode, ex) in [(SendOp::Send, 2, [0; 4]), (SendOp::SendWithImm(0x0102_0304), 3, [1, 2, 3, 4])] {
         let mut wr = SendWr::new(9, op).sge(SGES[0]);
         wr.dest = Dest::Ud(to);
