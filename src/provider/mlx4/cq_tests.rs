@@ -200,6 +200,31 @@ fn what_is_left_of_a_queue_pair_that_is_gone_is_told_to_nobody() {
 }
 
 #[test]
+fn a_sender_found_twice_in_a_row_is_known_until_it_goes() {
+    let (mut cq, mut device) = made(16, 32);
+    let first = registered(&cq, 0x40, 100);
+    let _other = registered(&cq, 0x41, 200);
+    let mut fill = |told: &[Told]| assert!(told.iter().all(|told| device.fill(*told)));
+    fill(&[told(0x40, 0, SEND), told(0x40, 1, SEND), told(0x40, 2, SEND)]);
+    fill(&[told(0x40, 0, RECV), told(0x41, 0, SEND), told(0x40, 3, SEND), told(0x40, 3, SEND)]);
+    let want = [
+        (100, OK, 0x40),
+        (101, OK, 0x40),
+        (102, OK, 0x40),
+        (1100, OK, 0x40),
+        (200, OK, 0x41),
+        (103, OK, 0x40),
+        (0, BAD, 0x40),
+    ];
+    assert_eq!(polled(&mut cq), want);
+    fill(&[told(0x40, 4, SEND)]);
+    drop(first);
+    let _second = registered(&cq, 0x40, 300);
+    fill(&[told(0x40, 0, SEND), told(0x40, 1, SEND), told(0x40, 2, SEND)]);
+    assert_eq!(polled(&mut cq), [(300, OK, 0x40), (301, OK, 0x40), (302, OK, 0x40)]);
+}
+
+#[test]
 fn a_reset_between_two_polls_divides_what_was_from_what_is() {
     let (mut cq, mut device) = made(8, 32);
     let mut registration = registered(&cq, 0x40, 0);
