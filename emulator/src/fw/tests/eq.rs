@@ -117,6 +117,14 @@ fn event_queues_that_are_not_there_are_violations() {
     hca.reports("EQ 0x6: its memory cannot be reached", |hca| {
         assert_eq!(hca.ask("SW2HW_EQ", 6, &context), Err(Status::BadParam));
     });
+    // The driver moves the queue to where no memory is.
+    let mut list = [0; 24];
+    put64(&mut list, 16, 0xff_ffff_f001);
+    hca.ask("WRITE_MTT", 1, &list).unwrap();
+    hca.reports("entry cannot be written", |hca| {
+        hca.command(&Command { event: true, ..command("NOP") }).unwrap();
+        hca.settle();
+    });
     // Events of commands go nowhere.
     hca.command(&Command { in_param: 1 << 0x0a, modifier: 1 << 31 | 5, ..command("MAP_EQ") }).unwrap();
     hca.reports("no event queue for Command", |hca| {
