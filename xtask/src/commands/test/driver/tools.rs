@@ -30,16 +30,16 @@ const SERVICES: [(&str, &[&str]); 5] = [
     ("xsrq", &["-n 200", "-n 50 --poll", "-n 50 -e"]),
 ];
 
-/// What our devinfo prints is what C's prints.
+/// What our devices and devinfo print is what C's print.
 pub(super) fn devinfo(checks: &mut Checks<'_>) {
-    checks.check("devinfo", |guests| {
-        for options in ["", "-v", "-d mlx4_0 -i 1", "-l"] {
-            let said = |tool: &str| -> Result<String> {
-                Ok(guests.node(1).run(words(&format!("{tool} {options}")))?.ok()?.text())
+    checks.check("devices and devinfo", |guests| {
+        for tool in ["devices", "devinfo", "devinfo -v", "devinfo -d mlx4_0 -i 1", "devinfo -l"] {
+            let said = |prefix: &str| -> Result<String> {
+                Ok(guests.node(1).run(words(&format!("{prefix}{tool}")))?.ok()?.text())
             };
-            let (ours, c) = (said("bareverbs devinfo")?, said("ibv_devinfo")?);
+            let (ours, c) = (said("bareverbs ")?, said("ibv_")?);
             if ours != c {
-                return Err(format!("devinfo {options}: {ours:?} where C says {c:?}"));
+                return Err(format!("{tool}: {ours:?} where C says {c:?}"));
             }
         }
         Ok(())
