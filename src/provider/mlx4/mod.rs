@@ -9,6 +9,7 @@ pub(crate) mod ah;
 pub(crate) mod cq;
 mod cqe;
 pub(crate) mod dbrec;
+mod layout;
 #[cfg(test)]
 mod mock;
 pub(crate) mod qp;

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use zerocopy::IntoBytes;
 
 use super::cqe::Key;
+use super::layout::Layout;
 use super::queues::{Received, Registration, Shared};
 use super::ring::{Producer, Ring};
 use super::uar::{Register, Uar};
@@ -26,9 +27,6 @@ const OWNER: u32 = 1 << 31;
 
 /// What the device must not take for a request in a chunk that it has fetched too early.
 const STAMP: u32 = u32::MAX;
-
-/// Bytes that the device may fetch beyond the last request.
-const HEADROOM: u32 = 2048;
 
 /// More inline bytes than this have no slot that a device knows.
 const MAX_INLINE: u32 = 1024;
@@ -98,54 +96,6 @@ impl Completions {
                 send_cq.as_ref().map(|cq| cq.register(key, sent, Received::Nowhere)),
                 recv_cq.as_ref().map(|cq| cq.register(key, None, received)),
             ],
-        }
-    }
-}
-
-/// How large the queues of a queue pair are, and where they lie in its memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
-    send: Limits,
-    send_slots: u32,
-    spare: u32,
-    recv_slots: u32,
-    recv_shift: u32,
-}
-
-impl Layout {
-    /// For these sizes, of which those of queues that there are not count for nothing.
-    fn new(qp_type: QpType, cap: &QpCap, has_rq: bool) -> Option<Self> {
-        let (send, send_slots, spare) = if qp_type == QpType::XrcRecv {
-            (Limits { kind: Kind::Connected, shift: 0, max_sge: 0, max_inline: 0 }, 0, 0)
-        } else {
-            let send = Limits::new(qp_type, cap.max_send_sge, cap.max_inline_data)?;
-            let spare = (HEADROOM >> send.shift) + 1;
-            (send, cap.max_send_wr.checked_add(spare)?.checked_next_power_of_two()?, spare)
-        };
-        let (recv_slots, recv_shift) = if has_rq {
-            let slot = cap.max_recv_sge.max(1).checked_mul(16)?.checked_next_power_of_two()?;
-            (cap.max_recv_wr.max(1).checked_next_power_of_two()?, slot.trailing_zeros())
-        } else {
-            (0, 0)
-        };
-        Some(Self { send, send_slots, spare, recv_slots, recv_shift })
-    }
-
-    fn send_bytes(&self) -> usize {
-        (self.send_slots as usize) << self.send.shift
-    }
-
-    fn recv_bytes(&self) -> usize {
-        (self.recv_slots as usize) << self.recv_shift
-    }
-
-    /// The queue with the larger slots comes first, and of equal ones the send queue: the device goes by that.
-    fn split(&self, memory: Region) -> (Region, Region) {
-        if self.recv_shift > self.send.shift {
-            let (recv, send) = memory.split(self.recv_bytes());
-            (send, recv)
-        } else {
-            memory.split(self.send_bytes())
         }
     }
 }

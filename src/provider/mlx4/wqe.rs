@@ -5,12 +5,17 @@
 //! elsewhere a byte count that is not all ones (slots are stamped so before they are used again). So the owner bit is
 //! written last of all, and a byte count that begins a chunk after the rest of its chunk.
 
+mod limits;
+mod recv;
+
+pub(super) use limits::{Kind, Limits};
+pub(super) use recv::{Elements, INVALID_LKEY, write_recv};
+
 use crate::sys::barrier;
 use crate::sys::pieces::Pieces;
 use crate::sys::region::Slot;
 use crate::types::{
-    Access, Data, Dest, MwBind, MwType, QpType, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr, Sge,
-    UdAddr,
+    Access, Data, Dest, MwBind, MwType, Refusal, Remote, SendFlags, SendOp, SendWr, Sge, UdAddr,
 };
 
 /// Bytes that the device fetches at once, and the smallest slot of a send queue.
@@ -54,9 +59,6 @@ const FENCE: u32 = (1u32 << 6).to_be();
 /// In an inline segment's byte count; alone, it stands for no bytes.
 const INLINE: u32 = 1 << 31;
 
-/// The key that ends a receive's list where it is shorter than its slot.
-pub(super) const INVALID_LKEY: u32 = 0x100;
-
 /// Operations, as a control segment and the sender's completion have them.
 pub(super) mod opcode {
     pub(in super::super) const SEND_INVAL: u32 = 0x01;
@@ -69,59 +71,6 @@ pub(super) mod opcode {
     pub(in super::super) const ATOMIC_FA: u32 = 0x12;
     pub(in super::super) const BIND_MW: u32 = 0x18;
     pub(in super::super) const LOCAL_INVAL: u32 = 0x1b;
-}
-
-/// Where a send queue's requests go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// To the one peer.
-    Connected,
-    /// Each to an address of its own, with so many bytes at the most.
-    Datagrams { mtu: u32 },
-    /// To shared receive queues of the one peer.
-    Xrc,
-}
-
-/// The longest datagram that any port takes, until the port is known.
-const MAX_MTU: u32 = 4096;
-
-/// What a send queue's slots have room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub(super) kind: Kind,
-    /// Log2 of the bytes of a slot.
-    pub(super) shift: u32,
-    pub(super) max_sge: u32,
-    pub(super) max_inline: u32,
-}
-
-impl Limits {
-    /// For a queue of this kind with room for so many elements or inline bytes; nothing where no slot is so large.
-    pub(super) fn new(qp_type: QpType, max_sge: u32, max_inline: u32) -> Option<Self> {
-        let (kind, head, least) = match qp_type {
-            QpType::Ud => (Kind::Datagrams { mtu: MAX_MTU }, DATAGRAM, 0),
-            // A remote address; an atomic has another segment and one element.
-            QpType::Rc => (Kind::Connected, SEGMENT, 3 * SEGMENT),
-            QpType::XrcSend => (Kind::Xrc, SEGMENT, 3 * SEGMENT),
-            _ => (Kind::Connected, SEGMENT, 0),
-        };
-        // An inline segment has a header of 4 bytes and ends where its chunk does.
-        let before = (SEGMENT + head) % CHUNK;
-        let inline = max_inline as usize;
-        let inline = (inline + 4 * (inline + before).div_ceil(CHUNK - 4)).next_multiple_of(SEGMENT);
-        let data = inline.max((max_sge as usize).checked_mul(SEGMENT)?);
-        // Binding a window takes two segments.
-        let size = SEGMENT + (head + data).max(least).max(2 * SEGMENT);
-        let slot = size.max(CHUNK).checked_next_power_of_two()?;
-        // What there is room for, which may be more than was asked for.
-        let data = slot - SEGMENT - head;
-        Some(Self {
-            kind,
-            shift: slot.trailing_zeros(),
-            max_sge: u32::try_from(data / SEGMENT).ok()?,
-            max_inline: u32::try_from(data - 4 * data.div_ceil(CHUNK)).ok()?,
-        })
-    }
 }
 
 /// A request that lies in its slot.
@@ -417,63 +366,6 @@ fn window(head: &mut Chunk<'_>, bind: &MwBind) {
     let kind = bits(&[(bind.mw_type == MwType::Two, TYPE_2), (may(Access::ZERO_BASED), ZERO_BASED)]);
     head.put(SEGMENT, [access, kind, bind.rkey.0, bind.part.lkey.0].map(u32::to_be));
     head.put(2 * SEGMENT, [bind.part.addr, bind.part.length.into()].map(u64::to_be));
-}
-
-/// A receive queue's memory.
-pub(super) type Elements = Pieces<SEGMENT>;
-
-/// Writes a receive's elements from `first` on, where `max_sge` of them have room.
-#[inline(always)]
-pub(super) fn write_recv(
-    elements: &mut Elements,
-    first: u32,
-    wr: &RecvWr<'_>,
-    max_sge: u32,
-) -> Result<(), Refusal> {
-    match wr.data {
-        Data::One(sge) if max_sge > 0 && sge.length != 0 && sge.length & INLINE == 0 => {
-            scatter(&mut elements.slot(first), &sge);
-            if max_sge > 1 {
-                end(&mut elements.slot(first.wrapping_add(1)));
-            }
-            Ok(())
-        }
-        Data::One(sge) => scatter_list(elements, first, &[sge], max_sge),
-        Data::List(sges) => scatter_list(elements, first, sges, max_sge),
-        Data::None | Data::Inline(_) => scatter_list(elements, first, &[], max_sge),
-    }
-}
-
-#[inline(never)]
-fn scatter_list(elements: &mut Elements, first: u32, sges: &[Sge], max_sge: u32) -> Result<(), Refusal> {
-    if sges.len() > max_sge as usize {
-        return Err(Refusal::TooManySges { max: max_sge });
-    }
-    let mut number = first;
-    // A count of 0 ends the list: elements that take nothing are left out.
-    for sge in sges.iter().filter(|sge| sge.length != 0) {
-        if sge.length & INLINE != 0 {
-            return Err(Refusal::MessageTooLong);
-        }
-        scatter(&mut elements.slot(number), sge);
-        number = number.wrapping_add(1);
-    }
-    if number.wrapping_sub(first) < max_sge {
-        end(&mut elements.slot(number));
-    }
-    Ok(())
-}
-
-#[inline(always)]
-fn scatter(element: &mut Slot<'_, SEGMENT>, sge: &Sge) {
-    element.put(0, [sge.length.to_be(), sge.lkey.0.to_be()]);
-    element.put(8, sge.addr.to_be());
-}
-
-#[inline(always)]
-fn end(element: &mut Slot<'_, SEGMENT>) {
-    element.put(0, [0, INVALID_LKEY.to_be()]);
-    element.put(8, 0u64);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sys::region::Region;
-use crate::types::{Lkey, Rkey};
+use crate::types::{Lkey, QpType, RecvWr, Rkey};
 
 const GOLDEN: &str = include_str!("../../../tests/golden/mlx4_wqe.txt");
 

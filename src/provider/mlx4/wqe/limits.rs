@@ -1,0 +1,57 @@
+//! What the slots of a send queue have room for.
+
+use super::{CHUNK, DATAGRAM, SEGMENT};
+use crate::types::QpType;
+
+/// Where a send queue's requests go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Kind {
+    /// To the one peer.
+    Connected,
+    /// Each to an address of its own, with so many bytes at the most.
+    Datagrams { mtu: u32 },
+    /// To shared receive queues of the one peer.
+    Xrc,
+}
+
+/// The longest datagram that any port takes, until the port is known.
+const MAX_MTU: u32 = 4096;
+
+/// What a send queue's slots have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Limits {
+    pub(in super::super) kind: Kind,
+    /// Log2 of the bytes of a slot.
+    pub(in super::super) shift: u32,
+    pub(in super::super) max_sge: u32,
+    pub(in super::super) max_inline: u32,
+}
+
+impl Limits {
+    /// For a queue of this kind with room for so many elements or inline bytes; nothing where no slot is so large.
+    pub(in super::super) fn new(qp_type: QpType, max_sge: u32, max_inline: u32) -> Option<Self> {
+        let (kind, head, least) = match qp_type {
+            QpType::Ud => (Kind::Datagrams { mtu: MAX_MTU }, DATAGRAM, 0),
+            // A remote address; an atomic has another segment and one element.
+            QpType::Rc => (Kind::Connected, SEGMENT, 3 * SEGMENT),
+            QpType::XrcSend => (Kind::Xrc, SEGMENT, 3 * SEGMENT),
+            _ => (Kind::Connected, SEGMENT, 0),
+        };
+        // An inline segment has a header of 4 bytes and ends where its chunk does.
+        let before = (SEGMENT + head) % CHUNK;
+        let inline = max_inline as usize;
+        let inline = (inline + 4 * (inline + before).div_ceil(CHUNK - 4)).next_multiple_of(SEGMENT);
+        let data = inline.max((max_sge as usize).checked_mul(SEGMENT)?);
+        // Binding a window takes two segments.
+        let size = SEGMENT + (head + data).max(least).max(2 * SEGMENT);
+        let slot = size.max(CHUNK).checked_next_power_of_two()?;
+        // What there is room for, which may be more than was asked for.
+        let data = slot - SEGMENT - head;
+        Some(Self {
+            kind,
+            shift: slot.trailing_zeros(),
+            max_sge: u32::try_from(data / SEGMENT).ok()?,
+            max_inline: u32::try_from(data - 4 * data.div_ceil(CHUNK)).ok()?,
+        })
+    }
+}
