@@ -78,9 +78,11 @@ fn a_full_ring_takes_no_more_and_an_empty_one_gives_none() {
 fn rings_wrap_around_in_batches_of_any_size() {
     for elems in [1, 2, 5, 16] {
         let mut random = Random(elems.into());
+        // As many entries through each.
+        let rounds = times(40_000) / (elems + 1);
         let (mut ring, mut kernel) = producer(elems);
         let (mut filled, mut seen) = (0u64, 0u64);
-        for _ in 0..times(20_000) {
+        for _ in 0..rounds {
             let batch = random.below(elems + 2);
             let before = kernel.waiting();
             let taken =
@@ -98,7 +100,7 @@ fn rings_wrap_around_in_batches_of_any_size() {
 
         let (mut ring, mut kernel) = consumer(elems);
         let (mut produced, mut seen) = (0u64, 0u64);
-        for _ in 0..times(20_000) {
+        for _ in 0..rounds {
             for _ in 0..random.below(elems + 2) {
                 produced += u64::from(kernel.produce(&entry(produced)));
             }
