@@ -74,65 +74,74 @@ fn servers_that_speak_nonsense() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn clients_that_speak_nonsense() {
-    let tell = |bytes: &[u8], linger, parts: &[&str]| {
+    let tell = |bytes: &[u8], stays: bool, parts: &[&str]| {
         let port = fresh_port();
         let line = format!("{RC} -p {port} --timeout 1");
         let server = Running::start(&line);
         await_listener(port);
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.write_all(bytes).unwrap();
-        std::thread::sleep(linger);
-        drop(stream);
+        let _stays = stays.then_some(stream);
         assert_refused(&server.finish(SOON), &line, parts);
     };
-    tell(b"", Duration::from_secs(3), &["is silent", "0 of 52 bytes"]);
-    tell(b"0000:", Duration::ZERO, &["after 5 of 52 bytes"]);
-    tell(&[0xff; 52], Duration::ZERO, &["does not speak the pingpong protocol"]);
+    tell(b"", true, &["is silent", "0 of 52 bytes"]);
+    tell(b"0000:", false, &["after 5 of 52 bytes"]);
+    tell(&[0xff; 52], false, &["does not speak the pingpong protocol"]);
     let mut endless = b"0000:000011:000011:00000000000000000000ffff0a000001\0".to_vec();
     endless.extend([b'x'; 4000]);
-    tell(&endless, Duration::from_secs(1), &["\"xxxxx\" where \"done\" was due"]);
+    tell(&endless, true, &["\"xxxxx\" where \"done\" was due"]);
 }
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn peers_that_disagree() {
-    let (served, asked) = pair(
-        &format!("{RC} -p PORT -n 50 -s 1000 --timeout 3"),
-        &format!("{RC} -p PORT -n 50 -s 2000 --timeout 3 127.0.0.1"),
-    );
-    assert_refused(&served, "server -s 1000", &["size (-s)"]);
-    assert_refused(&asked, "client -s 2000", &["Failed status"]);
-    let (served, asked) = pair(
-        &format!("{RC} -p PORT -n 50 -s 2000 --timeout 3"),
-        &format!("{RC} -p PORT -n 50 -s 1000 --timeout 3 127.0.0.1"),
-    );
-    assert_refused(&served, "server -s 2000", &["1000 bytes where 2000 are due", "(-s)"]);
-    assert!(!asked.status.success());
-    let (served, asked) = pair(
-        &format!("{RC} -p PORT -n 60 --timeout 3"),
-        &format!("{RC} -p PORT -n 50 --timeout 3 127.0.0.1"),
-    );
-    assert_refused(&served, "server -n 60", &["(-n)"]);
-    assert!(asked.status.success(), "{}", text(&asked.stderr));
-    assert!(text(&served.stdout).contains("50 iters in"), "{}", text(&served.stdout));
+    let disagree = |server: &str, client: &str| {
+        let line = format!("{RC} -p PORT --timeout 3");
+        pair(&format!("{line} {server}"), &format!("{line} {client} 127.0.0.1"))
+    };
+    // Most of the time they wait for what does not come.
+    std::thread::scope(|at_once| {
+        at_once.spawn(|| {
+            let (served, asked) = disagree("-n 50 -s 1000", "-n 50 -s 2000");
+            assert_refused(&served, "server -s 1000", &["size (-s)"]);
+            assert_refused(&asked, "client -s 2000", &["Failed status"]);
+        });
+        at_once.spawn(|| {
+            let (served, asked) = disagree("-n 50 -s 2000", "-n 50 -s 1000");
+            assert_refused(&served, "server -s 2000", &["1000 bytes where 2000 are due", "(-s)"]);
+            assert!(!asked.status.success());
+        });
+        at_once.spawn(|| {
+            let (served, asked) = disagree("-n 60", "-n 50");
+            assert_refused(&served, "server -n 60", &["(-n)"]);
+            assert!(asked.status.success(), "{}", text(&asked.stderr));
+            assert!(text(&served.stdout).contains("50 iters in"), "{}", text(&served.stdout));
+        });
+    });
 }
 
+/// Ways of waiting for the peer, which is given up after 2 s.
+const WAYS: [&str; 3] = ["--timeout 2", "-e --timeout 2", "--poll --timeout 2"];
+
 /// A server and a client in the midst of a long run.
-fn running(options: &str) -> (Running, Running, u16) {
+fn running(options: &str) -> (Running, Running) {
     let port = fresh_port();
     let server = Running::start(&format!("{RC} -p {port} -n 10000000 {options}"));
     await_listener(port);
     let client = Running::start(&format!("{RC} -p {port} -n 10000000 {options} 127.0.0.1"));
-    std::thread::sleep(Duration::from_millis(700));
-    (server, client, port)
+    client.await_connected();
+    std::thread::sleep(Duration::from_millis(100));
+    (server, client)
 }
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_peer_that_is_killed() {
-    for options in ["--timeout 2", "-e --timeout 2", "--poll --timeout 2"] {
-        let (server, client, _) = running(options);
+    let runs = WAYS.map(|options| (options, running(options)));
+    for (_, (_, client)) in &runs {
         client.signal(Signal::SIGKILL);
+    }
+    for (options, (server, _)) in runs {
         let output = server.finish(SOON);
         assert_refused(&output, options, &["killed"]);
         assert!(text(&output.stdout).contains("usec/iter"), "{options}: what was measured is not printed");
@@ -143,7 +152,7 @@ fn a_peer_that_is_killed() {
 #[ignore = "runs in the guest: cargo xtask test"]
 fn an_interrupt_prints_what_was_measured() {
     for options in ["", "-e", "--poll", "--json"] {
-        let (server, client, _) = running(options);
+        let (server, client) = running(options);
         client.signal(Signal::SIGINT);
         let output = client.finish(SOON);
         assert_eq!(output.status.code(), Some(130), "{options}");
@@ -208,20 +217,22 @@ fn no_device() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_link_that_is_deleted() {
-    for options in ["--timeout 2", "-e --timeout 2", "--poll --timeout 2"] {
-        let _again = NoLink;
-        let (server, client, _) = running(options);
-        let deleting = std::thread::spawn(NoLink::remove);
-        std::thread::sleep(Duration::from_millis(500));
+    let _again = NoLink;
+    let runs = WAYS.map(|options| (options, running(options)));
+    let deleting = std::thread::spawn(NoLink::remove);
+    std::thread::sleep(Duration::from_millis(500));
+    for (_, (_, client)) in &runs {
         client.signal(Signal::SIGINT);
+    }
+    for (options, (server, client)) in runs {
         for (side, output) in [("client", client.finish(SOON)), ("server", server.finish(SOON))] {
             let code = output.status.code();
             assert!(code.is_some(), "{options}: the {side} died: {:?}", output.status);
             assert_ne!(code, Some(0), "{options}: the {side} claims success");
         }
-        deleting.join().unwrap();
-        assert!(!Path::new("/sys/class/infiniband/rxe0").exists());
     }
+    deleting.join().unwrap();
+    assert!(!Path::new("/sys/class/infiniband/rxe0").exists());
 }
 
 /// The network device is down as long as this lives.
@@ -252,7 +263,7 @@ fn set_up(up: bool) {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_port_that_goes_down() {
-    let (server, client, _) = running("--timeout 2");
+    let (server, client) = running("--timeout 2");
     {
         let _down = NetdevDown::new();
         for output in [client.finish(SOON), server.finish(SOON)] {

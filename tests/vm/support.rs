@@ -80,9 +80,24 @@ impl Running {
         Self(Some(command.spawn().unwrap_or_else(|e| panic!("{line}: {e}"))), line.to_owned())
     }
 
+    fn pid(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = self.0.as_ref().unwrap().id();
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), signal).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    /// Waits until it has a queue pair that can send.
+    pub fn await_connected(&self) {
+        let (start, pid) = (Instant::now(), format!(" pid {} ", self.pid()));
+        loop {
+            let listed = text(&run("rdma resource show qp").stdout);
+            if listed.lines().any(|line| line.contains("state RTS") && line.contains(&pid)) {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "{}: no connection in\n{listed}", self.1);
+        }
     }
 
     /// Waits for the end, which must come within `limit`.
