@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -36,8 +37,11 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     require_target(MUSL)?;
     let (verb, rest) = arguments.split_first().ok_or("nothing to build")?;
     let mut command = cargo();
+    // Whatever runs in an emulated guest should be optimised a little, with all its checks: its tests look at every byte.
+    let optimised = ["--config", "profile.dev.opt-level=1"];
     command
         .args([verb, "--quiet", "--target", MUSL, "--message-format", "json-render-diagnostics"])
+        .args(optimised)
         .args(rest);
     let out = process::run(&mut command)?;
     if !out.status.success() {
@@ -55,8 +59,13 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         .collect())
 }
 
-/// The guest's init.
+/// The guest's init, built once in a run.
 pub(crate) fn guest_init() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(build_guest_init).clone()
+}
+
+fn build_guest_init() -> Result<PathBuf> {
     // A profile of its own: small enough to boot with, without the release profile's long link.
     let profile =
         ["inherits=\"release\"", "lto=false", "codegen-units=16", "opt-level=1", "incremental=true"];

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -97,8 +98,11 @@ pub(super) fn socket(folder: &Path, number: u32) -> PathBuf {
 
 /// Builds the emulator.
 pub(super) fn build() -> Result<PathBuf> {
-    let arguments = ["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
-    cargo::only(cargo::build(&arguments)?, "connectx3")
+    const ARGUMENTS: [&str; 7] =
+        ["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
+    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    let build = || cargo::only(cargo::build(&ARGUMENTS)?, "connectx3");
+    BUILT.get_or_init(build).clone()
 }
 
 /// The running emulator. Dropping it ends it at once.
