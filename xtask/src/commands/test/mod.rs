@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
-use self::work::Work;
+use self::work::{Queue, Work};
 use crate::Result;
 use crate::progress::human;
 use crate::tally::Tally;
@@ -91,44 +91,51 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     let mut tally = Tally::default();
+    let done = work::run(arguments.jobs(), |queue| tally = list(arguments, queue));
+    tally.add(done);
+    println!("took {}", human(started.elapsed()));
+    tally.conclude();
+    Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Puts everything that is asked for into the queue, and does here what builds: guests start when nothing is built any more.
+fn list<'a>(arguments: &'a Arguments, queue: Queue<'a>) -> Tally {
+    type Suite = for<'a> fn(&'a Arguments) -> Result<Vec<Work<'a>>>;
+    let mut tally = Tally::default();
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    // Long, and on one processor only: it begins first.
+    if wanted(Part::Miri) {
+        queue.put(Work::new("miri", || Ok(host::miri())));
+    }
     if wanted(Part::Host) {
         tally.add(host::checks(arguments.filter.as_deref()));
     }
     if wanted(Part::Abi) {
         part(&mut tally, "abi", super::abi::check);
     }
-    // What needs others to keep it company goes first: at the end one is alone.
-    let mut list = Vec::new();
-    if wanted(Part::Miri) {
-        list.push(Work::new("miri", || Ok(host::miri())));
-    }
-    type Suite = for<'a> fn(&'a Arguments) -> Result<Vec<Work<'a>>>;
+    let mut works = Vec::new();
+    let mut add = |name: &str, works_of: Result<Vec<Work<'a>>>| match works_of {
+        Ok(more) => works.extend(more),
+        Err(error) => tally.fail(format!("{name}: {error}")),
+    };
+    // The longest first: at the end a short one keeps the others waiting a short time.
     let suites: [(Part, &str, Suite); 6] = [
+        (Part::Driver, "driver", driver::suite),
         (Part::Vm, "vm", guest::suite),
         (Part::Mlx4, "mlx4", mlx4::suite),
-        (Part::Driver, "driver", driver::suite),
         (Part::Nodes, "nodes", nodes::suite),
         (Part::Cards, "cards", cards::suite),
         (Part::Vm, "vm bare", bare::suite),
     ];
     for (_, name, suite) in suites.into_iter().filter(|(part, ..)| wanted(*part)) {
-        match suite(arguments) {
-            Ok(more) => list.extend(more),
-            Err(error) => tally.fail(format!("{name}: {error}")),
-        }
+        add(name, suite(arguments));
     }
     let tools = roce::Tools { c: wanted(Part::Mlx4), ours: wanted(Part::Driver) };
     if tools.c || tools.ours {
-        match roce::suite(arguments, tools) {
-            Ok(more) => list.extend(more),
-            Err(error) => tally.fail(format!("roce: {error}")),
-        }
+        add("roce", roce::suite(arguments, tools));
     }
-    tally.add(work::run(list, arguments.jobs()));
-    println!("took {}", human(started.elapsed()));
-    tally.conclude();
-    Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    works.into_iter().for_each(|work| queue.put(work));
+    tally
 }
 
 /// Options of our pingpong as C's takes them, which polls unless it is told `-e`.

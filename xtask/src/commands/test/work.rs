@@ -1,5 +1,6 @@
 //! Parts of the checks that stand alone, several at a time: an emulated guest leaves a processor idle half its time.
 
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -19,13 +20,25 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Does all of it in its order, so much at once.
-pub(super) fn run(list: Vec<Work<'_>>, at_once: usize) -> Tally {
-    let queue = Mutex::new(list.into_iter());
-    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+/// Where parts are put that are to be done.
+pub(super) struct Queue<'a>(Sender<Work<'a>>);
+
+impl<'a> Queue<'a> {
+    /// One more part, after all that were put before.
+    pub(super) fn put(&self, work: Work<'a>) {
+        // Nobody takes it only if every worker has panicked, which is counted.
+        let _ = self.0.send(work);
+    }
+}
+
+/// Does what `list` puts into the queue, in its order, so much at once; the first of it while `list` goes on.
+pub(super) fn run<'a>(at_once: usize, list: impl FnOnce(Queue<'a>)) -> Tally {
+    let (queue, work) = channel::<Work<'a>>();
+    let (queue, work) = (Queue(queue), Mutex::new(work));
+    let next = || work.lock().unwrap_or_else(PoisonError::into_inner).recv();
     let work = || {
         let mut tally = Tally::default();
-        while let Some(work) = next() {
+        while let Ok(work) = next() {
             super::part(&mut tally, &work.name, work.run);
         }
         tally
@@ -33,6 +46,7 @@ pub(super) fn run(list: Vec<Work<'_>>, at_once: usize) -> Tally {
     let mut tally = Tally::default();
     thread::scope(|scope| {
         let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        list(queue);
         for worker in workers {
             match worker.join() {
                 Ok(counted) => tally.add(counted),
@@ -57,7 +71,7 @@ mod tests {
                     if n == 5 { Err("broken".into()) } else { Ok(tally) }
                 })
             };
-            let tally = run((0..10).map(work).collect(), at_once);
+            let tally = run(at_once, |queue| (0..10).map(work).for_each(|work| queue.put(work)));
             assert_eq!(tally.to_string(), "40 passed, 1 failed");
         }
     }
