@@ -21,11 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(400);
 const DRIVERS: [&str; 2] = ["mlx4_ib", "mlx4_core"];
 
 const PINGPONGS: [&str; 5] = [
-    "ibv_rc_pingpong -n 200",
-    "ibv_uc_pingpong -n 200",
-    "ibv_ud_pingpong -n 200 -s 1000",
-    "ibv_srq_pingpong -n 200 -q 4",
-    "ibv_xsrq_pingpong -n 200",
+    "ibv_rc_pingpong -n 50",
+    "ibv_uc_pingpong -n 50",
+    "ibv_ud_pingpong -n 50 -s 1000",
+    "ibv_srq_pingpong -n 50 -q 4",
+    "ibv_xsrq_pingpong -n 50",
 ];
 
 const PERFTEST: [&str; 8] = [

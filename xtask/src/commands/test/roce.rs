@@ -23,24 +23,24 @@ const REQUIRED: &str = "xrc,atomics,windows1,windows2,resize,multicast";
 
 /// Of rdma-core's pingpongs: the service with its options, and in how many guests.
 const C_TOOLS: [(&str, usize); 8] = [
-    ("rc -g 1 -n 200", 1),
-    ("rc -g 0 -n 200 -e", 2),
+    ("rc -g 1 -n 50", 1),
+    ("rc -g 0 -n 50 -e", 2),
     ("rc -g 1 -n 5 -s 1000000 -m 4096", 2),
-    ("uc -g 1 -n 200", 2),
-    ("ud -g 1 -n 200 -s 1000", 1),
-    ("ud -g 0 -n 200 -s 1000 -e", 2),
-    ("srq -g 1 -n 200 -q 4", 2),
-    ("xsrq -g 1 -n 200", 2),
+    ("uc -g 1 -n 50", 2),
+    ("ud -g 1 -n 50 -s 1000", 1),
+    ("ud -g 0 -n 50 -s 1000 -e", 2),
+    ("srq -g 1 -n 50 -q 4", 2),
+    ("xsrq -g 1 -n 50", 2),
 ];
 
 /// Of ours, each with C's at either end.
 const SERVICES: [(&str, usize); 6] = [
-    ("rc -g 1 -n 200", 2),
+    ("rc -g 1 -n 50", 2),
     ("rc -g 0 -n 20 -s 1000000 -e", 1),
-    ("uc -g 1 -n 200", 1),
-    ("ud -g 1 -n 200 -s 1000", 2),
-    ("srq -g 1 -n 200 -q 4", 2),
-    ("xsrq -g 1 -n 200", 1),
+    ("uc -g 1 -n 50", 1),
+    ("ud -g 1 -n 50 -s 1000", 2),
+    ("srq -g 1 -n 50 -q 4", 2),
+    ("xsrq -g 1 -n 50", 1),
 ];
 
 /// Which tools' checks are wanted.

@@ -10,21 +10,21 @@ pub(super) fn none_of_a_polled_iteration(checks: &mut Checks<'_>) {
         let trace = trace(guests)?;
         let lines: Vec<&str> = trace.lines().collect();
         let place = |what: &str| lines.iter().rposition(|line| line.starts_with(what));
-        let (Some(begun), Some(ended)) = (place("setitimer("), place("write(1, \"16384000 bytes")) else {
+        let (Some(begun), Some(ended)) = (place("setitimer("), place("write(1, \"4096000 bytes")) else {
             return Err(format!("no beginning or no end in {trace}"));
         };
         // A second's tick is no call: the kernel interrupts the program, which returns to where it was.
         let tick = |line: &&&str| !line.starts_with("--- SIGALRM") && !line.starts_with("rt_sigreturn(");
         match lines[begun + 1..ended].iter().filter(tick).collect::<Vec<_>>()[..] {
             [] => Ok(()),
-            ref calls => Err(format!("{} calls of 2000 iterations: {calls:?}", calls.len())),
+            ref calls => Err(format!("{} calls of 500 iterations: {calls:?}", calls.len())),
         }
     });
 }
 
-/// What strace says of a client of 2000 iterations.
+/// What strace says of a client of 500 iterations.
 fn trace(guests: &Guests) -> Result<String> {
-    const COMMON: &str = "bareverbs pingpong rc --poll -n 2000";
+    const COMMON: &str = "bareverbs pingpong rc --poll -n 500";
     let serving = guests.node(1).spawn(words(COMMON))?;
     if !guests.node(1).await_port_of(&serving, PORT)? {
         return Err("the server is gone".into());

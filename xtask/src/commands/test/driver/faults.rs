@@ -74,23 +74,22 @@ fn overrun(guests: &Guests) -> Result<()> {
 
 /// Who watches is told and then finds no device; who polls and who sleeps ends too; the driver brings the device back.
 fn catastrophe(guests: &Guests) -> Result<()> {
-    for how in ["--poll", "-e"] {
-        let watcher = guests.node(1).spawn(words("bareverbs asyncwatch").timeout(PATIENCE))?;
-        await_line(&watcher, "async event FD")?;
-        let broken = |guests: &Guests| control(guests, "catastrophe 1");
-        let line = format!("bareverbs pingpong rc -n 100000000 --timeout 3 {how}");
-        for output in ends(guests, &line, "127.0.0.1", broken)? {
-            failed(&output, "")?;
-        }
-        let watched = watcher.wait()?;
-        failed(&watched, "mlx4_0")?;
-        if events(&watched) != ["event_type IBV_EVENT_DEVICE_FATAL (8), port 0"] {
-            return Err(format!("asyncwatch: {}", watched.text()));
-        }
-        await_reset(guests)?;
-        pair(guests, 1, "rc", "-n 100", "ours", "ours")?;
+    let watcher = guests.node(1).spawn(words("bareverbs asyncwatch").timeout(PATIENCE))?;
+    await_line(&watcher, "async event FD")?;
+    let line = |how: &str| format!("bareverbs pingpong rc -n 100000000 --timeout 3 {how}");
+    let polling = begun(guests, &line("--poll"), "127.0.0.1", PORT)?;
+    let sleeping = begun(guests, &line("-e"), "127.0.0.1", PORT + 1)?;
+    control(guests, "catastrophe 1")?;
+    for job in polling.iter().chain(&sleeping) {
+        failed(&job.wait()?, "")?;
     }
-    Ok(())
+    let watched = watcher.wait()?;
+    failed(&watched, "mlx4_0")?;
+    if events(&watched) != ["event_type IBV_EVENT_DEVICE_FATAL (8), port 0"] {
+        return Err(format!("asyncwatch: {}", watched.text()));
+    }
+    await_reset(guests)?;
+    pair(guests, 1, "rc", "-n 100", "ours", "ours").map(drop)
 }
 
 fn await_reset(guests: &Guests) -> Result<()> {
@@ -111,15 +110,22 @@ fn ends(
     address: &str,
     meanwhile: impl FnOnce(&Guests) -> Result<()>,
 ) -> Result<[Output; 2]> {
-    let server = guests.node(1).spawn(words(line).timeout(PATIENCE))?;
-    if !guests.node(1).await_port_of(&server, PORT)? {
+    let [server, client] = begun(guests, line, address, PORT)?;
+    meanwhile(guests)?;
+    Ok([server.wait()?, client.wait()?])
+}
+
+/// A server and a client that have begun.
+fn begun<'g>(guests: &'g Guests, line: &str, address: &str, port: u16) -> Result<[Job<'g>; 2]> {
+    let line = format!("{line} -p {port}");
+    let server = guests.node(1).spawn(words(&line).timeout(PATIENCE))?;
+    if !guests.node(1).await_port_of(&server, port)? {
         return server.wait()?.ok().and(Err("the server ended before its client came".into()));
     }
     let node = if address == "127.0.0.1" { 1 } else { 2 };
     let client = guests.node(node).spawn(words(&format!("{line} {address}")).timeout(PATIENCE))?;
     await_line(&client, "remote address")?;
-    meanwhile(guests)?;
-    Ok([server.wait()?, client.wait()?])
+    Ok([server, client])
 }
 
 /// A failure of its own: one line, exit code 1.

@@ -13,10 +13,10 @@ const SERVICES: [(&str, &[&str]); 5] = [
     (
         "rc",
         &[
-            "-n 200",
-            "-s 1 -n 100",
-            "-s 1 -n 100 --poll",
-            "-s 1 -n 100 -e",
+            "-n 50",
+            "-s 1 -n 50",
+            "-s 1 -n 50 --poll",
+            "-s 1 -n 50 -e",
             "-s 8388608 -n 2 -r 4",
             "-s 8388608 -n 2 -r 4 --poll",
             "-s 8388608 -n 2 -r 4 -e",
@@ -24,10 +24,10 @@ const SERVICES: [(&str, &[&str]); 5] = [
             "-n 50 -l 3 -g 0 --poll",
         ],
     ),
-    ("uc", &["-n 200", "-n 100 --poll", "-s 100000 -n 20 -e"]),
-    ("ud", &["-n 200 -s 1000", "-n 100 --poll", "-n 50 -s 2000 -e"]),
-    ("srq", &["-n 200 -q 1", "-n 100 -q 1 --poll", "-n 100 -q 16 --poll", "-n 100 -q 16 -e"]),
-    ("xsrq", &["-n 200", "-n 50 --poll", "-n 50 -e"]),
+    ("uc", &["-n 50", "-n 50 --poll", "-s 100000 -n 20 -e"]),
+    ("ud", &["-n 50 -s 1000", "-n 50 --poll", "-n 50 -s 2000 -e"]),
+    ("srq", &["-n 50 -q 1", "-n 50 -q 1 --poll", "-n 50 -q 16 --poll", "-n 50 -q 16 -e"]),
+    ("xsrq", &["-n 50", "-n 50 --poll", "-n 50 -e"]),
 ];
 
 /// What our devices and devinfo print is what C's print.
