@@ -5,14 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::shells;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::outcome::{Failure, Outcome};
 use super::output::{Tool, reason};
-use super::{Cli, OLD_NAMES, OldName};
+use super::{OLD_NAMES, OldName};
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -105,7 +105,7 @@ fn deliver(tool: &Tool, documents: Vec<Document>, name: &str, out: Option<&Path>
 
 /// Our command and those that it stands in for.
 fn commands() -> Vec<Command> {
-    let mut ours = Cli::command().disable_help_subcommand(true);
+    let mut ours = super::command().disable_help_subcommand(true);
     ours.build();
     let old: Vec<Command> = OLD_NAMES.iter().filter_map(|old| in_c(&ours, old)).collect();
     [ours].into_iter().chain(old).collect()

@@ -1,6 +1,6 @@
 //! The tools: `bareverbs SUBCOMMAND`, or a C tool's name by `argv[0]`.
 //!
-//! A tool has two doors. [`Command`] is ours: clap's options, `--json`, one clear line for every error. [`OLD_NAMES`] is
+//! A tool has two doors. [`TOOLS`] is ours: clap's options, `--json`, one clear line for every error. [`OLD_NAMES`] is
 //! for scripts that know the C tools: the same options, output and exit codes. Behind the doors is the same code; a
 //! [`Tool`] tells which one it came through.
 //!
@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `outcome` | how a tool ends: exit code and last words |
 //! | `output` | writing to standard output and standard error |
+//! | `ours` | our command line |
 //! | `getopt` | the C library's option parser |
 //! | `number` | numbers as the C tools read them |
 //! | `json` | values for programs |
@@ -23,6 +24,7 @@ mod getopt;
 mod json;
 mod link;
 mod number;
+mod ours;
 mod outcome;
 mod output;
 mod pingpong;
@@ -33,11 +35,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, Command};
 
 use getopt::Spec;
-use outcome::{Failure, Outcome};
+use ours::{Entry, Is, call};
+use outcome::Outcome;
 use output::{Manner, Tool};
 use pingpong::Kind;
 
@@ -55,36 +57,78 @@ Called as ibv_devices, ibv_devinfo, ibv_asyncwatch, rping, or ibv_rc_pingpong an
 of that name), it behaves as the C tool does.
 BAREVERBS_ABI=ioctl or =write keeps it to one of the kernel's two command interfaces.";
 
-/// RDMA tools on the bare kernel ABI
-#[derive(Debug, Parser)]
-#[command(name = "bareverbs", version, propagate_version = true, infer_long_args = true, after_help = EXAMPLES)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Watch what happens to a device and its ports
-    Asyncwatch(asyncwatch::Arguments),
-    /// List the RDMA devices
-    Devices(devices::Arguments),
-    /// Show what devices and their ports say of themselves
-    Devinfo(devinfo::Arguments),
-    /// Find what stands between this machine and RDMA, and what mends it
-    Doctor(doctor::Arguments),
-    /// Make, remove and show links: software devices over network devices, and the state of ports
-    Link(link::Arguments),
-    /// Send messages to a peer and back, and measure
-    #[command(subcommand)]
-    Pingpong(pingpong::Service),
-    /// Connect by IP address and let the server read and write, as rping does
-    Rping(rping::Arguments),
-    /// Print or install completions for a shell
-    Completions(documents::Completions),
-    /// Print or install man pages
-    Man(documents::Manual),
-}
+/// What follows `bareverbs`.
+const TOOLS: &[Entry] = &[
+    Entry {
+        name: "asyncwatch",
+        about: "Watch what happens to a device and its ports",
+        is: Is::Tool {
+            takes: asyncwatch::Arguments::augment_args,
+            run: |tool, given| call(tool, given, asyncwatch::run),
+        },
+    },
+    Entry {
+        name: "devices",
+        about: "List the RDMA devices",
+        is: Is::Tool {
+            takes: devices::Arguments::augment_args,
+            run: |tool, given| call(tool, given, devices::run),
+        },
+    },
+    Entry {
+        name: "devinfo",
+        about: "Show what devices and their ports say of themselves",
+        is: Is::Tool {
+            takes: devinfo::Arguments::augment_args,
+            run: |tool, given| call(tool, given, devinfo::run),
+        },
+    },
+    Entry {
+        name: "doctor",
+        about: "Find what stands between this machine and RDMA, and what mends it",
+        is: Is::Tool {
+            takes: doctor::Arguments::augment_args,
+            run: |tool, given| call(tool, given, doctor::run),
+        },
+    },
+    Entry {
+        name: "link",
+        about: "Make, remove and show links: software devices over network devices, and the state of ports",
+        is: Is::Tool {
+            takes: link::Arguments::augment_args,
+            run: |tool, given| call(tool, given, link::run),
+        },
+    },
+    Entry {
+        name: "pingpong",
+        about: "Send messages to a peer and back, and measure",
+        is: Is::Family(pingpong::SERVICES),
+    },
+    Entry {
+        name: "rping",
+        about: "Connect by IP address and let the server read and write, as rping does",
+        is: Is::Tool {
+            takes: rping::Arguments::augment_args,
+            run: |tool, given| call(tool, given, rping::run),
+        },
+    },
+    Entry {
+        name: "completions",
+        about: "Print or install completions for a shell",
+        is: Is::Tool {
+            takes: documents::Completions::augment_args,
+            run: |tool, given| call(tool, given, documents::completions),
+        },
+    },
+    Entry {
+        name: "man",
+        about: "Print or install man pages",
+        is: Is::Tool {
+            takes: documents::Manual::augment_args,
+            run: |tool, given| call(tool, given, documents::manual),
+        },
+    },
+];
 
 /// A tool behind the name of a C tool; it gets the arguments without `argv[0]`.
 type OldTool = fn(&Tool, Vec<OsString>) -> Outcome;
@@ -151,7 +195,7 @@ pub(crate) fn main() -> ExitCode {
             let outcome = run(&tool, arguments.into_iter().skip(1).collect());
             tool.conclude(outcome)
         }
-        None => ours(&arguments),
+        None => ours::main(command(), TOOLS, &arguments),
     }
 }
 
@@ -160,58 +204,15 @@ fn old_tool(name: &OsStr) -> Option<OldTool> {
     OLD_NAMES.iter().find(|old| name == old.name).map(|old| old.run)
 }
 
-fn ours(arguments: &[OsString]) -> ExitCode {
-    let (name, outcome) = match Cli::try_parse_from(arguments).map(|cli| cli.command) {
-        Ok(Command::Asyncwatch(arguments)) => {
-            run("bareverbs asyncwatch", |tool| asyncwatch::run(tool, &arguments))
-        }
-        Ok(Command::Devices(arguments)) => run("bareverbs devices", |tool| devices::run(tool, &arguments)),
-        Ok(Command::Devinfo(arguments)) => run("bareverbs devinfo", |tool| devinfo::run(tool, &arguments)),
-        Ok(Command::Doctor(arguments)) => run("bareverbs doctor", |tool| doctor::run(tool, &arguments)),
-        Ok(Command::Link(arguments)) => run("bareverbs link", |tool| link::run(tool, &arguments)),
-        Ok(Command::Pingpong(service)) => run(service.name(), |tool| pingpong::run(tool, &service)),
-        Ok(Command::Rping(arguments)) => run("bareverbs rping", |tool| rping::run(tool, &arguments)),
-        Ok(Command::Completions(arguments)) => {
-            run("bareverbs completions", |tool| documents::completions(tool, &arguments))
-        }
-        Ok(Command::Man(arguments)) => run("bareverbs man", |tool| documents::manual(tool, &arguments)),
-        Err(error) => run(&named(arguments), |tool| unparsed(tool, &error)),
-    };
-    name.conclude(outcome)
-}
-
-fn run(name: &str, body: impl FnOnce(&Tool) -> Outcome) -> (Tool, Outcome) {
-    let tool = Tool::new(name, Manner::Ours);
-    let outcome = body(&tool);
-    (tool, outcome)
-}
-
-/// What errors begin with where the arguments could not be read as a whole.
-fn named(arguments: &[OsString]) -> String {
-    let cli = Cli::command();
-    let mut name = cli.get_name().to_owned();
-    let subcommand = arguments.get(1).and_then(|first| cli.find_subcommand(first));
-    if let Some(subcommand) = subcommand {
-        name = format!("{name} {}", subcommand.get_name());
-    }
-    name
-}
-
-/// What clap has to say instead of arguments: the help that was asked for, or a refusal, which becomes one line.
-fn unparsed(tool: &Tool, error: &clap::Error) -> Outcome {
-    let text = error.render().to_string();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => tool.print(&text),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Failure::new(format!("no command; try: {} --help", tool.name())).code(Failure::USAGE))
-        }
-        _ => {
-            let first = text.split("\n\n").next().unwrap_or_default();
-            let words: Vec<&str> = first.trim_start_matches("error: ").split_whitespace().collect();
-            let line = format!("{}; try: {} --help", words.join(" "), tool.name());
-            Err(Failure::new(line).code(Failure::USAGE))
-        }
-    }
+/// The definition of our command line.
+fn command() -> Command {
+    let command = Command::new("bareverbs")
+        .about("RDMA tools on the bare kernel ABI")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .infer_long_args(true)
+        .after_help(EXAMPLES);
+    ours::with(command, TOOLS)
 }
 
 #[cfg(test)]
@@ -220,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

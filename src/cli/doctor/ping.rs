@@ -128,7 +128,7 @@ impl Side {
 
     fn send(&mut self) -> Result<(), Ping> {
         let wr = SendWr::send(2).sge(self.mr.slice(..MESSAGE.len())).signaled();
-        self.qp.post_send(wr).map_err(|error| Ping::Lost(format!("post_send: {error}")))?;
+        self.qp.post_sends(&[wr]).map_err(|error| Ping::Lost(format!("post_send: {error}")))?;
         self.completion(2)
     }
 

@@ -4,25 +4,56 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use bareverbs::{Mtu, PortNum, ServiceLevel, Wait};
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::plan::{self, Plan};
 use super::service::Kind;
+use super::start;
+use crate::cli::ours::{Entry, Is, call};
 
 /// Which service the messages travel by.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Service {
-    /// Reliable connection: ibv_rc_pingpong
-    Rc(Rc),
-    /// Unreliable connection: ibv_uc_pingpong
-    Uc(Uc),
-    /// Unreliable datagrams: ibv_ud_pingpong
-    Ud(Ud),
-    /// Reliable connections that share a receive queue: ibv_srq_pingpong
-    Srq(Srq),
-    /// Extended reliable connections, several clients: ibv_xsrq_pingpong
-    Xsrq(Xsrq),
-}
+pub(crate) const SERVICES: &[Entry] = &[
+    Entry {
+        name: "rc",
+        about: "Reliable connection: ibv_rc_pingpong",
+        is: Is::Tool {
+            takes: Rc::augment_args,
+            run: |tool, given| call(tool, given, |tool, rc: &Rc| start(tool, &rc.plan())),
+        },
+    },
+    Entry {
+        name: "uc",
+        about: "Unreliable connection: ibv_uc_pingpong",
+        is: Is::Tool {
+            takes: Uc::augment_args,
+            run: |tool, given| call(tool, given, |tool, uc: &Uc| start(tool, &uc.plan())),
+        },
+    },
+    Entry {
+        name: "ud",
+        about: "Unreliable datagrams: ibv_ud_pingpong",
+        is: Is::Tool {
+            takes: Ud::augment_args,
+            run: |tool, given| call(tool, given, |tool, ud: &Ud| start(tool, &ud.plan())),
+        },
+    },
+    Entry {
+        name: "srq",
+        about: "Reliable connections that share a receive queue: ibv_srq_pingpong",
+        is: Is::Tool {
+            takes: Srq::augment_args,
+            run: |tool, given| call(tool, given, |tool, srq: &Srq| start(tool, &srq.plan())),
+        },
+    },
+    Entry {
+        name: "xsrq",
+        about: "Extended reliable connections, several clients: ibv_xsrq_pingpong",
+        is: Is::Tool {
+            takes: Xsrq::augment_args,
+            run: |tool, given| call(tool, given, |tool, xsrq: &Xsrq| start(tool, &xsrq.plan())),
+        },
+    },
+];
 
 const RC_EXAMPLES: &str = "\
 Examples:
@@ -126,7 +157,7 @@ struct Turns {
 /// What `pingpong rc` takes.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_override_self = true, after_help = RC_EXAMPLES)]
-pub(crate) struct Rc {
+struct Rc {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -156,7 +187,7 @@ pub(crate) struct Rc {
 /// What `pingpong uc` takes.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_override_self = true, after_help = UC_EXAMPLES)]
-pub(crate) struct Uc {
+struct Uc {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -168,7 +199,7 @@ pub(crate) struct Uc {
 /// What `pingpong ud` takes.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_override_self = true, after_help = UD_EXAMPLES)]
-pub(crate) struct Ud {
+struct Ud {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -178,7 +209,7 @@ pub(crate) struct Ud {
 /// What `pingpong srq` takes.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_override_self = true, after_help = SRQ_EXAMPLES)]
-pub(crate) struct Srq {
+struct Srq {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -196,7 +227,7 @@ pub(crate) struct Srq {
 /// What `pingpong xsrq` takes.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_override_self = true, after_help = XSRQ_EXAMPLES)]
-pub(crate) struct Xsrq {
+struct Xsrq {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -212,50 +243,52 @@ pub(crate) struct Xsrq {
     odp: bool,
 }
 
-impl Service {
-    /// The tool's name.
-    pub(crate) fn name(&self) -> &'static str {
-        self.kind().name()
-    }
-
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Rc(_) => Kind::Rc,
-            Self::Uc(_) => Kind::Uc,
-            Self::Ud(_) => Kind::Ud,
-            Self::Srq(_) => Kind::Srq,
-            Self::Xsrq(_) => Kind::Xsrq,
+impl Rc {
+    /// What is to be played.
+    fn plan(&self) -> Plan {
+        Plan {
+            odp: self.odp || self.iodp,
+            iodp: self.iodp,
+            prefetch: self.prefetch,
+            ts: self.ts,
+            dm: self.dm,
+            mtu: self.path.mtu,
+            ..self.turns.put(self.common.put(Plan::new(Kind::Rc)))
         }
     }
+}
 
-    /// What is to be played.
-    pub(super) fn plan(&self) -> Plan {
-        let plan = Plan::new(self.kind());
-        match self {
-            Self::Rc(rc) => Plan {
-                odp: rc.odp || rc.iodp,
-                iodp: rc.iodp,
-                prefetch: rc.prefetch,
-                ts: rc.ts,
-                dm: rc.dm,
-                mtu: rc.path.mtu,
-                ..rc.turns.put(rc.common.put(plan))
-            },
-            Self::Uc(uc) => Plan { mtu: uc.path.mtu, ..uc.turns.put(uc.common.put(plan)) },
-            Self::Ud(ud) => ud.turns.put(ud.common.put(plan)),
-            Self::Srq(srq) => Plan {
-                num_qp: srq.num_qp,
-                odp: srq.odp,
-                mtu: srq.path.mtu,
-                ..srq.turns.put(srq.common.put(plan))
-            },
-            Self::Xsrq(xsrq) => Plan {
-                clients: xsrq.clients,
-                iters: xsrq.num_tests,
-                odp: xsrq.odp,
-                mtu: xsrq.path.mtu,
-                ..xsrq.common.put(plan)
-            },
+impl Uc {
+    fn plan(&self) -> Plan {
+        Plan { mtu: self.path.mtu, ..self.turns.put(self.common.put(Plan::new(Kind::Uc))) }
+    }
+}
+
+impl Ud {
+    fn plan(&self) -> Plan {
+        self.turns.put(self.common.put(Plan::new(Kind::Ud)))
+    }
+}
+
+impl Srq {
+    fn plan(&self) -> Plan {
+        Plan {
+            num_qp: self.num_qp,
+            odp: self.odp,
+            mtu: self.path.mtu,
+            ..self.turns.put(self.common.put(Plan::new(Kind::Srq)))
+        }
+    }
+}
+
+impl Xsrq {
+    fn plan(&self) -> Plan {
+        Plan {
+            clients: self.clients,
+            iters: self.num_tests,
+            odp: self.odp,
+            mtu: self.path.mtu,
+            ..self.common.put(Plan::new(Kind::Xsrq))
         }
     }
 }

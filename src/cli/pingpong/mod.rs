@@ -22,7 +22,7 @@ mod service;
 mod setup;
 mod xsrq;
 
-pub(crate) use args::Service;
+pub(crate) use args::SERVICES;
 pub(crate) use service::Kind;
 
 use std::ffi::OsString;
@@ -33,11 +33,6 @@ use self::setup::Setup;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::output::Tool;
 use crate::cli::signals;
-
-/// Runs the subcommand.
-pub(crate) fn run(tool: &Tool, service: &Service) -> Outcome {
-    start(tool, &service.plan())
-}
 
 /// Runs the C tool of a kind.
 pub(crate) fn as_c(kind: Kind, tool: &Tool, arguments: Vec<OsString>) -> Outcome {

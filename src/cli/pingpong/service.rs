@@ -42,17 +42,6 @@ const CLIENTS: Spec = Spec::value('c', "clients");
 const NUM_TESTS: Spec = Spec::value('n', "num_tests");
 
 impl Kind {
-    /// The subcommand's name.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Rc => "bareverbs pingpong rc",
-            Self::Uc => "bareverbs pingpong uc",
-            Self::Ud => "bareverbs pingpong ud",
-            Self::Srq => "bareverbs pingpong srq",
-            Self::Xsrq => "bareverbs pingpong xsrq",
-        }
-    }
-
     /// Bytes of a message where nobody says.
     pub(super) fn default_size(self) -> u32 {
         if self == Self::Ud { 1024 } else { 4096 }

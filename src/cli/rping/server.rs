@@ -59,7 +59,7 @@ impl Server {
         self.text.resize(source.size as usize, 0);
         let here = wires.data.slice(..source.size as usize);
         let wr = SendWr::rdma_read(READ, source.remote()).sge(here).signaled();
-        wires.qp.post_send(wr).map_err(unposted)?;
+        wires.qp.post_sends(&[wr]).map_err(unposted)?;
         self.phase = Phase::Read;
         wires.log(tool, || "server posted rdma read req \n".into())
     }

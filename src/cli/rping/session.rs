@@ -268,12 +268,12 @@ impl Wires {
     #[inline]
     pub(super) fn send(&mut self, message: Buffer) -> Result<(), Failure> {
         let bytes = message.encode();
-        let wr = SendWr::send(SEND).inline(&bytes);
-        let posted = match self.signals() {
-            true => self.qp.post_send(wr.signaled()),
-            false => self.qp.post_send(wr),
-        };
-        posted.map_err(unposted)
+        let mut wr = SendWr::send(SEND).inline(&bytes);
+        if self.signals() {
+            wr = wr.signaled();
+        }
+        // The function for several is one for the whole program; that for one is made for each caller.
+        self.qp.post_sends(&[wr]).map_err(unposted)
     }
 }
 
