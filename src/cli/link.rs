@@ -5,10 +5,11 @@ use std::fmt::Write;
 
 use bareverbs::netlink::{Nldev, PortInfo, RdmaDevice};
 use bareverbs::{PhysState, PortState};
-use clap::{Args, Subcommand};
+use clap::{ArgMatches, Args, Command};
 use serde::Serialize;
 
 use super::json;
+use super::ours::{self, Entry, Is, call};
 use super::outcome::{Failure, Outcome};
 use super::output::Tool;
 
@@ -22,38 +23,33 @@ Examples:
 /// What `bareverbs link` takes.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    action: Option<Action>,
+struct Alone {
     /// Print an array of objects
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Action {
-    /// Make a software device over a network device
-    #[command(override_usage = "bareverbs link add <NAME> type <TYPE> netdev <NETDEV>")]
-    Add(Add),
-    /// Remove a software device; programs that use it see it go away
-    #[command(alias = "del", alias = "remove")]
-    Delete {
-        /// The RDMA device
-        name: OsString,
+/// What may follow `bareverbs link`.
+const ACTIONS: &[Entry] = &[
+    Entry {
+        name: "add",
+        about: "Make a software device over a network device",
+        is: Is::Tool { takes: Add::augment_args, run: |tool, given| call(tool, given, Add::run) },
     },
-    /// Show the state of ports: what `link` alone does
-    #[command(alias = "list")]
-    Show {
-        /// Only this device, or this port of it
-        #[arg(value_name = "NAME[/PORT]")]
-        link: Option<OsString>,
-        /// Print an array of objects
-        #[arg(long)]
-        json: bool,
+    Entry {
+        name: "delete",
+        about: "Remove a software device; programs that use it see it go away",
+        is: Is::Tool { takes: Delete::augment_args, run: |tool, given| call(tool, given, Delete::run) },
     },
-}
+    Entry {
+        name: "show",
+        about: "Show the state of ports: what `link` alone does",
+        is: Is::Tool { takes: Show::augment_args, run: |tool, given| call(tool, given, Show::run) },
+    },
+];
 
 #[derive(Debug, Args)]
+#[command(override_usage = "bareverbs link add <NAME> type <TYPE> netdev <NETDEV>")]
 struct Add {
     /// The name of the new RDMA device
     name: OsString,
@@ -71,20 +67,58 @@ struct Add {
     netdev: OsString,
 }
 
+#[derive(Debug, Args)]
+#[command(alias = "del", alias = "remove")]
+struct Delete {
+    /// The RDMA device
+    name: OsString,
+}
+
+#[derive(Debug, Args)]
+#[command(alias = "list")]
+struct Show {
+    /// Only this device, or this port of it
+    #[arg(value_name = "NAME[/PORT]")]
+    link: Option<OsString>,
+    /// Print an array of objects
+    #[arg(long)]
+    json: bool,
+}
+
+/// Adds what the subcommand takes.
+pub(crate) fn takes(command: Command) -> Command {
+    let command = ours::with(Alone::augment_args(command), ACTIONS);
+    command.subcommand_required(false).arg_required_else_help(false)
+}
+
 /// Runs the subcommand.
-pub(crate) fn run(tool: &Tool, arguments: &Arguments) -> Outcome {
-    match &arguments.action {
-        Some(Action::Add(add)) => Ok(Nldev::open()?.link_add(
-            &add.name.to_string_lossy(),
-            &add.kind.to_string_lossy(),
-            &add.netdev.to_string_lossy(),
-        )?),
-        Some(Action::Delete { name }) => Ok(Nldev::open()?.link_del(&name.to_string_lossy())?),
-        Some(Action::Show { link, json }) => {
-            let link = link.as_ref().map(|link| link.to_string_lossy());
-            show(tool, link.as_deref(), *json)
-        }
-        None => show(tool, None, arguments.json),
+pub(crate) fn run(tool: &Tool, mut given: ArgMatches) -> Outcome {
+    match ours::chosen(ACTIONS, &mut given) {
+        Some((Entry { is: Is::Tool { run, .. }, .. }, given)) => run(tool, given),
+        _ => call(tool, given, |tool, alone: &Alone| show(tool, None, alone.json)),
+    }
+}
+
+impl Add {
+    fn run(_: &Tool, add: &Self) -> Outcome {
+        let Self { name, kind, netdev, .. } = add;
+        Ok(Nldev::open()?.link_add(
+            &name.to_string_lossy(),
+            &kind.to_string_lossy(),
+            &netdev.to_string_lossy(),
+        )?)
+    }
+}
+impl Delete {
+    fn run(_: &Tool, delete: &Self) -> Outcome {
+        Ok(Nldev::open()?.link_del(&delete.name.to_string_lossy())?)
+    }
+}
+
+impl Show {
+    fn run(tool: &Tool, given: &Self) -> Outcome {
+        let link = given.link.as_ref().map(|link| link.to_string_lossy());
+        show(tool, link.as_deref(), given.json)
     }
 }
 

@@ -94,10 +94,7 @@ const TOOLS: &[Entry] = &[
     Entry {
         name: "link",
         about: "Make, remove and show links: software devices over network devices, and the state of ports",
-        is: Is::Tool {
-            takes: link::Arguments::augment_args,
-            run: |tool, given| call(tool, given, link::run),
-        },
+        is: Is::Tool { takes: link::takes, run: link::run },
     },
     Entry {
         name: "pingpong",

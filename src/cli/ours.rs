@@ -73,11 +73,14 @@ pub(crate) fn main(command: Command, entries: &[Entry], arguments: &[OsString]) 
     }
 }
 
+/// The entry of the table that was chosen, and what it was given.
+pub(crate) fn chosen<'e>(entries: &'e [Entry], matches: &mut ArgMatches) -> Option<(&'e Entry, ArgMatches)> {
+    let (word, given) = matches.remove_subcommand()?;
+    entries.iter().find(|entry| entry.name == word).map(|entry| (entry, given))
+}
+
 fn run(name: String, entries: &[Entry], mut matches: ArgMatches) -> ExitCode {
-    let chosen = matches.remove_subcommand().and_then(|(word, given)| {
-        entries.iter().find(|entry| entry.name == word).map(|entry| (entry, given))
-    });
-    let Some((entry, given)) = chosen else {
+    let Some((entry, given)) = chosen(entries, &mut matches) else {
         let tool = Tool::new(name, Manner::Ours);
         return tool.conclude(Err(no_command(&tool)));
     };
