@@ -18,6 +18,7 @@ mod neighbour;
 mod object;
 mod pd;
 mod qp;
+mod qp_init;
 #[cfg(doctest)]
 mod soundness;
 mod srq;
@@ -37,7 +38,8 @@ pub use event::{AsyncEvent, AsyncEventType, AsyncEvents, EventSource};
 pub use mr::Mr;
 pub use mw::Mw;
 pub use pd::Pd;
-pub use qp::{Qp, QpCap, QpInit, RecvQueue, SendQueue};
+pub use qp::{Qp, RecvQueue, SendQueue};
+pub use qp_init::{QpCap, QpInit};
 pub use srq::{Srq, SrqAttr, SrqInit};
 pub use transition::{AddressVector, QpAttr};
 pub use wait::Wait;

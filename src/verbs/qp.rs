@@ -2,120 +2,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Endpoint;
 use super::cq::CqCore;
 use super::object::{Kind, Object};
+use super::qp_init::{QpCap, QpInit, explain, raw};
 use super::srq::SrqCore;
 use super::transition::{self, QpAttr};
-use super::{Cq, Endpoint, Srq};
-use crate::error::{Cause, Error, Result};
+use crate::error::{Error, Result};
 use crate::provider;
 use crate::types::{Gid, Lid, Mtu, PostError, QpState, QpType, Qpn, RecvWr, SendWr};
-use crate::uapi::ioctl::verbs::QpCap as RawCap;
-use crate::uverbs::Uverbs;
-
-/// The sizes of a queue pair (`struct ibv_qp_cap`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QpCap {
-    /// Outstanding sends.
-    pub max_send_wr: u32,
-    /// Outstanding receives.
-    pub max_recv_wr: u32,
-    /// Elements of a send.
-    pub max_send_sge: u32,
-    /// Elements of a receive.
-    pub max_recv_sge: u32,
-    /// Inline bytes of a send.
-    pub max_inline_data: u32,
-}
-
-impl Default for QpCap {
-    fn default() -> Self {
-        Self { max_send_wr: 1, max_recv_wr: 1, max_send_sge: 1, max_recv_sge: 1, max_inline_data: 0 }
-    }
-}
-
-/// What a queue pair is to be.
-#[derive(Debug, Clone, Copy)]
-#[must_use]
-pub struct QpInit<'c> {
-    qp_type: QpType,
-    send_cq: &'c Cq,
-    recv_cq: Option<&'c Cq>,
-    srq: Option<&'c Srq>,
-    cap: QpCap,
-    sq_sig_all: bool,
-}
-
-impl<'c> QpInit<'c> {
-    /// A queue pair of a type, with one request of one element each way.
-    pub fn new(qp_type: QpType, send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self { qp_type, send_cq, recv_cq: Some(recv_cq), srq: None, cap: QpCap::default(), sq_sig_all: false }
-    }
-
-    /// A reliable connection.
-    pub fn rc(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self::new(QpType::Rc, send_cq, recv_cq)
-    }
-
-    /// An unreliable connection: what is lost on the way is not sent again.
-    pub fn uc(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self::new(QpType::Uc, send_cq, recv_cq)
-    }
-
-    /// Unreliable datagrams: each send goes to an address of its own ([`SendWr::ud_addr`]), in one packet.
-    ///
-    /// A receive needs 40 bytes more than the message, which begins after them.
-    pub fn ud(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self::new(QpType::Ud, send_cq, recv_cq)
-    }
-
-    /// The sending side of an extended reliable connection; [`super::Xrcd::create_recv_qp`] makes the other.
-    pub fn xrc_send(send_cq: &'c Cq) -> Self {
-        Self { recv_cq: None, ..Self::new(QpType::XrcSend, send_cq, send_cq) }
-    }
-
-    /// It takes its receives from a shared queue, and has none of its own.
-    pub fn srq(mut self, srq: &'c Srq) -> Self {
-        self.srq = Some(srq);
-        self
-    }
-
-    /// Outstanding sends.
-    pub fn max_send_wr(mut self, n: u32) -> Self {
-        self.cap.max_send_wr = n;
-        self
-    }
-
-    /// Outstanding receives.
-    pub fn max_recv_wr(mut self, n: u32) -> Self {
-        self.cap.max_recv_wr = n;
-        self
-    }
-
-    /// Elements of a send.
-    pub fn max_send_sge(mut self, n: u32) -> Self {
-        self.cap.max_send_sge = n;
-        self
-    }
-
-    /// Elements of a receive.
-    pub fn max_recv_sge(mut self, n: u32) -> Self {
-        self.cap.max_recv_sge = n;
-        self
-    }
-
-    /// Inline bytes of a send.
-    pub fn max_inline_data(mut self, n: u32) -> Self {
-        self.cap.max_inline_data = n;
-        self
-    }
-
-    /// Every send is signaled.
-    pub fn sq_sig_all(mut self) -> Self {
-        self.sq_sig_all = true;
-        self
-    }
-}
 
 /// A queue pair: a send queue and a receive queue, each with one owner.
 ///
@@ -492,47 +387,5 @@ impl std::fmt::Debug for SendQueue {
 impl std::fmt::Debug for RecvQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RecvQueue").finish_non_exhaustive()
-    }
-}
-
-/// A request for a queue pair with nothing but a type, sizes and perhaps an XRC domain.
-fn raw(qp_type: QpType, cap: QpCap, xrcd_handle: Option<u32>) -> crate::uverbs::qp::QpInit {
-    crate::uverbs::qp::QpInit {
-        pd_handle: None,
-        send_cq_handle: None,
-        recv_cq_handle: None,
-        srq_handle: None,
-        xrcd_handle,
-        qp_type: qp_type.into(),
-        sq_sig_all: false,
-        cap: RawCap {
-            max_send_wr: cap.max_send_wr,
-            max_recv_wr: cap.max_recv_wr,
-            max_send_sge: cap.max_send_sge,
-            max_recv_sge: cap.max_recv_sge,
-            max_inline_data: cap.max_inline_data,
-        },
-        user_handle: 0,
-    }
-}
-
-/// Names the size that is over the device's limit, where one is.
-fn explain(error: Error, uverbs: &Uverbs, cap: &RawCap) -> Error {
-    if !matches!(error.cause(), Cause::Os(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOMEM)) {
-        return error;
-    }
-    let Ok(device) = uverbs.query_device() else { return error };
-    let base = &device.base;
-    let sizes = [
-        ("max_send_wr", cap.max_send_wr, "max_qp_wr", base.max_qp_wr),
-        ("max_recv_wr", cap.max_recv_wr, "max_qp_wr", base.max_qp_wr),
-        ("max_send_sge", cap.max_send_sge, "max_sge", base.max_sge),
-        ("max_recv_sge", cap.max_recv_sge, "max_sge", base.max_sge),
-    ];
-    match sizes.iter().find(|(_, asked, _, limit)| asked > limit) {
-        Some((size, asked, name, limit)) => {
-            error.hint(format!("{size} is {asked}; the device's {name} is {limit}"))
-        }
-        None => error,
     }
 }
