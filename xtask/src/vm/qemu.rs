@@ -143,16 +143,18 @@ impl Qemu {
         };
         command.args(["-m", &machine.memory.to_string(), "-smp", &machine.cpus.to_string()]);
         // A host without these flags may still have a /dev/kvm that opens and then never runs the guest.
-        let kvm = std::fs::read_to_string("/proc/cpuinfo")
-            .is_ok_and(|text| text.contains(" vmx") || text.contains(" svm"))
+        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let kvm = (processor.contains(" vmx") || processor.contains(" svm"))
             && std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+        let mut words = COMMAND_LINE.to_owned();
         if kvm {
             command.args(["-accel", "kvm", "-cpu", "host"]);
         } else {
             command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+            words.extend(tsc_khz(&processor).map(|khz| format!(" tsc_early_khz={khz}")));
         }
         command.arg("-kernel").arg(machine.image).arg("-initrd").arg(machine.initrd);
-        command.args(["-append", COMMAND_LINE]);
+        command.args(["-append", &words]);
         command.arg("-chardev").arg(format!("file,id=log,path={}", escaped(machine.log)));
         command
             .arg("-chardev")
@@ -175,7 +177,45 @@ impl Qemu {
     }
 }
 
+/// The frequency of this machine's TSC, which an emulated guest reads as its own, from `/proc/cpuinfo`. Only where a processor has
+/// one frequency is it told there; elsewhere the guest measures it, and on a busy machine may find its time run many times too
+/// fast, so that everything in it times out.
+fn tsc_khz(cpuinfo: &str) -> Option<u32> {
+    let field = |name: &str| {
+        cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.split_once(':'))
+            .map(|(_, value)| value.trim())
+    };
+    let flags = field("flags")?;
+    let has = |wanted: &str| flags.split(' ').any(|flag| flag == wanted);
+    if !has("hypervisor") || !has("constant_tsc") || has("aperfmperf") {
+        return None;
+    }
+    let khz = field("cpu MHz")?.parse::<f64>().ok()? * 1000.;
+    Some(khz.round() as u32)
+}
+
 /// A path inside a comma-separated option.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tsc_khz;
+
+    #[test]
+    fn the_counter_s_frequency_is_told_where_there_is_one() {
+        let told = |flags: &str| {
+            tsc_khz(&format!(
+                "processor\t: 0\ncpu MHz\t\t: 2599.998\nflags\t\t: fpu tsc {flags}\n\nprocessor\t: 1\n"
+            ))
+        };
+        assert_eq!(told("constant_tsc hypervisor"), Some(2_599_998));
+        assert_eq!(told("constant_tsc aperfmperf hypervisor"), None);
+        assert_eq!(told("constant_tsc"), None);
+        assert_eq!(told("hypervisor"), None);
+        assert_eq!(tsc_khz(""), None);
+    }
 }
