@@ -17,13 +17,16 @@ pub const SOON: Duration = Duration::from_secs(30);
 /// What a server says when its client has left at the right time.
 const SERVER_END: &str = "server DISCONNECT EVENT...\nwait for RDMA_READ_ADV state 10\n";
 pub const CLIENT_END: &str = "client DISCONNECT EVENT...\n";
+const CLIENT_RACED: &str = "client DISCONNECT EVENT...\nrdma_get_cm_event: Bad file descriptor\n";
 
 pub fn good(output: &Output, line: &str, said: &str) -> String {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{line}: {:?}\n{out}{err}", output.status);
-    // The C client may be gone before its thread has said its last word.
-    let cut_short = line.starts_with(C) && said == CLIENT_END && err.is_empty();
-    assert!(err == said || cut_short, "{line}: {err:?}");
+    // The C client closes its event channel while a thread of its own may still ask for events. The thread may be gone before
+    // it has said its last word, or have one more and end the process.
+    let c_client = line.starts_with(C) && said == CLIENT_END;
+    let raced = c_client && output.status.code() == Some(255) && err == CLIENT_RACED;
+    assert!(output.status.success() || raced, "{line}: {:?}\n{out}{err}", output.status);
+    assert!(err == said || raced || c_client && err.is_empty(), "{line}: {err:?}");
     out
 }
 
