@@ -1,5 +1,6 @@
 //! What is known of a device before it is opened.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::{SYS, sysfs};
@@ -96,9 +97,9 @@ impl DeviceInfo {
         self.attribute("hw_rev")
     }
 
-    /// Reads the first `length` entries of a port's GID table, of those that are in use.
-    pub(crate) fn gids(&self, port: PortNum, length: u32) -> Vec<GidEntry> {
-        sysfs::gids(Path::new(SYS), &self.name, port, length)
+    /// Reads entries of a port's GID table, of those that are in use.
+    pub(crate) fn gids(&self, port: PortNum, indices: Range<u32>) -> Vec<GidEntry> {
+        sysfs::gids(Path::new(SYS), &self.name, port, indices)
     }
 
     /// The name of the network device behind an entry of a port's GID table, and the GID.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::Ipv6Addr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -91,8 +92,8 @@ pub(super) fn attribute(sys: &Path, device: &str, attribute: &str) -> Option<Str
     text(&device_folder(sys, device)?.join(attribute))
 }
 
-/// The entries of a port's GID table that are in use.
-pub(super) fn gids(sys: &Path, device: &str, port: PortNum, length: u32) -> Vec<GidEntry> {
+/// The entries of a port's GID table that are in use, among these.
+pub(super) fn gids(sys: &Path, device: &str, port: PortNum, indices: Range<u32>) -> Vec<GidEntry> {
     let Some(folder) = device_folder(sys, device).map(|folder| folder.join(format!("ports/{port}"))) else {
         return Vec::new();
     };
@@ -108,7 +109,7 @@ pub(super) fn gids(sys: &Path, device: &str, port: PortNum, length: u32) -> Vec<
         };
         Some(GidEntry { gid: gid.into(), index, port, gid_type, netdev_ifindex: 0 })
     };
-    (0..length).filter_map(entry).collect()
+    indices.filter_map(entry).collect()
 }
 
 /// The name of the network device behind a GID, and the GID.

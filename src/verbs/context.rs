@@ -1,5 +1,6 @@
 //! An open device.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -145,7 +146,7 @@ impl Context {
     /// As [`Context::query_port`].
     pub fn query_gids(&self, port: PortNum) -> Result<Vec<GidEntry>> {
         let length = self.query_port(port)?.gid_tbl_len;
-        self.gids(port, length)
+        self.gids(port, length, 0..length)
     }
 
     /// The same for a caller who has asked the port before.
@@ -153,16 +154,17 @@ impl Context {
     /// # Errors
     /// As [`Context::query_port`].
     pub fn query_gids_of(&self, port: PortNum, attr: &PortAttr) -> Result<Vec<GidEntry>> {
-        self.gids(port, attr.gid_tbl_len)
+        self.gids(port, attr.gid_tbl_len, 0..attr.gid_tbl_len)
     }
 
-    fn gids(&self, port: PortNum, length: u32) -> Result<Vec<GidEntry>> {
+    /// Of a table of `length` entries those in use among `indices`, at least.
+    fn gids(&self, port: PortNum, length: u32, indices: Range<u32>) -> Result<Vec<GidEntry>> {
         let ports = self.0.info.port_count.max(1);
         let capacity = (length as usize).saturating_mul(ports as usize).max(1);
         let entries = match self.0.uverbs.query_gid_table(capacity) {
             Some(entries) => entries?.iter().filter_map(GidEntry::from_raw).collect(),
             // The table has no legacy command.
-            None => self.0.info.gids(port, length),
+            None => self.0.info.gids(port, indices),
         };
         Ok(entries
             .into_iter()
@@ -186,7 +188,7 @@ impl Context {
                 ),
             ));
         }
-        let gids = self.gids(port, length)?;
+        let gids = self.gids(port, length, index..index + 1)?;
         Ok(gids.iter().find(|entry| entry.index == index).map_or(Gid::ZERO, |entry| entry.gid))
     }
 
