@@ -195,6 +195,21 @@ impl Cq {
         }
     }
 
+    /// Whether there is nothing to take out.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Rxe(cq) => cq.is_empty(),
+            Self::Mlx4(cq) => cq.is_empty(),
+        }
+    }
+
+    /// Whether asking for an event takes no system call.
+    #[inline]
+    pub(crate) fn arms_by_doorbell(&self) -> bool {
+        matches!(self, Self::Mlx4(_))
+    }
+
     /// Asks for an event at the next completion; `events` counts those of this queue that have been read.
     #[inline]
     pub(crate) fn arm(
@@ -202,12 +217,12 @@ impl Cq {
         uverbs: &Uverbs,
         handle: u32,
         solicited: bool,
-        events: u32,
+        events: impl FnOnce() -> u32,
     ) -> Result<(), Errno> {
         match self {
             Self::Rxe(_) => uverbs.req_notify_cq(handle, solicited),
             Self::Mlx4(cq) => {
-                cq.arm(solicited, events);
+                cq.arm(solicited, events());
                 Ok(())
             }
         }
@@ -223,6 +238,7 @@ impl Cq {
 }
 
 /// A send queue's ring.
+#[repr(u8)] // a number of its own tells which: one look, on the data path
 pub(crate) enum Sq {
     /// The queue pair only receives.
     None,
@@ -231,6 +247,21 @@ pub(crate) enum Sq {
 }
 
 impl Sq {
+    /// Posts one request and rings the doorbell.
+    #[inline(always)] // each provider with its own copy of the request, so that no other keeps it from being constants
+    pub(crate) fn post_one(
+        &mut self,
+        uverbs: &Uverbs,
+        qp_handle: u32,
+        wr: SendWr<'_>,
+    ) -> Result<(), PostError> {
+        match self {
+            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
+            Self::Rxe(sq) => sq.post(&[wr], || uverbs.ring_send_queue(qp_handle)),
+            Self::Mlx4(sq) => sq.post(&[wr]),
+        }
+    }
+
     /// Posts requests and rings the doorbell once.
     #[inline(always)]
     pub(crate) fn post(
@@ -257,6 +288,7 @@ impl Sq {
 }
 
 /// A receive queue's ring.
+#[repr(u8)] // as of the send queue's
 pub(crate) enum Rq {
     /// The queue pair takes its receives from elsewhere.
     None,
@@ -265,6 +297,16 @@ pub(crate) enum Rq {
 }
 
 impl Rq {
+    /// Posts one request.
+    #[inline(always)] // as of the send queue's
+    pub(crate) fn post_one(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
+        match self {
+            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
+            Self::Rxe(rq) => rq.post(&[wr]),
+            Self::Mlx4(rq) => rq.post(&[wr]),
+        }
+    }
+
     /// Posts requests.
     #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
@@ -287,6 +329,15 @@ impl Srq {
         match self {
             Self::Mlx4(srq) => Some(srq),
             Self::Rxe(_) => None,
+        }
+    }
+
+    /// Posts one request.
+    #[inline(always)] // as of the send queue's
+    pub(crate) fn post_one(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
+        match self {
+            Self::Rxe(srq) => srq.post(&[wr]),
+            Self::Mlx4(srq) => srq.post(&[wr]),
         }
     }
 

@@ -29,12 +29,7 @@ pub(crate) unsafe fn write_command(fd: BorrowedFd<'_>, command: &[u8]) -> Result
         return answer;
     }
     // SAFETY: the slice is readable for its length; the caller vouches for the addresses inside it.
-    match unsafe { syscall::write(fd, command) } {
-        Ok(n) if n == command.len() => Ok(()),
-        // The kernel takes a command whole or not at all.
-        Ok(_) => Err(Errno::EIO),
-        Err(errno) => Err(errno),
-    }
+    unsafe { syscall::write(fd, command) }
 }
 
 /// Sends one `RDMA_VERBS_IOCTL`.

@@ -218,6 +218,18 @@ impl<'r, const N: usize> Slot<'r, N> {
         // SAFETY: within the slot, whose base is aligned to 8 and which the region is borrowed for.
         unsafe { self.base.add(offset).cast::<T>().write(value) };
     }
+
+    /// Copies a structure in at the slot's beginning, without its first `skip` bytes.
+    #[inline]
+    pub(crate) fn put_behind<T: IntoBytes + Immutable>(&mut self, skip: usize, value: &T) {
+        assert!(skip <= size_of::<T>() && size_of::<T>() <= N);
+        // SAFETY: within the slot and within the structure, which is not in the slot.
+        unsafe {
+            self.base
+                .add(skip)
+                .copy_from_nonoverlapping(value.as_bytes()[skip..].as_ptr(), size_of::<T>() - skip)
+        };
+    }
 }
 
 /// The first `N` bytes of an entry: where they are was checked once, so each load costs only itself.

@@ -7,14 +7,20 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
-/// `write(2)`.
+/// `write(2)` of what the file takes whole or not at all.
 ///
 /// # Safety
 /// What the bytes mean to the file is the caller's promise.
 #[inline]
-pub(super) unsafe fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+pub(super) unsafe fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     // SAFETY: the slice is readable for its length.
-    result(unsafe { raw(libc::SYS_write, fd.as_raw_fd(), bytes.as_ptr().cast_mut(), bytes.len()) })
+    let answer = unsafe { raw(libc::SYS_write, fd.as_raw_fd(), bytes.as_ptr().cast_mut(), bytes.len()) };
+    if answer == bytes.len() as isize { Ok(()) } else { Err(not_whole(answer)) }
+}
+
+#[cold]
+fn not_whole(answer: isize) -> Errno {
+    result(answer).err().unwrap_or(Errno::EIO)
 }
 
 /// `read(2)`.
@@ -100,10 +106,13 @@ mod tests {
     fn bytes_go_through_and_errors_come_back() {
         let (out, into) = nix::unistd::pipe().unwrap();
         // SAFETY: bytes mean nothing to a pipe.
-        assert_eq!(unsafe { write(into.as_fd(), b"bell") }, Ok(4));
+        assert_eq!(unsafe { write(into.as_fd(), b"bell") }, Ok(()));
         let mut bytes = [0; 8];
         assert_eq!(read(out.as_fd(), &mut bytes), Ok(4));
         assert_eq!(&bytes[..4], b"bell");
         assert_eq!(read(into.as_fd(), &mut bytes), Err(Errno::EBADF));
+        // SAFETY: as above; these do not even get there.
+        assert_eq!(unsafe { write(out.as_fd(), b"bell") }, Err(Errno::EBADF));
+        assert_eq!(not_whole(3), Errno::EIO);
     }
 }

@@ -136,15 +136,16 @@ pub enum WcExtra {
 ///
 /// Where the status is not success, only `wr_id`, `status`, `qp_num` and `vendor_err` mean something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)] // in the order of the kernel's, which rxe's queues hold
 pub struct Wc {
     /// The request's.
     pub wr_id: u64,
     /// How it ended.
     pub status: WcStatus,
-    /// The device's own word on a failure.
-    pub vendor_err: u32,
     /// What it was.
     pub opcode: WcOpcode,
+    /// The device's own word on a failure.
+    pub vendor_err: u32,
     /// Bytes received, read or fetched.
     pub byte_len: u32,
     /// Immediate data or an invalidated key.

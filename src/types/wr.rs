@@ -271,6 +271,11 @@ impl<'a> SendWr<'a> {
         self
     }
 
+    /// Carried out as these flags say, in place of those that it has.
+    pub const fn flags(self, flags: SendFlags) -> Self {
+        Self { flags, ..self }
+    }
+
     /// [`SendFlags::SIGNALED`]
     pub const fn signaled(self) -> Self {
         self.flag(SendFlags::SIGNALED)

@@ -82,7 +82,7 @@ impl Uverbs {
     ///
     /// On the data path of devices that cannot be armed by a doorbell: one system call.
     pub(crate) fn req_notify_cq(&self, cq_handle: u32, solicited_only: bool) -> Result<(), Errno> {
-        let command = ReqNotifyCq { cq_handle, solicited_only: solicited_only.into() };
-        self.ring(IB_USER_VERBS_CMD_REQ_NOTIFY_CQ, command, false)
+        let solicited_only = solicited_only.into();
+        self.ring(IB_USER_VERBS_CMD_REQ_NOTIFY_CQ, false, |_| ReqNotifyCq { cq_handle, solicited_only })
     }
 }

@@ -134,14 +134,14 @@ impl Uverbs {
     /// Tells a software device to look at its send queue: a post of no work request. One system call.
     #[inline]
     pub(crate) fn ring_send_queue(&self, qp_handle: u32) -> Result<(), Errno> {
-        let command = PostSend {
-            response: 0,
+        const { assert!(size_of::<PostSendResp>() == 4) };
+        let wqe_size = size_of::<SendWr>() as u32;
+        self.ring(IB_USER_VERBS_CMD_POST_SEND, true, |response| PostSend {
+            response,
             qp_handle,
             wr_count: 0,
             sge_count: 0,
-            wqe_size: size_of::<SendWr>() as u32,
-        };
-        const { assert!(size_of::<PostSendResp>() == 4) };
-        self.ring(IB_USER_VERBS_CMD_POST_SEND, command, true)
+            wqe_size,
+        })
     }
 }

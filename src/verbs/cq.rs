@@ -73,9 +73,10 @@ pub struct Cq {
 #[derive(Debug)]
 pub(super) struct CqCore {
     pub(super) object: Object,
-    pub(super) channel: Option<Arc<ChannelInner>>,
-    /// Only this queue uses the channel, whose reads block.
-    pub(super) own_channel: bool,
+    /// A channel that only this queue uses, and whose reads block.
+    pub(super) own_channel: Option<Arc<ChannelInner>>,
+    /// Its channel, shared or not, which goes after it.
+    _channel: Option<Arc<ChannelInner>>,
     cookie: u64,
     /// Counts the events that its channel has read.
     events: Arc<AtomicU32>,
@@ -111,9 +112,9 @@ impl Cq {
         }
         let (handle, cqe, ring, hold) =
             ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| explain(e, init.cqe))?;
-        let own_channel = matches!(init.channel, Channel::Own);
+        let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
         let object = Object::new(ctx, handle, KIND).holding(hold);
-        let core = CqCore { object, channel, own_channel, cookie, events };
+        let core = CqCore { object, own_channel, _channel: channel, cookie, events };
         Ok(Self { ring, core: Arc::new(core), cqe, armed: false })
     }
 
@@ -137,10 +138,7 @@ impl Cq {
     /// # Errors
     /// The device is gone.
     pub fn req_notify(&mut self, solicited_only: bool) -> Result<()> {
-        let object = &self.core.object;
-        self.ring
-            .arm(&object.ctx.uverbs, object.handle, solicited_only, self.core.events())
-            .map_err(|e| object.ctx.uverbs.error("req_notify_cq", e))
+        self.core.arm(&mut self.ring, solicited_only)
     }
 
     /// Changes how many completions it holds; those in it stay. See `ibv_resize_cq(3)`.
@@ -169,14 +167,17 @@ impl Cq {
 }
 
 impl CqCore {
-    /// An event of this queue has been read, from a channel that is its own.
-    pub(super) fn count(&self, event: bool) {
-        self.events.fetch_add(event.into(), Ordering::Relaxed);
+    /// Asks for an event of the queue that has this ring.
+    #[inline(always)]
+    pub(super) fn arm(&self, ring: &mut provider::Cq, solicited_only: bool) -> Result<()> {
+        let Object { ctx, handle, .. } = &self.object;
+        ring.arm(&ctx.uverbs, *handle, solicited_only, || self.events.load(Ordering::Relaxed))
+            .map_err(|e| ctx.uverbs.error("req_notify_cq", e))
     }
 
-    /// How many events of this queue have been read.
-    pub(super) fn events(&self) -> u32 {
-        self.events.load(Ordering::Relaxed)
+    /// An event of this queue has been read, from a channel that is its own.
+    pub(super) fn count(&self) {
+        self.events.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -193,7 +193,8 @@ impl Qp {
     /// The queue is full, the request is over its sizes, or the device is gone.
     #[inline(always)]
     pub fn post_send(&mut self, wr: SendWr<'_>) -> Result<(), PostError> {
-        self.send.push(std::slice::from_ref(&wr))
+        let SendQueue { ring, core } = &mut self.send;
+        ring.post_one(&core.object.ctx.uverbs, core.object.handle, wr)
     }
 
     /// Posts several sends and rings the doorbell once.
@@ -211,7 +212,7 @@ impl Qp {
     /// The queue is full, or the request is over its sizes.
     #[inline(always)]
     pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        self.recv.post(std::slice::from_ref(&wr))
+        self.recv.ring.post_one(wr)
     }
 
     /// Posts several receives.

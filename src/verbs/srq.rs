@@ -153,7 +153,7 @@ impl Srq {
     /// The queue is full, or the request is over its sizes.
     #[inline(always)]
     pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        self.ring.post(std::slice::from_ref(&wr))
+        self.ring.post_one(wr)
     }
 
     /// Posts several receives.

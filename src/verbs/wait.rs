@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::Cq;
-use super::cq::CqCore;
 use crate::error::{Error, Result};
 use crate::sys::linux;
 use crate::types::Wc;
@@ -41,40 +40,38 @@ impl Cq {
     ///
     /// # Errors
     /// The queue has no channel of its own, or the device is gone.
-    #[inline]
+    #[inline(always)]
     pub fn wait<'w>(&mut self, wcs: &'w mut [Wc], how: Wait, timeout: Option<Duration>) -> Result<&'w [Wc]> {
-        let mut taken = self.ring.poll(wcs);
-        if taken == 0 && !wcs.is_empty() {
-            taken = self.wait_for_one(wcs, how, timeout)?;
-        }
-        Ok(&wcs[..taken])
-    }
-
-    /// The same where there was nothing; gives how many were taken out.
-    #[inline(never)]
-    fn wait_for_one(&mut self, wcs: &mut [Wc], how: Wait, timeout: Option<Duration>) -> Result<usize> {
-        let timeout = match how {
-            Wait::Poll => return Ok(self.spin(wcs, timeout, false)),
-            Wait::Events => timeout,
-            Wait::Adaptive(spin) => {
-                let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
-                match self.spin(wcs, Some(shorter), true) {
-                    0 => timeout.map(|timeout| timeout - shorter),
-                    taken => return Ok(taken),
-                }
+        loop {
+            let taken = self.ring.poll(wcs);
+            if taken > 0 || wcs.is_empty() {
+                return Ok(&wcs[..taken]);
             }
-        };
-        self.sleep(wcs, timeout)
+            let there_is = match how {
+                Wait::Poll => self.spin(timeout, false),
+                Wait::Events => self.sleep(timeout)?,
+                Wait::Adaptive(spin) => self.spin_then_sleep(spin, timeout)?,
+            };
+            if !there_is {
+                return Ok(&[]);
+            }
+        }
     }
 
-    /// Looks until there is something or the time is over; 0 then.
-    fn spin(&mut self, wcs: &mut [Wc], timeout: Option<Duration>, give_way: bool) -> usize {
+    #[inline(never)]
+    fn spin_then_sleep(&mut self, spin: Duration, timeout: Option<Duration>) -> Result<bool> {
+        let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
+        Ok(self.spin(Some(shorter), true) || self.sleep(timeout.map(|timeout| timeout - shorter))?)
+    }
+
+    /// Looks until there is something; false when the time is over.
+    #[inline(never)]
+    fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> bool {
         let mut start = None;
         loop {
             for _ in 0..LOOKS {
-                let taken = self.ring.poll(wcs);
-                if taken > 0 {
-                    return taken;
+                if !self.ring.is_empty() {
+                    return true;
                 }
                 // Who never sleeps has no time for a pause either; in an emulated guest it would stop the processor's thread.
                 if give_way {
@@ -86,51 +83,52 @@ impl Cq {
             }
             let start = *start.get_or_insert_with(Instant::now);
             if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
-                return 0;
+                return false;
             }
         }
     }
 
-    /// Arms the queue and sleeps until there is something; 0 when the time ran out or a signal was caught.
-    #[inline(always)] // into the one place that calls it
-    fn sleep(&mut self, wcs: &mut [Wc], timeout: Option<Duration>) -> Result<usize> {
+    /// Arms the queue and sleeps until there is something; false when the time ran out or a signal was caught.
+    #[inline(never)]
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<bool> {
         let Self { ring, core, armed, .. } = self;
-        let CqCore { object, channel, own_channel, .. } = &**core;
-        let uverbs = &object.ctx.uverbs;
-        let Some(channel) = channel.as_ref().filter(|_| *own_channel) else {
+        let uverbs = &core.object.ctx.uverbs;
+        let Some(channel) = &core.own_channel else {
             let why = "the completion queue has no channel of its own";
             return Err(Error::invalid("wait", uverbs.device(), why)
                 .hint("make it with CqInit::own_channel(), or poll"));
         };
         loop {
             if !*armed {
-                ring.arm(uverbs, object.handle, false, core.events())
-                    .map_err(|e| uverbs.error("req_notify_cq", e))?;
+                core.arm(ring, false)?;
                 *armed = true;
             }
             // What came before the queue was armed is not told.
-            let taken = ring.poll(wcs);
-            if taken > 0 {
-                return Ok(taken);
+            if !ring.is_empty() {
+                return Ok(true);
             }
             if let Some(timeout) = timeout {
                 match linux::wait_readable(channel.as_fd(), linux::poll_timeout(timeout)) {
                     Ok(true) => {}
-                    Ok(false) | Err(Errno::EINTR) => return Ok(0),
+                    Ok(false) | Err(Errno::EINTR) => return Ok(false),
                     Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
                 }
             }
             match channel.read() {
-                Ok(event) => {
-                    core.count(event.is_some());
-                    *armed = false;
+                Ok(Some(_)) => {
+                    core.count();
+                    // A doorbell now does not come between the answer and the sleep; a system call may yet be saved.
+                    *armed = ring.arms_by_doorbell();
+                    if *armed {
+                        core.arm(ring, false)?;
+                    }
                 }
-                Err(Errno::EINTR) => return Ok(0),
+                Ok(None) => {}
+                Err(Errno::EINTR) => return Ok(false),
                 Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
             }
-            let taken = ring.poll(wcs);
-            if taken > 0 {
-                return Ok(taken);
+            if !ring.is_empty() {
+                return Ok(true);
             }
         }
     }

@@ -143,6 +143,12 @@ impl Cq {
         room - left.len()
     }
 
+    /// Whether the device has filled none.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.filled_in(self.buffer.memory.view(), self.next).is_none()
+    }
+
     /// Gives the device every entry read so far.
     #[inline(always)]
     fn publish(&mut self) {

@@ -47,6 +47,12 @@ impl Cq {
         }
     }
 
+    /// Whether the kernel has filled none.
+    #[inline(always)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ring.filled() == 0
+    }
+
     /// Takes out as many as are filled and fit.
     #[inline(never)]
     fn take(&mut self, out: &mut [Wc], filled: usize) -> usize {
@@ -55,9 +61,7 @@ impl Cq {
             *wc = translate(&self.ring.oldest().get::<Cqe>(0));
             self.ring.take();
         }
-        if taken > 0 {
-            self.ring.publish();
-        }
+        self.ring.publish();
         taken
     }
 

@@ -72,8 +72,11 @@ pub(super) fn write_send(
     ssn: u32,
 ) -> Result<(), Refusal> {
     let (data, mut slot) = write_data::<SEND_HEAD, SEND_ONE>(slots, at, &wr.data, limits)?;
-    slot.put(0, SendWqe { ssn, dma: data.dma(), ..SendWqe::default() });
+    // What the operation has no words for in `wr.wr` the driver does not read.
+    let wqe = SendWqe { ssn, dma: data.dma(), ..SendWqe::default() };
+    slot.put_behind(offset_of!(SendWqe, status), &wqe);
     slot.put(offset_of!(SendWqe, wr.wr_id), wr.wr_id);
+    slot.put(offset_of!(SendWqe, wr.reserved), 0u32);
     slot.put(offset_of!(SendWqe, wr.send_flags), wr.flags.bits() | data.flag);
 
     let mut arm = |remote: Option<Remote>, arm: WrUnion| {
@@ -175,14 +178,17 @@ fn write_data<'r, const HEAD: usize, const ONE: usize>(
     data: &Data<'_>,
     limits: &Limits,
 ) -> Result<(Written, Slot<'r, HEAD>), Refusal> {
+    if let Data::One(sge) = data
+        && limits.max_sge > 0
+        && sge.length <= limits.max_message
+    {
+        let mut slot = slots.slot(at);
+        slot.put(HEAD, raw(sge));
+        return Ok((Written { length: sge.length, num_sge: 1, flag: 0 }, slot.head()));
+    }
     let behind = slots.offset(at) + HEAD;
     let written = match data {
-        Data::One(sge) if limits.max_sge > 0 && sge.length <= limits.max_message => {
-            let mut slot = slots.slot(at);
-            slot.put(HEAD, raw(sge));
-            return Ok((Written { length: sge.length, num_sge: 1, flag: 0 }, slot.head()));
-        }
-        Data::One(sge) => write_list(slots.region(), behind, std::slice::from_ref(sge), limits)?,
+        Data::One(sge) => write_list(slots.region(), behind, &[*sge], limits)?,
         Data::List(sges) => write_list(slots.region(), behind, sges, limits)?,
         Data::Inline(bytes) => write_inline(slots.region(), behind, bytes, limits)?,
         Data::None => Written { length: 0, num_sge: 0, flag: 0 },

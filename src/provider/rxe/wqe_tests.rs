@@ -62,8 +62,8 @@ type Operation = (SendOp, u32, fn(Entry) -> Entry);
 const OPERATIONS: [Operation; 8] = [
     (SendOp::Write(REMOTE), 0, rdma),
     (SendOp::WriteWithImm(REMOTE, 0x0102_0304), 1, |e| rdma(e).with_bytes(at::EX, &[1, 2, 3, 4])),
-    (SendOp::Send, 2, |e| e),
-    (SendOp::SendWithImm(0xfefd_fcfb), 3, |e| e.with_bytes(at::EX, &[0xfe, 0xfd, 0xfc, 0xfb])),
+    (SendOp::Send, 2, plain),
+    (SendOp::SendWithImm(0xfefd_fcfb), 3, |e| plain(e).with_bytes(at::EX, &[0xfe, 0xfd, 0xfc, 0xfb])),
     (SendOp::Read(REMOTE), 4, rdma),
     (SendOp::CompareSwap { remote: REMOTE, compare: 0x1111, swap: u64::MAX - 1 }, 5, |e| {
         atomic(e).with_u64(at::COMPARE_ADD, 0x1111).with_u64(at::SWAP, u64::MAX - 1)
@@ -71,8 +71,13 @@ const OPERATIONS: [Operation; 8] = [
     (SendOp::FetchAdd { remote: REMOTE, add: 0x8000_0000_0000_0001 }, 6, |e| {
         atomic(e).with_u64(at::COMPARE_ADD, 0x8000_0000_0000_0001)
     }),
-    (SendOp::SendWithInv(Rkey(0x0a0b_0c0d)), 9, |e| e.with(at::EX, 0x0a0b_0c0d)),
+    (SendOp::SendWithInv(Rkey(0x0a0b_0c0d)), 9, |e| plain(e).with(at::EX, 0x0a0b_0c0d)),
 ];
+
+/// The driver does not read what such an operation has no use for.
+fn plain(entry: Entry) -> Entry {
+    entry.with_bytes(at::REMOTE_ADDR, &[UNTOUCHED; size_of::<WrUnion>()])
+}
 
 fn rdma(entry: Entry) -> Entry {
     entry
