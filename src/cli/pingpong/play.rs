@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bareverbs::{Wait, Wc, WcStatus};
+use bareverbs::{Qpn, Wait, Wc, WcStatus};
 
 use super::plan::Plan;
 use super::setup::{RECV, SEND, Setup, signal_every};
@@ -41,25 +41,31 @@ struct Game {
     posted: u32,
     /// Receives are posted anew when no more than so many are left.
     low: u32,
-    /// For each queue pair, ids of what must complete before its next send.
-    pending: Vec<u64>,
-    /// Of so many sends the last asks for a completion, and how many of these are left.
+    /// The queue pairs, in their order, and the number of the first.
+    lanes: Vec<Lane>,
+    first: u32,
+    /// Of so many sends the last asks for a completion: a power of two.
     signal_every: u32,
-    unsignaled: u32,
+}
+
+/// A queue pair in the game.
+struct Lane {
+    qp_num: Qpn,
+    /// Ids of what must complete before the next send.
+    pending: u64,
 }
 
 /// Plays the game to its end.
 pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
-    let signal_every = signal_every(plan);
     let mut game = Game {
         sent: 0,
         begun: 0,
         received: 0,
         posted: plan.rx_depth,
         low: plan.num_qp,
-        pending: vec![RECV; setup.qps.len()],
-        signal_every,
-        unsignaled: signal_every,
+        lanes: setup.local.iter().map(|local| Lane { qp_num: local.qp_num, pending: RECV }).collect(),
+        first: setup.local[0].qp_num.get(),
+        signal_every: signal_every(plan),
     };
     let client = plan.server.is_some();
     if client && plan.chk {
@@ -67,8 +73,7 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
     }
     let start = Instant::now();
     let serves = if client { setup.qps.len().min(plan.iters as usize) } else { 0 };
-    let begun = (0..serves).try_for_each(|qp| game.send(setup, plan, qp));
-    let end = match begun {
+    let end = match game.serve(setup, plan, serves) {
         Ok(()) => game.play(setup, plan),
         Err(why) => End::Failed(why),
     };
@@ -76,6 +81,11 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
 }
 
 impl Game {
+    /// The first sends, of the side that begins.
+    fn serve(&mut self, setup: &mut Setup, plan: &Plan, count: usize) -> Result<(), String> {
+        (0..count).try_for_each(|qp| setup.post_any(qp, self.begin(plan, qp)))
+    }
+
     fn play(&mut self, setup: &mut Setup, plan: &Plan) -> End {
         let how = plan.wait;
         // The tick of `signals` ends every sleep; only a wait that never sleeps must look at the clock.
@@ -108,14 +118,13 @@ impl Game {
         End::Complete
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, setup: &mut Setup, plan: &Plan, wc: &Wc) -> Result<(), String> {
         if !wc.is_success() {
             return Err(failure(wc));
         }
-        let qp = match setup.index_of(wc.qp_num) {
-            Some(qp) => qp,
-            None => return Err(format!("completion for unknown QPN {}", wc.qp_num)),
+        let Some(qp) = self.lane(wc.qp_num) else {
+            return Err(format!("completion for unknown QPN {}", wc.qp_num));
         };
         match wc.wr_id {
             SEND => self.sent += 1,
@@ -128,7 +137,7 @@ impl Game {
                         plan.size
                     ));
                 }
-                self.posted = self.posted.saturating_sub(1);
+                self.posted = self.posted.wrapping_sub(1);
                 if self.posted <= self.low {
                     setup.post_receives(plan.rx_depth - self.posted)?;
                     self.posted = plan.rx_depth;
@@ -137,27 +146,36 @@ impl Game {
             }
             other => return Err(format!("completion for unknown wr_id {other}")),
         }
-        self.pending[qp] &= !wc.wr_id;
-        if self.pending[qp] == 0 && self.begun < plan.iters {
-            self.send(setup, plan, qp)?;
+        self.lanes[qp].pending &= !wc.wr_id;
+        if self.lanes[qp].pending == 0 && self.begun < plan.iters {
+            let signaled = self.begin(plan, qp);
+            setup.post_send(qp, signaled)?;
         }
         Ok(())
     }
 
-    #[inline]
-    fn send(&mut self, setup: &mut Setup, plan: &Plan, qp: usize) -> Result<(), String> {
+    /// Counts a send that is about to be posted; whether it asks for a completion.
+    #[inline(always)]
+    fn begin(&mut self, plan: &Plan, qp: usize) -> bool {
         self.begun += 1;
-        self.unsignaled -= 1;
-        let signaled = self.unsignaled == 0 || self.begun == plan.iters;
-        setup.post_send(qp, signaled)?;
-        self.pending[qp] = RECV;
+        let signaled = self.begun & (self.signal_every - 1) == 0 || self.begun == plan.iters;
         if signaled {
-            self.unsignaled = self.signal_every;
-            self.pending[qp] |= SEND;
+            self.lanes[qp].pending = RECV | SEND;
         } else {
+            self.lanes[qp].pending = RECV;
             self.sent += 1;
         }
-        Ok(())
+        signaled
+    }
+
+    /// The place of a queue pair. Numbers are mostly given out in order.
+    #[inline(always)]
+    fn lane(&self, qp_num: Qpn) -> Option<usize> {
+        let guess = qp_num.get().wrapping_sub(self.first) as usize;
+        match self.lanes.get(guess) {
+            Some(lane) if lane.qp_num == qp_num => Some(guess),
+            _ => self.lanes.iter().position(|lane| lane.qp_num == qp_num),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bareverbs::{
     AddressVector, Ah, Context, Cq, CqInit, Device, Endpoint, LinkLayer, Mr, Mtu, Pd, PostError, Qp, QpInit,
-    Qpn, RcAttr, RecvWr, SendWr, Sge, Srq, Wait,
+    Qpn, RcAttr, RecvWr, SendFlags, SendWr, Sge, Srq, Wait,
 };
 
 use super::limits;
@@ -15,12 +15,11 @@ use crate::cli::output::Tool;
 pub(super) const RECV: u64 = 1;
 pub(super) const SEND: u64 = 2;
 
-/// Every so many sends, one asks for a completion: a reply tells as much of the others. Of several queue pairs nobody knows which
-/// send is the last of each, so there all ask. So do unreliable ones where the process sleeps: they complete at once, and
-/// who is awake when the reply comes need not be woken, which since Linux 6.12 takes longer than the event.
+/// Every so many sends, a power of two, one asks for a completion: a reply tells as much of the others. Of several queue pairs
+/// nobody knows which send is the last of each, so there all ask. So they do where the process sleeps: who is awake when the
+/// reply comes need not be woken, which takes longer than the completion.
 pub(super) fn signal_every(plan: &Plan) -> u32 {
-    let sleeps = plan.kind == Kind::Uc && plan.wait == Wait::Events;
-    if plan.num_qp > 1 || sleeps { 1 } else { 32 }
+    if plan.num_qp > 1 || plan.wait == Wait::Events { 1 } else { 32 }
 }
 
 /// Longer messages are not worth a copy.
@@ -48,6 +47,8 @@ pub(super) struct Setup {
     message: Sge,
     rx_depth: u32,
     inline: bool,
+    /// A send is no more than the message, as an element.
+    plain: bool,
 }
 
 impl Setup {
@@ -101,6 +102,7 @@ impl Setup {
             mr,
             rx_depth: plan.rx_depth,
             inline,
+            plain: !inline && plan.kind != Kind::Ud,
         })
     }
 
@@ -126,16 +128,6 @@ impl Setup {
         Ok(())
     }
 
-    /// The place of a queue pair. Numbers are mostly given out in order.
-    #[inline]
-    pub(super) fn index_of(&self, qp_num: Qpn) -> Option<usize> {
-        let guess = qp_num.get().wrapping_sub(self.local[0].qp_num.get()) as usize;
-        match self.local.get(guess) {
-            Some(local) if local.qp_num == qp_num => Some(guess),
-            _ => self.local.iter().position(|local| local.qp_num == qp_num),
-        }
-    }
-
     /// Fills the receive queue.
     pub(super) fn post_first_receives(&mut self) -> Result<(), String> {
         self.post_receives(self.rx_depth)
@@ -144,60 +136,42 @@ impl Setup {
     /// Posts `count` receives into the region.
     #[inline]
     pub(super) fn post_receives(&mut self, count: u32) -> Result<(), String> {
-        let wrs = [RecvWr::new(RECV).sge(self.room); 16];
-        let mut left = count as usize;
-        while left > 0 {
-            let wrs = &wrs[..left.min(wrs.len())];
-            let posted = match &mut self.srq {
-                None => self.qps[0].post_recvs(wrs),
-                Some(srq) => srq.post_recvs(wrs),
-            };
-            posted.map_err(|e| format!("couldn't post receive: {e}"))?;
-            left -= wrs.len();
-        }
-        Ok(())
+        let wr = RecvWr::new(RECV).sge(self.room);
+        let qp = &mut self.qps[0];
+        let posted = match &mut self.srq {
+            None => (0..count).try_for_each(|_| qp.post_recv(wr)),
+            Some(srq) => (0..count).try_for_each(|_| srq.post_recv(wr)),
+        };
+        posted.map_err(|e| format!("couldn't post receive: {e}"))
     }
 
     /// Posts one send of the region.
-    #[inline]
+    #[inline(always)]
     pub(super) fn post_send(&mut self, qp: usize, signaled: bool) -> Result<(), String> {
-        let posted = match (self.inline, signaled) {
-            _ if self.to.is_some() => self.post_datagram(signaled),
-            (false, false) => self.qps[qp].post_send(SendWr::send(SEND).sge(self.message)),
-            (false, true) => self.post_signaled(qp),
-            (true, false) => self.post_inline(qp, SendWr::send(SEND)),
-            (true, true) => self.post_inline(qp, SendWr::send(SEND).signaled()),
+        if !self.plain {
+            return self.post_any(qp, signaled);
+        }
+        let wr = SendWr::send(SEND).flags(flags(signaled)).sge(self.message);
+        self.qps[qp].post_send(wr).map_err(|e| refused(&e))
+    }
+
+    /// The same of whatever service and size.
+    #[inline(never)]
+    pub(super) fn post_any(&mut self, qp: usize, signaled: bool) -> Result<(), String> {
+        let mut bytes = [0; MAX_INLINE];
+        let wr = SendWr::send(SEND).flags(flags(signaled));
+        let wr = if self.inline {
+            let bytes = &mut bytes[..self.message.length as usize];
+            self.mr.read((self.room.length - self.message.length) as usize, bytes);
+            wr.inline(bytes)
+        } else {
+            wr.sge(self.message)
         };
-        posted.map_err(|e| format!("couldn't post send: {e}"))
-    }
-
-    #[inline(never)]
-    fn post_signaled(&mut self, qp: usize) -> Result<(), PostError> {
-        self.qps[qp].post_send(SendWr::send(SEND).sge(self.message).signaled())
-    }
-
-    #[inline(never)]
-    fn post_inline(&mut self, qp: usize, wr: SendWr<'_>) -> Result<(), PostError> {
-        let mut bytes = [0; MAX_INLINE];
-        let bytes = &mut bytes[..self.message.length as usize];
-        self.mr.read(0, bytes);
-        self.qps[qp].post_send(wr.inline(bytes))
-    }
-
-    #[inline(never)]
-    fn post_datagram(&mut self, signaled: bool) -> Result<(), PostError> {
-        let Some((ah, qp_num)) = &self.to else { return Ok(()) };
-        let mut wr = SendWr::send(SEND).ud_addr(ah, *qp_num, Qp::DEFAULT_QKEY);
-        if signaled {
-            wr = wr.signaled();
-        }
-        if !self.inline {
-            return self.qps[0].post_send(wr.sge(self.message));
-        }
-        let mut bytes = [0; MAX_INLINE];
-        let bytes = &mut bytes[..self.message.length as usize];
-        self.mr.read((self.room.length - self.message.length) as usize, bytes);
-        self.qps[0].post_send(wr.inline(bytes))
+        let wr = match &self.to {
+            Some((ah, qp_num)) => wr.ud_addr(ah, *qp_num, Qp::DEFAULT_QKEY),
+            None => wr,
+        };
+        self.qps[qp].post_sends(&[wr]).map_err(|e| refused(&e))
     }
 
     /// Marks the pages of the message that the client sends, where it is to be checked.
@@ -231,6 +205,15 @@ impl Setup {
         Err(format!("{} pages were not received as they were sent; did the client have -c too?", bad.len())
             .into())
     }
+}
+
+fn flags(signaled: bool) -> SendFlags {
+    if signaled { SendFlags::SIGNALED } else { SendFlags::empty() }
+}
+
+#[cold]
+fn refused(why: &PostError) -> String {
+    format!("couldn't post send: {why}")
 }
 
 /// Opens the device that the options choose.
