@@ -93,7 +93,8 @@ pub(super) fn instructions(output: &Output) -> Result<f64> {
 /// Microseconds per iteration, as the client tells; of xsrq, where C's tells nothing, the slope between two runs.
 pub(super) fn latency(guests: &Guests, side: Side, mode: Mode, iterations: u32) -> Result<f64> {
     if mode.service == "xsrq" {
-        return slope(|iterations| Ok(microseconds(&pingpong(guests, side, mode, iterations, "")?)));
+        let time = |iterations| Ok(microseconds(&pingpong(guests, side, mode, iterations, "")?));
+        return slope_over(iterations, time);
     }
     let output = pingpong(guests, side, mode, iterations, "")?;
     let text = output.text();
@@ -183,10 +184,15 @@ pub(super) fn words(command: &str) -> Run {
     Run::new(command.split_whitespace()).timeout(PATIENCE)
 }
 
+/// What one iteration adds.
 fn slope(count: impl Fn(u32) -> Result<f64>) -> Result<f64> {
+    slope_over(1000, count)
+}
+
+/// The same, from so many iterations.
+fn slope_over(iterations: u32, count: impl Fn(u32) -> Result<f64>) -> Result<f64> {
     const FEW: u32 = 200;
-    const MANY: u32 = 1200;
-    Ok((count(MANY)? - count(FEW)?) / f64::from(MANY - FEW))
+    Ok((count(FEW + iterations)? - count(FEW)?) / f64::from(iterations))
 }
 
 /// The calls on strace's total line.
