@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Results;
 use super::measure::{self, Mode, Side, latency};
-use super::table::Row;
+use super::table::{Row, Samples};
 use crate::Result;
 use crate::vm::{Guests, Kernel, Mlx4, Output, Prepared, Vm};
 
@@ -29,9 +29,7 @@ pub(super) fn rows(kernel: &Kernel, repeat: u32, results: &mut Results) -> Resul
         take(results, &format!("µs/iter, rc, {name}"), &place, samples);
     }
     let rates: Result<Vec<f64>> = (0..repeat).map(|_| bandwidth(&guests)).collect();
-    // Of rates the highest is the best.
-    let highest = rates.map(|rates| rates.into_iter().reduce(f64::max).into_iter().collect());
-    take(results, "MB/s, ib_write_bw of 64 KiB", &place, highest);
+    take(results, "MB/s, ib_write_bw of 64 KiB", &place, rates);
     for (name, options, apart) in [("polling", "", true), ("-e", "-e", false)] {
         let mode = Mode { service: "rc", options, apart };
         let samples = (0..few).map(|_| processor(&guests, mode)).collect();
@@ -42,7 +40,8 @@ pub(super) fn rows(kernel: &Kernel, repeat: u32, results: &mut Results) -> Resul
 
 /// There is one number, of C's tools: nothing here is bareverbs's.
 fn take(results: &mut Results, what: &str, place: &str, samples: Result<Vec<f64>>) {
-    results.take(what, samples.map(|samples| Row::of_samples(what, place, samples, Vec::new(), None)));
+    let row = |c| Row::of_samples(what, place, Samples { c, ours: Vec::new() }, None);
+    results.take(what, samples.map(row));
 }
 
 /// Seconds from the start of QEMU until a pingpong has ended.

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::measure::{CALLGRIND, Mode, Side, instructions, latency, words};
+use super::Results;
+use super::measure::{CALLGRIND, Side, instructions, words};
 use super::table::{Bound, Row};
-use super::{LENGTH, Results};
 use crate::vm::{Guests, Kernel, Mlx4, Vm};
 use crate::{Result, cargo, checker, process};
 
@@ -50,21 +50,7 @@ pub(super) fn rows(
             results.take(&what, row);
         }
     }
-    for service in ["rc", "xsrq"] {
-        for (name, c, ours) in [("polling", "", "--poll"), ("-e", "-e", "-e")] {
-            let what = format!("µs/iter, {service}, {name}");
-            let mode = |options| Mode { service, options, apart: name == "polling" };
-            let mut samples = (Vec::new(), Vec::new());
-            let taken = (0..repeat).try_for_each(|_| {
-                samples.0.push(latency(&guests, Side::C, mode(c), LENGTH)?);
-                samples.1.push(latency(&guests, Side::Ours, mode(ours), LENGTH)?);
-                Ok(())
-            });
-            let bound = Some(Bound::Ratio(1.0));
-            let row = taken.map(|()| Row::of_samples(&what, &place, samples.0, samples.1, bound));
-            results.take(&what, row);
-        }
-    }
+    super::services(&guests, &["rc", "xsrq"], &place, repeat, results);
     guests.shutdown()
 }
 
