@@ -1,7 +1,7 @@
 //! The loop that is measured: a message goes out when the peer's has come.
 //!
-//! The peer's reply says that the last message has arrived, so only every so many sends, and the last one, ask for a completion
-//! of their own. The C tools ask for all.
+//! The peer's reply says that the last message of its queue pair has arrived, so only every so many sends of each, and those
+//! that no reply may follow, ask for a completion of their own. The C tools ask for all.
 
 use std::time::{Duration, Instant};
 
@@ -44,13 +44,15 @@ struct Game {
     /// The queue pairs, in their order, and the number of the first.
     lanes: Vec<Lane>,
     first: u32,
-    /// Of so many sends the last asks for a completion: a power of two.
+    /// Of so many sends of a queue pair the last asks for a completion: a power of two.
     signal_every: u32,
 }
 
 /// A queue pair in the game.
 struct Lane {
     qp_num: Qpn,
+    /// Sends that were posted.
+    begun: u32,
     /// Ids of what must complete before the next send.
     pending: u64,
 }
@@ -63,7 +65,11 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
         received: 0,
         posted: plan.rx_depth,
         low: plan.num_qp,
-        lanes: setup.local.iter().map(|local| Lane { qp_num: local.qp_num, pending: RECV }).collect(),
+        lanes: setup
+            .local
+            .iter()
+            .map(|local| Lane { qp_num: local.qp_num, begun: 0, pending: RECV })
+            .collect(),
         first: setup.local[0].qp_num.get(),
         signal_every: signal_every(plan),
     };
@@ -155,14 +161,20 @@ impl Game {
     }
 
     /// Counts a send that is about to be posted; whether it asks for a completion.
+    ///
+    /// Each queue pair has at most one message that is not answered: when it has had its last, all the others have no more than
+    /// one each to come. The last of each is therefore among the last of all, one for each queue pair.
     #[inline(always)]
     fn begin(&mut self, plan: &Plan, qp: usize) -> bool {
+        let last = (plan.iters - self.begun) as usize <= self.lanes.len();
+        let lane = &mut self.lanes[qp];
         self.begun += 1;
-        let signaled = self.begun & (self.signal_every - 1) == 0 || self.begun == plan.iters;
+        lane.begun += 1;
+        let signaled = lane.begun & (self.signal_every - 1) == 0 || last;
         if signaled {
-            self.lanes[qp].pending = RECV | SEND;
+            lane.pending = RECV | SEND;
         } else {
-            self.lanes[qp].pending = RECV;
+            lane.pending = RECV;
             self.sent += 1;
         }
         signaled

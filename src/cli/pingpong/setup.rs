@@ -15,11 +15,10 @@ use crate::cli::output::Tool;
 pub(super) const RECV: u64 = 1;
 pub(super) const SEND: u64 = 2;
 
-/// Every so many sends, a power of two, one asks for a completion: a reply tells as much of the others. Of several queue pairs
-/// nobody knows which send is the last of each, so there all ask. So they do where the process sleeps: who is awake when the
-/// reply comes need not be woken, which takes longer than the completion.
+/// Every so many sends of a queue pair, a power of two, one asks for a completion: a reply tells as much of the others. All do
+/// where the process sleeps: who is awake when the reply comes need not be woken, which takes longer than the completion.
 pub(super) fn signal_every(plan: &Plan) -> u32 {
-    if plan.num_qp > 1 || plan.wait == Wait::Events { 1 } else { 32 }
+    if plan.wait == Wait::Events { 1 } else { 32 }
 }
 
 /// Longer messages are not worth a copy.
