@@ -46,6 +46,8 @@ struct Game {
     first: u32,
     /// Of so many sends of a queue pair the last asks for a completion: a power of two.
     signal_every: u32,
+    /// From this send on, each asks for one.
+    last: u32,
 }
 
 /// A queue pair in the game.
@@ -72,6 +74,7 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
             .collect(),
         first: setup.local[0].qp_num.get(),
         signal_every: signal_every(plan),
+        last: plan.iters.saturating_sub(plan.num_qp),
     };
     let client = plan.server.is_some();
     if client && plan.chk {
@@ -79,7 +82,7 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
     }
     let start = Instant::now();
     let serves = if client { setup.qps.len().min(plan.iters as usize) } else { 0 };
-    let end = match game.serve(setup, plan, serves) {
+    let end = match game.serve(setup, serves) {
         Ok(()) => game.play(setup, plan),
         Err(why) => End::Failed(why),
     };
@@ -88,8 +91,8 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
 
 impl Game {
     /// The first sends, of the side that begins.
-    fn serve(&mut self, setup: &mut Setup, plan: &Plan, count: usize) -> Result<(), String> {
-        (0..count).try_for_each(|qp| setup.post_any(qp, self.begin(plan, qp)))
+    fn serve(&mut self, setup: &mut Setup, count: usize) -> Result<(), String> {
+        (0..count).try_for_each(|qp| setup.post_any(qp, self.begin(qp)))
     }
 
     fn play(&mut self, setup: &mut Setup, plan: &Plan) -> End {
@@ -154,7 +157,7 @@ impl Game {
         }
         self.lanes[qp].pending &= !wc.wr_id;
         if self.lanes[qp].pending == 0 && self.begun < plan.iters {
-            let signaled = self.begin(plan, qp);
+            let signaled = self.begin(qp);
             setup.post_send(qp, signaled)?;
         }
         Ok(())
@@ -165,12 +168,11 @@ impl Game {
     /// Each queue pair has at most one message that is not answered: when it has had its last, all the others have no more than
     /// one each to come. The last of each is therefore among the last of all, one for each queue pair.
     #[inline(always)]
-    fn begin(&mut self, plan: &Plan, qp: usize) -> bool {
-        let last = (plan.iters - self.begun) as usize <= self.lanes.len();
+    fn begin(&mut self, qp: usize) -> bool {
         let lane = &mut self.lanes[qp];
-        self.begun += 1;
         lane.begun += 1;
-        let signaled = lane.begun & (self.signal_every - 1) == 0 || last;
+        let signaled = lane.begun & (self.signal_every - 1) == 0 || self.begun >= self.last;
+        self.begun += 1;
         if signaled {
             lane.pending = RECV | SEND;
         } else {
