@@ -73,10 +73,6 @@ impl Cq {
                 if !self.ring.is_empty() {
                     return true;
                 }
-                // Who never sleeps has no time for a pause either; in an emulated guest it would stop the processor's thread.
-                if give_way {
-                    std::hint::spin_loop();
-                }
             }
             if give_way {
                 std::thread::yield_now();

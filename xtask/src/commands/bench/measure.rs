@@ -50,13 +50,6 @@ pub(super) struct Mode {
     pub(super) apart: bool,
 }
 
-impl Mode {
-    /// With a processor for each end.
-    pub(super) const fn apart(self) -> Self {
-        Self { apart: true, ..self }
-    }
-}
-
 /// A reliable connection with these options.
 pub(super) const fn rc(options: &'static str) -> Mode {
     Mode { service: "rc", options, apart: false }

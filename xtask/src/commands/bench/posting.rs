@@ -50,7 +50,9 @@ pub(super) fn rows(
             results.take(&what, row);
         }
     }
-    super::services(&guests, &["rc", "xsrq"], &place, repeat, results);
+    for service in ["rc", "xsrq"] {
+        super::latencies(&guests, service, &place, 2, repeat, results);
+    }
     guests.shutdown()
 }
 
