@@ -29,8 +29,9 @@ impl Default for Wait {
     }
 }
 
-/// How often to look between two looks at the clock, and before giving way the first time.
-const LOOKS: u32 = 64;
+/// How often to look before giving way and looking at the clock: the first time, and at most. It doubles each time, because who
+/// has waited so long has let those run who were in the way, and each time costs more than many looks.
+const LOOKS: (u32, u32) = (64, 1024);
 
 impl Cq {
     /// Takes completions out, waiting for the first.
@@ -68,12 +69,14 @@ impl Cq {
     #[inline(never)]
     fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> bool {
         let mut start = None;
+        let mut looks = LOOKS.0;
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..looks {
                 if !self.ring.is_empty() {
                     return true;
                 }
             }
+            looks = LOOKS.1.min(2 * looks);
             if give_way {
                 std::thread::yield_now();
             }

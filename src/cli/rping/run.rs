@@ -169,7 +169,6 @@ impl Run<'_> {
             }
             looks += 1;
             if !looks.is_multiple_of(LOOKS) && !self.sessions.is_empty() {
-                std::hint::spin_loop();
                 continue;
             }
             std::thread::yield_now();

@@ -263,10 +263,10 @@ fn latencies(
         for n in 0..MODES.len() {
             let n = if at % 2 == 0 { n } else { MODES.len() - 1 - n };
             let ((side, options), samples) = (MODES[n], &mut samples[n]);
+            let mode = Mode { service, options, apart: cpus > 1 && options != "-e" };
             // Polling on one processor starves the peer, and takes milliseconds an iteration.
             let polls = options == "--poll" || (side == Side::C && options.is_empty());
-            let mode = Mode { service, options, apart: polls && cpus > 1 };
-            let iterations = if cpus == 1 && options != "-e" { 200 } else { LENGTH };
+            let iterations = if cpus == 1 && polls { 200 } else { LENGTH };
             match latency(guests, side, mode, iterations) {
                 Ok(sample) => samples.push(sample),
                 Err(error) => return results.take(&format!("µs/iter, {service}, {place}"), Err(error)),
