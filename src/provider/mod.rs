@@ -204,9 +204,10 @@ impl Cq {
         }
     }
 
-    /// Whether asking for an event takes no system call.
+    /// Whether the device does its work without the kernel: asking for an event takes no system call, and no completion waits until
+    /// the kernel comes to run.
     #[inline]
-    pub(crate) fn arms_by_doorbell(&self) -> bool {
+    pub(crate) fn bypasses_kernel(&self) -> bool {
         matches!(self, Self::Mlx4(_))
     }
 

@@ -23,14 +23,16 @@ pub enum Wait {
 }
 
 impl Default for Wait {
-    /// Adaptive, with a time that is longer than a message takes and shorter than anybody would call busy.
+    /// Adaptive, with a time that is longer than a message takes, even if it has to wait for a scheduler's slice, and shorter than
+    /// anybody would call busy.
     fn default() -> Self {
-        Self::Adaptive(Duration::from_millis(2))
+        Self::Adaptive(Duration::from_millis(5))
     }
 }
 
-/// How often to look before giving way and looking at the clock: the first time, and at most. It doubles each time, because who
-/// has waited so long has let those run who were in the way, and each time costs more than many looks.
+/// How often to look before giving way and looking at the clock: at first where the kernel does the device's work and may wait for
+/// this processor, and at most. It doubles each time, because who has waited so long has let those run who were in the way, and
+/// giving way costs more than many looks.
 const LOOKS: (u32, u32) = (64, 1024);
 
 impl Cq {
@@ -69,7 +71,7 @@ impl Cq {
     #[inline(never)]
     fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> bool {
         let mut start = None;
-        let mut looks = LOOKS.0;
+        let mut looks = if self.ring.bypasses_kernel() { LOOKS.1 } else { LOOKS.0 };
         loop {
             for _ in 0..looks {
                 if !self.ring.is_empty() {
@@ -117,7 +119,7 @@ impl Cq {
                 Ok(Some(_)) => {
                     core.count();
                     // A doorbell now does not come between the answer and the sleep; a system call may yet be saved.
-                    *armed = ring.arms_by_doorbell();
+                    *armed = ring.bypasses_kernel();
                     if *armed {
                         core.arm(ring, false)?;
                     }

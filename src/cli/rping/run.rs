@@ -1,6 +1,6 @@
 //! One thread for everything: connections that are played, and what the connection manager tells.
 //!
-//! As long as something completes, nothing else is looked at but now and then. When nothing has for 2 ms, the thread sleeps on
+//! As long as something completes, nothing else is looked at but now and then. When nothing has for 5 ms, the thread sleeps on
 //! all descriptors at once.
 
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::output::Tool;
 
 /// How long to look for completions before sleeping, and how often between two looks at the clock.
-const SPIN: Duration = Duration::from_millis(2);
+const SPIN: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 64;
 
 /// How often something completes, one thing after another, before the connection manager's events are looked for.
