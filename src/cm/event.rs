@@ -215,10 +215,7 @@ impl CmEvent {
             (Errno::ETIMEDOUT, _) => error.hint(
                 "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 open?",
             ),
-            (Errno::ENODEV | Errno::EADDRNOTAVAIL, _) => {
-                error.hint("no RDMA device is on the way to that address")
-            }
-            _ => error,
+            _ => out_of_reach(error, errno),
         })
     }
 }
@@ -231,6 +228,15 @@ impl fmt::Debug for CmEvent {
             .field("cookie", &self.cookie)
             .field("request", &self.request)
             .finish_non_exhaustive()
+    }
+}
+
+/// Adds to an error what it says of the address that was asked for.
+pub(super) fn out_of_reach(error: Error, errno: Errno) -> Error {
+    match errno {
+        Errno::ENODEV | Errno::EADDRNOTAVAIL => error.hint("no RDMA device is on the way to that address"),
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH => error.hint("no route leads there: see ip route"),
+        _ => error,
     }
 }
 

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::address::{from_kernel, to_kernel};
 use super::channel::ChannelInner;
+use super::event::out_of_reach;
 use super::{CmEvent, CmEventType, EventChannel, PortSpace};
 use crate::error::{Error, Result};
 use crate::types::{Guid, PortNum};
@@ -168,13 +169,10 @@ impl CmId {
                 (Errno::ENODEV | Errno::EADDRNOTAVAIL, Some(source)) => {
                     error.hint(format!("does an RDMA device have the address {}?", source.ip()))
                 }
-                (Errno::ENODEV | Errno::EADDRNOTAVAIL, None) => {
-                    error.hint("no RDMA device is on the way to that address")
-                }
                 (Errno::EINVAL, Some(source)) if source.is_ipv4() != peer.is_ipv4() => {
                     error.hint(format!("the source {} is of another family", source.ip()))
                 }
-                _ => error,
+                _ => out_of_reach(error, errno),
             }
         })
     }
@@ -182,10 +180,11 @@ impl CmId {
     /// Looks for the way to the peer. Event `RouteResolved` or `RouteError`. See `rdma_resolve_route(3)`.
     ///
     /// # Errors
-    /// The address is not resolved.
+    /// The address is not resolved, or no RDMA device is on the way: the loopback's addresses may resolve without one.
     pub fn resolve_route(&self, timeout: Duration) -> Result<()> {
         let command = ResolveRoute { id: self.handle, timeout_ms: milliseconds(timeout) };
-        self.channel.ucma.tell(&command).map_err(|errno| self.error("resolve_route", errno))
+        let told = self.channel.ucma.tell(&command);
+        told.map_err(|errno| out_of_reach(self.error("resolve_route", errno), errno))
     }
 
     /// Waits for this id's next event, which must be `wanted`.

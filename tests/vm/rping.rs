@@ -7,7 +7,8 @@ use std::time::Duration;
 use bareverbs::{EventChannel, PortSpace};
 
 use crate::support::{
-    Resources, Running, assert_refused, await_cm_listener, fresh_port, ipv4, ipv6, refused, run, text,
+    Resources, Running, assert_refused, await_cm_listener, fresh_port, infiniband, ipv4, ipv6, refused, run,
+    text,
 };
 
 pub const OURS: &str = "ours rping";
@@ -148,7 +149,10 @@ fn what_does_not_fit_together() {
         &["RDMA_CM_EVENT_REJECTED, error 8", "nobody listens"],
     );
     refused(&format!("{OURS} -c -C 1 -a {six} -p {port}"), &["RDMA_CM_EVENT_REJECTED, error 8"]);
-    refused(&format!("{OURS} -c -C 1 -a 192.0.2.1"), &["rdma_resolve_addr", "192.0.2.1", "ENETUNREACH"]);
+    refused(&format!("{OURS} -c -C 1 -a 192.0.2.1"), &["rdma_resolve_addr", "192.0.2.1", "no route"]);
+    // The kernel gives the loopback's addresses to any InfiniBand device, and to no other.
+    let loopback = if infiniband() { "nobody listens" } else { "no RDMA device is on the way" };
+    refused(&format!("{OURS} -c -C 1 -a 127.0.0.1 -p {port}"), &["127.0.0.1", loopback]);
     refused(&format!("{OURS} -c -C 1 -a {four} -I 10.9.9.9"), &["rdma_resolve_addr", "10.9.9.9"]);
     without_rdma(|| {
         let parts = ["RDMA_CM_EVENT_ADDR_ERROR, error -19", "no RDMA device"];
