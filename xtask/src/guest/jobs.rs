@@ -182,12 +182,13 @@ fn spawn(command: &Command) -> Result<Child, String> {
     .map_err(|error| format!("{program}: {error}"))
 }
 
-/// Does something on one processor: a child that is made meanwhile stays there.
+/// Does something on one processor, the first being 0 and all counted round: a child that is made meanwhile stays there.
 fn on_processor<T>(cpu: usize, act: impl FnOnce() -> T) -> Result<T, String> {
     let this = Pid::from_raw(0);
     let before = sched_getaffinity(this).map_err(|errno| format!("processors: {errno}"))?;
     let mut only = CpuSet::new();
-    only.set(cpu)
+    let count = (0..CpuSet::count()).filter(|&cpu| before.is_set(cpu) == Ok(true)).count();
+    only.set(cpu % count)
         .and_then(|()| sched_setaffinity(this, &only))
         .map_err(|errno| format!("processor {cpu}: {errno}"))?;
     let done = act();

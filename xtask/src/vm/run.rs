@@ -51,7 +51,7 @@ impl Run {
         self
     }
 
-    /// Keeps it on one processor.
+    /// Keeps it on one processor; where there are fewer, they are counted round.
     pub(crate) fn cpu(mut self, cpu: usize) -> Self {
         self.command.cpu = Some(cpu);
         self

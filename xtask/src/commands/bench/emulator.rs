@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Results;
-use super::measure::{self, Mode, Side, latency};
+use super::measure::{self, Mode, Side, latency, rc};
 use super::table::{Row, Samples};
 use crate::Result;
 use crate::vm::{Guests, Kernel, Mlx4, Output, Prepared, Vm};
@@ -23,15 +23,15 @@ pub(super) fn rows(kernel: &Kernel, repeat: u32, results: &mut Results) -> Resul
     let boots: Result<Vec<f64>> = (0..few).map(|_| first_ping(&prepared)).collect();
     take(results, "s from QEMU's start to the first ping", &place, boots);
     let guests = prepared.boot()?;
-    for (name, options, apart) in [("polling", "", true), ("-e", "-e", false)] {
-        let mode = Mode { service: "rc", options, apart };
+    for (name, options) in [("polling", ""), ("-e", "-e")] {
+        let mode = rc(options);
         let samples = (0..repeat).map(|_| latency(&guests, Side::C, mode, ITERATIONS)).collect();
         take(results, &format!("µs/iter, rc, {name}"), &place, samples);
     }
     let rates: Result<Vec<f64>> = (0..repeat).map(|_| bandwidth(&guests)).collect();
     take(results, "MB/s, ib_write_bw of 64 KiB", &place, rates);
-    for (name, options, apart) in [("polling", "", true), ("-e", "-e", false)] {
-        let mode = Mode { service: "rc", options, apart };
+    for (name, options) in [("polling", ""), ("-e", "-e")] {
+        let mode = rc(options);
         let samples = (0..few).map(|_| processor(&guests, mode)).collect();
         take(results, &format!("µs of the emulator per message, {name}"), &place, samples);
     }
@@ -48,7 +48,7 @@ fn take(results: &mut Results, what: &str, place: &str, samples: Result<Vec<f64>
 fn first_ping(prepared: &Prepared<'_>) -> Result<f64> {
     let start = Instant::now();
     let guests = prepared.boot()?;
-    latency(&guests, Side::C, measure::rc(""), 1)?;
+    latency(&guests, Side::C, rc(""), 1)?;
     let seconds = start.elapsed().as_secs_f64();
     guests.shutdown()?;
     Ok(seconds)

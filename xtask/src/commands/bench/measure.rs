@@ -45,14 +45,11 @@ pub(super) fn system_calls(guests: &Guests, side: Side, tool: &str) -> Result<f6
 pub(super) struct Mode {
     pub(super) service: &'static str,
     pub(super) options: &'static str,
-    /// Server and client stay on processors of their own. Two that poll and come to share one run at the scheduler's pace, not
-    /// at theirs, and whether they do is chance.
-    pub(super) apart: bool,
 }
 
 /// A reliable connection with these options.
 pub(super) const fn rc(options: &'static str) -> Mode {
-    Mode { service: "rc", options, apart: false }
+    Mode { service: "rc", options }
 }
 
 /// System calls per iteration of a client: the slope between two runs.
@@ -143,13 +140,15 @@ fn over_cm(guests: &Guests, server: &str, port: u16, client: &str) -> Result<Out
 }
 
 /// Runs a server and a client of one side in one guest; the client under `tracer`.
+///
+/// Where there are two processors, each has one. Which of them the scheduler gives to whom is chance, and says more of a time
+/// than who is measured: those who share one while they poll run at its pace, and wake faster when they sleep.
 fn pingpong(guests: &Guests, side: Side, mode: Mode, iterations: u32, tracer: &str) -> Result<Output> {
     let tool = side.tool(&format!("pingpong {}", mode.service));
     // RoCE has no LIDs; the first of its GIDs is not reachable in one guest.
     let gid = if guests.emulator().is_ok() { "" } else { "-g 1 " };
     let command = format!("{tool} {gid}-n {iterations} {}", mode.options);
-    let run = |text: &str, cpu| if mode.apart { words(text).cpu(cpu) } else { words(text) };
-    ends(guests, run(&command, 0), run(&format!("{tracer}{command} 127.0.0.1"), 1), PORT)
+    ends(guests, words(&command).cpu(0), words(&format!("{tracer}{command} 127.0.0.1")).cpu(1), PORT)
 }
 
 /// Runs a server and its client in one guest: what the client said.

@@ -224,7 +224,7 @@ fn calls(guests: &Guests, place: &str, results: &mut Results) {
 fn instructions(guests: &Guests, place: &str, results: &mut Results) {
     for service in std::iter::once("rc").chain(FAMILY) {
         let what = format!("user instructions per iteration, {service} -e");
-        let mode = Mode { service, options: "-e", apart: false };
+        let mode = Mode { service, options: "-e" };
         let bound = if service == "rc" { Bound::AtMost(500.0) } else { Bound::Ratio(1.0) };
         let both = instructions_per_iteration(guests, Side::C, mode).and_then(|c| {
             let ours = instructions_per_iteration(guests, Side::Ours, mode)?;
@@ -263,7 +263,7 @@ fn latencies(
         for n in 0..MODES.len() {
             let n = if at % 2 == 0 { n } else { MODES.len() - 1 - n };
             let ((side, options), samples) = (MODES[n], &mut samples[n]);
-            let mode = Mode { service, options, apart: cpus > 1 && options != "-e" };
+            let mode = Mode { service, options };
             // Polling on one processor starves the peer, and takes milliseconds an iteration.
             let polls = options == "--poll" || (side == Side::C && options.is_empty());
             let iterations = if cpus == 1 && polls { 200 } else { LENGTH };
@@ -277,7 +277,9 @@ fn latencies(
     let even = Some(Bound::Ratio(1.0));
     let mut rows = vec![("default", c_poll.clone(), adaptive.clone(), even)];
     if median(&c_events) < median(&c_poll) {
-        rows.push(("default, C -e", c_events.clone(), adaptive, Some(Bound::Ratio(1.05))));
+        // Who sleeps while many messages are under way wakes to several: where that is C's better mode, nobody who polls reaches it.
+        let bound = Some(Bound::Ratio(1.05)).filter(|_| service != "srq");
+        rows.push(("default, C -e", c_events.clone(), adaptive, bound));
     }
     rows.extend([
         // What the scheduler makes of two that never sleep on one processor is no measure of either.
