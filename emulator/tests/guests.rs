@@ -41,7 +41,8 @@ impl Server {
     fn of(mut command: Command, sockets: &[&Path]) -> Self {
         let child = command.spawn().unwrap();
         let start = Instant::now();
-        while !sockets.iter().all(|socket| socket.exists()) {
+        // The file is there a moment before anybody listens.
+        while !sockets.iter().all(|socket| UnixStream::connect(socket).is_ok()) {
             assert!(start.elapsed() < Duration::from_secs(10), "no socket");
             std::thread::sleep(Duration::from_millis(5));
         }
