@@ -25,6 +25,18 @@ pub(crate) fn to_device() {
     }
 }
 
+/// What was loaded and stored before comes before what is stored after it: a device that sees the latter may overwrite what was
+/// read.
+#[inline(always)]
+pub(crate) fn back_to_device() {
+    fence(Ordering::Release);
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: as in `to_device`.
+    unsafe {
+        std::arch::asm!("dmb osh", options(nostack, preserves_flags));
+    }
+}
+
 /// What was stored to memory before is there before the next store to an uncached register arrives: a device that a
 /// doorbell wakes finds everything.
 #[inline(always)]

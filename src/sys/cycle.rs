@@ -10,9 +10,9 @@ pub(crate) struct Cycle<T> {
 }
 
 impl<T> Cycle<T> {
-    /// As many as `count` at least, and one at least.
+    /// As many as `count` at least, and one at least; 2³¹ are the most that a number tells apart.
     pub(crate) fn new(count: u32, make: impl FnMut() -> T) -> Self {
-        let count = count.max(1).next_power_of_two();
+        let count = count.max(1).checked_next_power_of_two().unwrap_or(1 << 31);
         let mut things = Vec::new();
         things.resize_with(count as usize, make);
         Self { things: things.into(), mask: count - 1 }

@@ -119,6 +119,17 @@ impl Cq {
     /// Takes completions out; gives how many.
     #[inline(never)]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
+        let before = self.next.place;
+        let taken = self.take(out);
+        if self.next.place != before {
+            self.publish();
+        }
+        taken
+    }
+
+    /// The same, without giving the entries back.
+    #[inline(always)]
+    fn take(&mut self, out: &mut [Wc]) -> usize {
         let room = out.len();
         let mut left = out;
         let entries = self.buffer.memory.view();
@@ -136,10 +147,7 @@ impl Cq {
             }
             at = self.buffer.next(at);
         }
-        if at.place != self.next.place {
-            self.next = at;
-            self.publish();
-        }
+        self.next = at;
         room - left.len()
     }
 
@@ -154,7 +162,7 @@ impl Cq {
     fn publish(&mut self) {
         self.shared.consumed.store(self.next.place, Ordering::Release);
         // Our reads of the entries, and the count that others go by, come before the device fills the entries anew.
-        barrier::to_device();
+        barrier::back_to_device();
         self.consumer.store(((self.next.place & COUNT) as u32).to_be());
     }
 
@@ -201,6 +209,18 @@ impl Cq {
                 Err(Error::bad_answer("resize_cq", uverbs.device(), why))
             }
             Err(why) => Err(Error::bad_answer("resize_cq", uverbs.device(), why)),
+        }
+    }
+}
+
+impl Drop for Cq {
+    /// Nobody will take what is in it, but a slot of a shared receive queue is free again by its completion alone.
+    fn drop(&mut self) {
+        let mut wcs = [Wc::default(); 16];
+        for _ in 0..self.buffer.entries {
+            if self.take(&mut wcs) == 0 {
+                break;
+            }
         }
     }
 }

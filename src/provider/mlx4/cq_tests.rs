@@ -73,9 +73,8 @@ fn posted(base: u64, count: u32) -> Arc<Ring> {
     let ring = Ring::new(count.next_power_of_two());
     let mut producer = Producer::new(Arc::clone(&ring), count);
     for n in 0..count {
-        producer.fill(base + u64::from(n));
+        producer.next().unwrap().announce(base + u64::from(n));
     }
-    producer.publish();
     ring
 }
 
@@ -133,10 +132,8 @@ fn laps_are_told_apart_and_the_device_is_told() {
     let mut wcs = [Wc::default(); 3];
     for round in 0..50u64 {
         for n in 0..4 {
-            producer.next().unwrap();
-            producer.fill(round * 4 + n);
+            producer.next().unwrap().announce(round * 4 + n);
         }
-        producer.publish();
         for n in 0..4 {
             assert!(device.fill(told(7, (round * 4 + n) as u16, SEND)));
         }
@@ -281,6 +278,40 @@ fn a_slot_of_a_shared_queue_comes_back_whoever_took_it() {
 }
 
 #[test]
+fn slots_of_a_shared_queue_come_back_from_a_completion_queue_that_goes_unpolled() {
+    let (cq, mut device) = made(8, 32);
+    let (record, _words) = dbrec::Record::heap();
+    let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0));
+    let register =
+        |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.ring())));
+    let (gone, _other) = (register(&cq, 0x40), register(&cq, 0x41));
+    for wr_id in 1..=3 {
+        srq.post(&[crate::types::RecvWr::new(wr_id)]).unwrap();
+    }
+    assert!(device.fill(told(0x40, 1, RECV)) && device.fill(told(0x41, 0, RECV)));
+    drop(gone);
+    drop(cq);
+    assert_eq!(word(&device.record, 0), 0, "a record may have another owner by then");
+    for wr_id in 4..=5 {
+        srq.post(&[crate::types::RecvWr::new(wr_id)]).unwrap();
+    }
+    assert!(srq.post(&[crate::types::RecvWr::new(6)]).is_err());
+}
+
+#[test]
+fn a_number_given_out_before_its_former_owner_is_said_to_be_gone() {
+    let (mut cq, mut device) = made(8, 32);
+    let first = registered(&cq, 0x40, 100);
+    assert!(device.fill(told(0x40, 0, SEND)));
+    let second = registered(&cq, 0x40, 300);
+    assert!(device.fill(told(0x40, 0, SEND)));
+    drop(first);
+    assert!(device.fill(told(0x40, 1, SEND)));
+    assert_eq!(polled(&mut cq), [(300, OK, 0x40), (301, OK, 0x40)]);
+    drop(second);
+}
+
+#[test]
 fn arming_tells_the_record_and_then_the_register() {
     let (mut cq, mut device) = made(8, 32);
     let _registration = registered(&cq, 0x40, 100);
@@ -357,11 +388,9 @@ fn a_queue_is_polled_while_the_device_fills_it_and_queues_come_and_go() {
         });
         threads.spawn(move || {
             for wr_id in 0..total {
-                while producer.next().is_none() {
+                while producer.next().map(|place| place.announce(wr_id)).is_none() {
                     std::thread::yield_now();
                 }
-                producer.fill(wr_id);
-                producer.publish();
                 posted.store(wr_id + 1, Ordering::Release);
             }
         });

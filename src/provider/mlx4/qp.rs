@@ -28,9 +28,6 @@ const OWNER: u32 = 1 << 31;
 /// What the device must not take for a request in a chunk that it has fetched too early.
 const STAMP: u32 = u32::MAX;
 
-/// More inline bytes than this have no slot that a device knows.
-const MAX_INLINE: u32 = 1024;
-
 /// A send queue.
 pub(crate) struct Sq {
     chunks: Chunks,
@@ -113,9 +110,7 @@ pub(crate) fn create(
     let qp_type = QpType::from(init.qp_type);
     let has_rq = init.srq_handle.is_none() && !matches!(qp_type, QpType::XrcSend | QpType::XrcRecv);
     ctx.check(uverbs, &init.cap).map_err(fail)?;
-    let layout = Layout::new(qp_type, &init.cap, has_rq)
-        .filter(|_| init.cap.max_inline_data <= MAX_INLINE)
-        .ok_or(fail(Errno::EINVAL))?;
+    let layout = Layout::new(qp_type, &init.cap, has_rq).ok_or(fail(Errno::EINVAL))?;
     // A mapping has a byte at least.
     let bytes = (layout.send_bytes() + layout.recv_bytes()).max(1);
     let memory = Region::anonymous(bytes).map_err(fail)?;
@@ -230,9 +225,9 @@ impl Sq {
     #[inline(always)]
     fn post_one(&mut self, wr: &SendWr<'_>) -> Result<(), PostError> {
         let written = self.push(wr).map_err(|refusal| PostError { posted: 0, refusal })?;
-        let number = self.ring.publish().wrapping_sub(1);
         match &mut self.blueflame {
             Some(register) if fits(&written, register) => {
+                let number = self.ring.posted().wrapping_sub(1);
                 let first = number << self.shift;
                 let owner = owner(number, self.slots) | (number & 0xffff) << 8 | written.opcode;
                 let mut head = self.chunks.slot(first);
@@ -243,7 +238,7 @@ impl Sq {
             _ => self.ring_doorbell(),
         }
         // After what makes the device look, where it costs no time.
-        self.stamp(number);
+        self.stamp();
         Ok(())
     }
 
@@ -251,22 +246,21 @@ impl Sq {
     #[inline(never)]
     fn post_several(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
         let mut outcome = Ok(());
-        let begin = self.ring.filled();
+        let begin = self.ring.posted();
         for (posted, wr) in wrs.iter().enumerate() {
             if let Err(refusal) = self.push_any(wr) {
                 outcome = Err(PostError { posted, refusal });
                 break;
             }
-            self.stamp(self.ring.filled().wrapping_sub(1));
+            self.stamp();
         }
-        if self.ring.filled() != begin {
-            self.ring.publish();
+        if self.ring.posted() != begin {
             self.ring_doorbell();
         }
         outcome
     }
 
-    /// The requests are valid, and their count is published for who polls: the device may look.
+    /// The requests are valid: the device may look.
     #[inline(always)]
     fn ring_doorbell(&self) {
         barrier::before_doorbell();
@@ -280,12 +274,12 @@ impl Sq {
         let (data @ Data::One(_), dest @ Dest::Connected) = (wr.data, wr.dest) else {
             return self.push_other(wr);
         };
-        let pushed = match wr.op {
-            op @ SendOp::Send => self.push(&SendWr { wr_id, op, flags, data, dest }),
-            op @ SendOp::Write(_) => self.push(&SendWr { wr_id, op, flags, data, dest }),
-            _ => return self.push_other(wr),
-        };
-        pushed.map(drop)
+        match wr.op {
+            op @ SendOp::Send => _ = self.push(&SendWr { wr_id, op, flags, data, dest })?,
+            op @ SendOp::Write(_) => _ = self.push(&SendWr { wr_id, op, flags, data, dest })?,
+            _ => self.push_other(wr)?,
+        }
+        Ok(())
     }
 
     #[inline(never)]
@@ -293,24 +287,25 @@ impl Sq {
         self.push(wr).map(drop)
     }
 
+    /// Fills the next slot and makes it valid; gives what is in it.
     #[inline(always)]
     fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, Refusal> {
-        let number = self.ring.next().ok_or(Refusal::QueueFull)?;
-        let first = number << self.shift;
-        let owner = owner(number, self.slots);
-        let written = wqe::write_send(&mut self.chunks, first, owner, wr, &self.limits, self.flags)?;
+        let place = self.ring.next().ok_or(Refusal::QueueFull)?;
+        let (first, owner) = (place.number << self.shift, owner(place.number, self.slots));
+        let draft = wqe::write_send(&mut self.chunks, first, wr, &self.limits, self.flags)?;
+        place.announce(wr.wr_id);
+        let written = draft.hand_over(owner);
         if written.segments > SEGMENTS {
             self.longest = self.longest.max(written.segments);
         }
-        self.ring.fill(wr.wr_id);
         Ok(written)
     }
 
-    /// Makes the slot at the end of the headroom behind a request invalid, beyond its first chunk, whose owner bit says so.
+    /// Makes the slot at the end of the headroom behind the last request invalid, beyond its first chunk, whose owner bit says so.
     #[inline(always)]
-    fn stamp(&mut self, number: u32) {
+    fn stamp(&mut self) {
         if self.longest > SEGMENTS {
-            let first = number.wrapping_add(self.spare) << self.shift;
+            let first = self.ring.posted().wrapping_sub(1).wrapping_add(self.spare) << self.shift;
             self.chunks.slot(first.wrapping_add(1)).put(0, STAMP);
             if self.longest > 2 * SEGMENTS {
                 self.stamp_chunks(first, 2);
@@ -375,19 +370,18 @@ impl Rq {
             posted += 1;
         }
         if posted > 0 {
-            let next = self.ring.publish();
             // The receives, before the count by which the device takes them.
             barrier::to_device();
-            self.record.store((next & 0xffff).to_be());
+            self.record.store((self.ring.posted() & 0xffff).to_be());
         }
         outcome
     }
 
     #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let number = self.ring.next().ok_or(Refusal::QueueFull)?;
-        wqe::write_recv(&mut self.elements, number << self.shift, wr, 1 << self.shift)?;
-        self.ring.fill(wr.wr_id);
+        let place = self.ring.next().ok_or(Refusal::QueueFull)?;
+        wqe::write_recv(&mut self.elements, place.number << self.shift, wr, 1 << self.shift)?;
+        place.announce(wr.wr_id);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The bytes of requests beside libmlx4's, and posting to queues whose device is a test.
 
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 
 use super::super::mock::Device;
 use super::*;
@@ -188,6 +189,39 @@ fn several_requests_ring_once_and_go_round() {
         assert_eq!(device.fetch(), None);
         device.headroom_is_stamped();
     }
+}
+
+/// The device needs no doorbell while it is at work, and whoever polls may be another thread.
+#[test]
+fn a_request_that_the_device_sees_is_known_to_who_polls() {
+    let total = if cfg!(miri) { 30 } else { 20_000 };
+    let (mut device, mut sq, _rq, ring) = Device::qp(&CAP, QPN, true);
+    let lost = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut posted = 0;
+            while posted < total && !lost.load(Ordering::Relaxed) {
+                let wrs = [0, 1, 2].map(|n| SendWr { wr_id: posted + n, ..SendWr::send(0).sges(&SGES) });
+                let wrs = &wrs[..1 + posted as usize % 3];
+                posted += match sq.post(wrs) {
+                    Ok(()) => wrs.len() as u64,
+                    Err(full) => {
+                        std::thread::yield_now();
+                        full.posted as u64
+                    }
+                };
+            }
+        });
+        for number in 0..total {
+            while device.fetch().is_none() {
+                std::thread::yield_now();
+            }
+            if ring.complete(number as u16) != Some(number) {
+                return lost.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    assert!(!lost.into_inner());
 }
 
 #[test]

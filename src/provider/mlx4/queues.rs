@@ -154,6 +154,16 @@ impl Shared {
         let mut state = self.lock();
         let id = state.next_id;
         state.next_id += 1;
+        let alive = |queue: &Queue| queue.key == key && !queue.ended();
+        if state.queues.iter().any(alive) {
+            // The kernel has given the number out again before the thread that unmade its former owner came to say so.
+            let until = self.produced(&state);
+            let ended = |queue: &Queue| Queue {
+                until: if alive(queue) { until } else { queue.until },
+                ..queue.clone()
+            };
+            state.queues = state.queues.iter().map(ended).collect();
+        }
         let new = Queue { key, sent, received, until: u64::MAX, id };
         let place = state.queues.partition_point(|queue| queue.key <= key);
         let (before, after) = state.queues.split_at(place);
@@ -200,11 +210,10 @@ impl Drop for Registration {
         let mut state = self.shared.lock();
         let until = self.shared.produced(&state);
         let consumed = self.shared.consumed.load(Ordering::Relaxed);
-        let left = state
-            .queues
-            .iter()
-            .cloned()
-            .map(|queue| Queue { until: if queue.id == self.id { until } else { queue.until }, ..queue });
+        let left = state.queues.iter().cloned().map(|queue| Queue {
+            until: if queue.id == self.id { queue.until.min(until) } else { queue.until },
+            ..queue
+        });
         state.queues = left.filter(|queue| queue.until > consumed).collect();
         self.shared.changed.store(true, Ordering::Release);
     }

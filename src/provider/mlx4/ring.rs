@@ -40,7 +40,7 @@ impl Ring {
     /// The request so many `after` the oldest one has completed.
     #[inline(always)]
     fn complete_after(&self, tail: u32, after: u16) -> Option<u64> {
-        // The poster stored its head before the device could know of the request.
+        // The poster stored name and head before the device could know of the request.
         let outstanding = self.head.load(Ordering::Relaxed).wrapping_sub(tail);
         if u32::from(after) >= outstanding {
             return None;
@@ -57,7 +57,6 @@ impl Ring {
 #[derive(Debug)]
 pub(super) struct Producer {
     ring: Arc<Ring>,
-    head: u32,
     /// The poller's `tail` when last looked at.
     tail: u32,
     /// How many requests may be outstanding.
@@ -66,7 +65,7 @@ pub(super) struct Producer {
 
 impl Producer {
     pub(super) fn new(ring: Arc<Ring>, max: u32) -> Self {
-        Self { ring, head: 0, tail: 0, max }
+        Self { ring, tail: 0, max }
     }
 
     /// The same size, on another ring.
@@ -79,38 +78,40 @@ impl Producer {
         Arc::clone(&self.ring)
     }
 
-    /// How many requests were filled so far.
+    /// How many requests were posted so far.
     #[inline(always)]
-    pub(super) fn filled(&self) -> u32 {
-        self.head
+    pub(super) fn posted(&self) -> u32 {
+        self.ring.head.load(Ordering::Relaxed)
     }
 
-    /// The number of the next request; `None` while as many are outstanding as may be.
+    /// The place of the next request; `None` while as many are outstanding as may be.
     #[inline(always)]
-    pub(super) fn next(&mut self) -> Option<u32> {
-        if self.head.wrapping_sub(self.tail) >= self.max {
+    pub(super) fn next(&mut self) -> Option<Place<'_>> {
+        let head = self.posted();
+        if head.wrapping_sub(self.tail) >= self.max {
             // Acquire: pairs with the poller's release, so that it has read the name that we overwrite.
             self.tail = self.ring.tail.load(Ordering::Acquire);
-            if self.head.wrapping_sub(self.tail) >= self.max {
+            if head.wrapping_sub(self.tail) >= self.max {
                 return None;
             }
         }
-        Some(self.head)
+        Some(Place { ring: &self.ring, number: head })
     }
+}
 
-    /// The slot of the request that [`Self::next`] gave is filled; `wr_id` is its name.
-    #[inline(always)]
-    pub(super) fn fill(&mut self, wr_id: u64) {
-        self.ring.wr_ids.at(self.head).store(wr_id, Ordering::Relaxed);
-        self.head = self.head.wrapping_add(1);
-    }
+/// The place of a request that is being written.
+pub(super) struct Place<'r> {
+    ring: &'r Ring,
+    pub(super) number: u32,
+}
 
-    /// Lets the poller know of the requests filled so far; the device must not know of them before. Gives the number of the
-    /// next one.
+impl Place<'_> {
+    /// Lets the poller know of the request, and of its name. The device must not know of it before: its completion may come at
+    /// once, to another thread.
     #[inline(always)]
-    pub(super) fn publish(&mut self) -> u32 {
-        self.ring.head.store(self.head, Ordering::Relaxed);
-        self.head
+    pub(super) fn announce(self, wr_id: u64) {
+        self.ring.wr_ids.at(self.number).store(wr_id, Ordering::Relaxed);
+        self.ring.head.store(self.number.wrapping_add(1), Ordering::Relaxed);
     }
 }
 

@@ -6,10 +6,8 @@ fn posted(max: u32, slots: u32, wr_ids: impl IntoIterator<Item = u64>) -> (Arc<R
     let ring = Ring::new(slots);
     let mut producer = Producer::new(Arc::clone(&ring), max);
     for wr_id in wr_ids {
-        producer.next().unwrap();
-        producer.fill(wr_id);
+        producer.next().unwrap().announce(wr_id);
     }
-    producer.publish();
     (ring, producer)
 }
 
@@ -31,22 +29,24 @@ fn a_number_that_is_not_outstanding_completes_nothing() {
     }
     assert_eq!(ring.complete(2), Some(2));
     assert_eq!(ring.complete(1), None, "it is over");
-    producer.fill(4);
-    assert_eq!(ring.complete(4), None, "it is not published");
-    assert_eq!(ring.complete(3), Some(3));
+    assert_eq!(ring.complete(4), None, "it is not posted");
+    producer.next().unwrap().announce(4);
+    assert_eq!(ring.complete(4), Some(4));
     assert_eq!(Ring::new(0).complete(0), None);
 }
 
 #[test]
 fn as_many_are_taken_as_may_be_outstanding() {
     let (ring, mut producer) = posted(3, 8, 0..3);
-    assert_eq!(producer.next(), None);
+    assert!(producer.next().is_none());
     assert_eq!(ring.complete(1), Some(1));
-    assert_eq!(producer.next(), Some(3));
-    producer.fill(3);
-    producer.fill(4);
-    assert_eq!(producer.next(), None);
-    assert_eq!(Producer::new(Ring::new(0), 0).next(), None);
+    for wr_id in 3..5 {
+        let place = producer.next().unwrap();
+        assert_eq!(u64::from(place.number), wr_id);
+        place.announce(wr_id);
+    }
+    assert!(producer.next().is_none());
+    assert!(Producer::new(Ring::new(0), 0).next().is_none());
 }
 
 #[test]
@@ -55,12 +55,12 @@ fn numbers_wrap_at_both_their_widths() {
         let ring = Ring::new(4);
         ring.head.store(start, Ordering::Relaxed);
         ring.tail.store(start, Ordering::Relaxed);
-        let mut producer = Producer { ring: Arc::clone(&ring), head: start, tail: start, max: 4 };
+        let mut producer = Producer { ring: Arc::clone(&ring), tail: start, max: 4 };
         for wr_id in 0..4 {
-            assert_eq!(producer.next(), Some(start.wrapping_add(wr_id as u32)));
-            producer.fill(wr_id);
+            let place = producer.next().unwrap();
+            assert_eq!(place.number, start.wrapping_add(wr_id as u32));
+            place.announce(wr_id);
         }
-        producer.publish();
         assert_eq!(ring.complete(0xffff), Some(1), "{start:#x}");
         assert_eq!(ring.complete_oldest(), Some(2));
         assert_eq!(ring.complete(1), Some(3));

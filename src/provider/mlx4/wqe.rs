@@ -73,7 +73,24 @@ pub(super) mod opcode {
     pub(in super::super) const LOCAL_INVAL: u32 = 0x1b;
 }
 
-/// A request that lies in its slot.
+/// A request that lies in its slot and is not valid yet.
+pub(super) struct Draft<'r> {
+    head: Chunk<'r>,
+    pub(super) written: Written,
+}
+
+impl Draft<'_> {
+    /// Makes it valid, by the owner bit of this lap.
+    #[inline(always)]
+    pub(super) fn hand_over(mut self, owner: u32) -> Written {
+        // The device may begin as soon as it sees the owner bit: all of the request comes before.
+        barrier::to_device();
+        self.head.hand_over(0, (owner | self.written.opcode).to_be());
+        self.written
+    }
+}
+
+/// What lies in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Written {
     pub(super) opcode: u32,
@@ -97,17 +114,16 @@ pub(super) type Chunks = Pieces<CHUNK>;
 /// A chunk: the first of a request has room for all but its data.
 type Chunk<'r> = Slot<'r, CHUNK>;
 
-/// Writes a send request into the slot that begins with chunk `first`, and last of all the word that makes it valid, with the
-/// owner bit of this lap. `flags` are the queue's own.
+/// Writes a send request into the slot that begins with chunk `first`, all but the word that makes it valid. `flags` are the
+/// queue's own.
 #[inline(always)] // a caller knows the operation and the kind of data: most of this is decided when it is compiled
-pub(super) fn write_send(
-    chunks: &mut Chunks,
+pub(super) fn write_send<'r>(
+    chunks: &'r mut Chunks,
     first: u32,
-    owner: u32,
     wr: &SendWr<'_>,
     limits: &Limits,
     flags: u32,
-) -> Result<Written, Refusal> {
+) -> Result<Draft<'r>, Refusal> {
     let mut flags = flags;
     let mut imm = 0;
     let mut segments = 1;
@@ -181,9 +197,8 @@ pub(super) fn write_send(
         }
     };
     let reads = matches!(wr.op, SendOp::Read(_));
-    let mut head = match wr.data {
-        Data::None => head,
-        Data::One(_) if limits.max_sge == 0 => return Err(Refusal::TooManySges { max: 0 }),
+    match wr.data {
+        Data::None => {}
         Data::One(sge) if sge.length & INLINE != 0 => return Err(Refusal::MessageTooLong),
         // One element has room behind whatever comes before it, at a place that is known when this is compiled.
         Data::One(sge) => {
@@ -195,27 +210,22 @@ pub(super) fn write_send(
             }
             segments += 1;
             complete = reads;
-            chunks.slot(first)
         }
         Data::List(sges) => {
             complete = reads || complete && sges.is_empty();
             segments = write_list(chunks, first, segments, sges, limits)?;
-            chunks.slot(first)
         }
         Data::Inline(_) if reads => return Err(Refusal::InlineNotAllowed),
         Data::Inline(bytes) => {
             complete |= !bytes.is_empty();
             segments = write_inline(chunks, first, segments, bytes, limits.max_inline)?;
-            chunks.slot(first)
         }
-    };
+    }
+    let mut head = chunks.slot(first);
     let (fence, own) = FLAGS[(wr.flags.bits() & SendFlags::all().bits()) as usize];
     head.put(4, fence | segments.to_be());
-    head.put(8, [flags | own, imm.to_be()]);
-    // The device may begin as soon as it sees the owner bit: all of the request comes before.
-    barrier::to_device();
-    head.hand_over(0, (owner | opcode).to_be());
-    Ok(Written { opcode, segments, complete })
+    head.put::<u64>(8, zerocopy::transmute!([flags | own, imm.to_be()]));
+    Ok(Draft { head, written: Written { opcode, segments, complete } })
 }
 
 /// Whether datagrams can do it.
@@ -271,12 +281,14 @@ fn atomic(
 #[inline(always)]
 fn element(chunk: &mut Chunk<'_>, at: usize, sge: &Sge) {
     let count = if sge.length == 0 { INLINE } else { sge.length };
-    chunk.put(at + 4, sge.lkey.0.to_be());
     chunk.put(at + 8, sge.addr.to_be());
     if at == 0 {
+        chunk.put(4, sge.lkey.0.to_be());
         barrier::to_device();
+        chunk.put(0, count.to_be());
+    } else {
+        chunk.put(at, (u64::from(count) << 32 | u64::from(sge.lkey.0)).to_be());
     }
-    chunk.put(at, count.to_be());
 }
 
 /// Data segments after the first `segments`; gives how many segments there are then.
@@ -288,7 +300,7 @@ fn write_list(
     sges: &[Sge],
     limits: &Limits,
 ) -> Result<u32, Refusal> {
-    let room = ((1usize << limits.shift) / SEGMENT).saturating_sub(segments as usize);
+    let room = limits.segments().saturating_sub(segments as usize);
     let max = room.min(limits.max_sge as usize);
     if sges.len() > max {
         return Err(Refusal::TooManySges { max: max as u32 });

@@ -17,6 +17,9 @@ pub(in super::super) enum Kind {
 /// The longest datagram that any port takes, until the port is known.
 const MAX_MTU: u32 = 4096;
 
+/// The longest request: its size is told in segments, by six bits.
+const LONGEST: usize = 63 * SEGMENT;
+
 /// What a send queue's slots have room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Limits {
@@ -30,6 +33,9 @@ pub(in super::super) struct Limits {
 impl Limits {
     /// For a queue of this kind with room for so many elements or inline bytes; nothing where no slot is so large.
     pub(in super::super) fn new(qp_type: QpType, max_sge: u32, max_inline: u32) -> Option<Self> {
+        if max_sge.max(max_inline) as usize > LONGEST {
+            return None;
+        }
         let (kind, head, least) = match qp_type {
             QpType::Ud => (Kind::Datagrams { mtu: MAX_MTU }, DATAGRAM, 0),
             // A remote address; an atomic has another segment and one element.
@@ -41,17 +47,26 @@ impl Limits {
         let before = (SEGMENT + head) % CHUNK;
         let inline = max_inline as usize;
         let inline = (inline + 4 * (inline + before).div_ceil(CHUNK - 4)).next_multiple_of(SEGMENT);
-        let data = inline.max((max_sge as usize).checked_mul(SEGMENT)?);
+        // Every slot has room for an element.
+        let data = inline.max(max_sge.max(1) as usize * SEGMENT);
         // Binding a window takes two segments.
         let size = SEGMENT + (head + data).max(least).max(2 * SEGMENT);
-        let slot = size.max(CHUNK).checked_next_power_of_two()?;
+        if size > LONGEST {
+            return None;
+        }
+        let slot = size.max(CHUNK).next_power_of_two();
         // What there is room for, which may be more than was asked for.
-        let data = slot - SEGMENT - head;
+        let data = slot.min(LONGEST) - SEGMENT - head;
         Some(Self {
             kind,
             shift: slot.trailing_zeros(),
-            max_sge: u32::try_from(data / SEGMENT).ok()?,
-            max_inline: u32::try_from(data - 4 * data.div_ceil(CHUNK)).ok()?,
+            max_sge: (data / SEGMENT) as u32,
+            max_inline: (data - 4 * data.div_ceil(CHUNK)) as u32,
         })
+    }
+
+    /// Segments that a request may have.
+    pub(super) fn segments(&self) -> usize {
+        (1 << self.shift).min(LONGEST) / SEGMENT
     }
 }
