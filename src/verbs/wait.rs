@@ -31,9 +31,9 @@ impl Default for Wait {
 }
 
 /// How often to look before giving way and looking at the clock: at first where the kernel does the device's work and may wait for
-/// this processor, and at most. It doubles each time, because who has waited so long has let those run who were in the way, and
+/// this processor, at most there, and always where the device needs no kernel. It doubles each time, because who has waited so long has let those run who were in the way, and
 /// giving way costs more than many looks.
-const LOOKS: (u32, u32) = (64, 1024);
+const LOOKS: (u32, u32, u32) = (64, 1024, 4096);
 
 impl Cq {
     /// Takes completions out, waiting for the first.
@@ -71,14 +71,15 @@ impl Cq {
     #[inline(never)]
     fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> bool {
         let mut start = None;
-        let mut looks = if self.ring.bypasses_kernel() { LOOKS.1 } else { LOOKS.0 };
+        let (mut looks, most) =
+            if self.ring.bypasses_kernel() { (LOOKS.2, LOOKS.2) } else { (LOOKS.0, LOOKS.1) };
         loop {
             for _ in 0..looks {
                 if !self.ring.is_empty() {
                     return true;
                 }
             }
-            looks = LOOKS.1.min(2 * looks);
+            looks = most.min(2 * looks);
             if give_way {
                 std::thread::yield_now();
             }
