@@ -19,3 +19,4 @@ mod rping;
 mod rping_odd;
 mod srq;
 mod support;
+mod xsrq;

@@ -25,7 +25,8 @@ const OPTIONS: [&str; 11] = [
     "-n 20 -g 0",
 ];
 
-fn good(output: &Output, line: &str, options: &str) -> String {
+/// What was printed, where all was well.
+pub fn good(output: &Output, line: &str, options: &str) -> String {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{line} {options}: {:?}\n{out}{err}", output.status);
     assert_eq!(err, "", "{line} {options}");

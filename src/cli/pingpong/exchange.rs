@@ -5,9 +5,11 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bareverbs::{Endpoint, Gid, Lid, Psn, Qpn};
+
+use crate::cli::signals;
 
 /// `0000:000000:000000:` and 32 digits, and the zero byte.
 const LEN: usize = 52;
@@ -157,7 +159,7 @@ pub(super) fn dial(host: &str, port: u16, timeout: Option<Duration>) -> Result<T
     Err(format!("couldn't connect to {host}:{port}: {why}"))
 }
 
-fn set_timeout(stream: &TcpStream, timeout: Option<Duration>) -> Result<()> {
+pub(super) fn set_timeout(stream: &TcpStream, timeout: Option<Duration>) -> Result<()> {
     stream
         .set_read_timeout(timeout)
         .and_then(|()| stream.set_write_timeout(timeout))
@@ -187,17 +189,31 @@ fn receive(stream: &mut TcpStream, from: &str) -> Result<Endpoint> {
     })
 }
 
-/// Fills `buffer`, or says how far it came.
+/// Fills `buffer`, or says how far it came. An interrupt ends that too.
 pub(super) fn read(stream: &mut TcpStream, buffer: &mut [u8], from: &str) -> Result<()> {
-    let mut got = 0;
+    let limit = stream.read_timeout().map_err(|e| format!("couldn't read a time-out: {e}"))?;
+    fill(stream, limit, buffer, from)
+}
+
+/// A signal makes the stream count its time anew, so that the tick of `signals` would let it wait for ever: it is counted here.
+fn fill(stream: &mut impl Read, limit: Option<Duration>, buffer: &mut [u8], from: &str) -> Result<()> {
+    let (mut got, mut since) = (0, Instant::now());
     while got < buffer.len() {
         match stream.read(&mut buffer[got..]) {
             Ok(0) => {
                 return Err(format!("{from} closed the connection after {got} of {} bytes", buffer.len()));
             }
-            Ok(n) => got += n,
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Ok(n) => (got, since) = (got + n, Instant::now()),
+            Err(e)
+                if e.kind() == ErrorKind::Interrupted
+                    && !signals::interrupted()
+                    && limit.is_none_or(|limit| since.elapsed() < limit) => {}
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
                 return Err(format!("{from} is silent: {got} of {} bytes came", buffer.len()));
             }
             Err(e) => return Err(format!("couldn't read remote address from {from}: {e}")),
@@ -292,5 +308,20 @@ mod tests {
             said(b"0001:000241").contains("after 11 of 52 bytes") || said(b"0001:000241").contains("reset")
         );
         assert!(said(&[b'x'; LEN]).contains("does not speak the pingpong protocol"));
+    }
+
+    #[test]
+    fn a_tick_does_not_prolong_the_wait() {
+        struct Ticks(u32);
+        impl Read for Ticks {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                std::thread::sleep(Duration::from_millis(10));
+                self.0 += 1;
+                assert!(self.0 < 100, "it would wait for ever");
+                Err(ErrorKind::Interrupted.into())
+            }
+        }
+        let said = fill(&mut Ticks(0), Some(Duration::from_millis(50)), &mut [0; 4], "host");
+        assert_eq!(said, Err("host is silent: 0 of 4 bytes came".into()));
     }
 }

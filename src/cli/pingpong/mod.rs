@@ -8,11 +8,13 @@
 //! | `limits` | the options against what the device can do |
 //! | `setup` | device, region, queues: what a run needs |
 //! | `exchange` | how the two sides tell each other their endpoints |
+//! | `dest` | the same for `xsrq` |
 //! | `play` | the loop that is measured, of four of them |
 //! | `xsrq` | the fifth, which has several clients and measures nothing |
 //! | `report` | what is printed |
 
 mod args;
+mod dest;
 mod exchange;
 mod limits;
 mod plan;

@@ -3,21 +3,24 @@
 //!
 //! One TCP connection for each client lasts as long as the run: endpoints at its beginning (the client's first), and at its end
 //! `END` from the client and `END` back, when nobody needs the other's queues any more.
+//!
+//! A client hears nothing while the server waits for other clients, to come or to be done: how long that takes is no limit's
+//! affair. Then only the connection tells whether the server is still there.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use bareverbs::{
-    Access, AddressVector, Context, Cq, CqInit, Endpoint, Gid, Lid, Mr, Psn, Qp, QpAttr, QpInit, QpState,
-    QpType, Qpn, RecvWr, SendWr, Srq, SrqInit, Srqn, Wait, Wc, Xrcd,
+    Access, AddressVector, Context, Cq, CqInit, Endpoint, Mr, Qp, QpAttr, QpInit, QpState, QpType, RecvWr,
+    SendWr, Srq, SrqInit, Wait, Wc, Xrcd,
 };
 use nix::libc::O_CREAT;
 use serde::Serialize;
 
+use super::dest::{Dest, Peer};
 use super::plan::Plan;
 use super::play::{Silence, failure};
 use super::setup::{self, RECV};
@@ -30,72 +33,15 @@ use crate::cli::signals;
 /// Processes of one machine that open the same file share the domain.
 const DOMAIN_FILE: &str = "/tmp/xrc_domain";
 
-/// `0000:000000:000000:000000:000000:` and 32 digits, and the zero byte.
-const LEN: usize = 66;
-
-const END: &[u8; 4] = b"END\0";
-
 /// What went wrong, as one line.
 type Result<T> = std::result::Result<T, String>;
-
-/// What one side tells the other of one connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Dest {
-    lid: Lid,
-    recv_qpn: Qpn,
-    send_qpn: Qpn,
-    psn: Psn,
-    srqn: Srqn,
-    gid: Gid,
-}
-
-impl Dest {
-    fn encode(&self) -> [u8; LEN] {
-        let text = format!(
-            "{:04x}:{:06x}:{:06x}:{:06x}:{:06x}:{:032x}\0",
-            self.lid.0,
-            self.recv_qpn.get(),
-            self.send_qpn.get(),
-            self.psn.get(),
-            self.srqn.get(),
-            u128::from_be_bytes(self.gid.0)
-        );
-        let mut message = [0; LEN];
-        message.copy_from_slice(text.as_bytes());
-        message
-    }
-
-    fn decode(message: &[u8]) -> Option<Self> {
-        let [lid, recv_qpn, send_qpn, psn, srqn, gid] = exchange::hex_fields(message, [4, 6, 6, 6, 6, 32])?;
-        Some(Self {
-            lid: Lid(lid as u16),
-            recv_qpn: Qpn::truncate(recv_qpn as u32),
-            send_qpn: Qpn::truncate(send_qpn as u32),
-            psn: Psn::truncate(psn as u32),
-            srqn: Srqn::truncate(srqn as u32),
-            gid: Gid(gid.to_be_bytes()),
-        })
-    }
-
-    fn line(&self, side: &str) -> String {
-        format!(
-            "{side:>8}: LID {:04x}, QPN RECV {:06x} SEND {:06x}, PSN {:06x}, SRQN {:06x}, GID {}\n",
-            self.lid.0,
-            self.recv_qpn.get(),
-            self.send_qpn.get(),
-            self.psn.get(),
-            self.srqn.get(),
-            self.gid
-        )
-    }
-}
 
 /// The two queue pairs of a connection, and what became of it.
 struct Connection {
     recv: Qp,
     send: Qp,
     local: Dest,
-    peer: Option<(Dest, TcpStream, String)>,
+    peer: Option<Peer>,
     /// Messages that were sent to its peer.
     sent: u32,
 }
@@ -133,11 +79,13 @@ pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
         }
     }
     signals::watch();
-    if !run.play(plan)? {
+    if let Err(why) = run.play(plan).and_then(|()| run.part(plan)) {
+        if !signals::interrupted() {
+            return Err(why.into());
+        }
         tool.say("interrupted");
         return Err(Failure::said(INTERRUPTED));
     }
-    run.part(plan)?;
     if !plan.json {
         return tool.print("success\n");
     }
@@ -203,27 +151,18 @@ impl Run {
             true => Ok(()),
             false => tool.print(&dest.line(side)),
         };
-        let tell = |stream: &mut TcpStream| {
-            shown("local", &local)?;
-            stream
-                .write_all(&local.encode())
-                .map_err(|e| Failure::new(format!("couldn't send local address to {from}: {e}")))
-        };
         if plan.server.is_some() {
-            tell(&mut stream)?;
+            shown("local", &local)?;
+            local.tell(&mut stream, &from)?;
         }
-        let mut message = [0; LEN];
-        exchange::read(&mut stream, &mut message, &from)?;
-        let peer = Dest::decode(&message).ok_or_else(|| {
-            let sent = message.escape_ascii();
-            format!("{from} does not speak the pingpong protocol: it sent \"{sent}\"")
-        })?;
-        shown("remote", &peer)?;
+        let dest = Dest::hear(&mut stream, &from)?;
+        shown("remote", &dest)?;
         if plan.server.is_none() {
-            tell(&mut stream)?;
+            shown("local", &local)?;
+            local.tell(&mut stream, &from)?;
         }
-        connection.connect(plan, &peer)?;
-        connection.peer = Some((peer, stream, from));
+        connection.connect(plan, &dest)?;
+        connection.peer = Some(Peer { dest, stream, host: from });
         Ok(())
     }
 
@@ -236,8 +175,8 @@ impl Run {
     fn post_send(&mut self, plan: &Plan, n: usize) -> Result<()> {
         let count = self.connections.len();
         let to = &mut self.connections[n];
-        let Some((peer, ..)) = &to.peer else { return Ok(()) };
-        let mut wr = SendWr::send(n as u64).sge(self.mr.slice(..)).xrc_srqn(peer.srqn);
+        let Some(peer) = &to.peer else { return Ok(()) };
+        let mut wr = SendWr::send(n as u64).sge(self.mr.slice(..)).xrc_srqn(peer.dest.srqn);
         let over = (n + to.sent as usize) % count;
         to.sent += 1;
         if to.sent >= plan.iters {
@@ -246,8 +185,8 @@ impl Run {
         self.connections[over].send.post_send(wr).map_err(|e| format!("couldn't post send: {e}"))
     }
 
-    /// Answers until everything has come and gone; false after an interrupt.
-    fn play(&mut self, plan: &Plan) -> Result<bool> {
+    /// Answers until everything has come and gone.
+    fn play(&mut self, plan: &Plan) -> Result<()> {
         let clients = self.connections.len() as u64;
         let total = clients * u64::from(plan.iters);
         let timeout = (plan.wait == Wait::Poll).then_some(Duration::from_secs(1));
@@ -256,7 +195,7 @@ impl Run {
         let mut wcs = [Wc::default()];
         while received < total || completed < clients {
             if signals::interrupted() {
-                return Ok(false);
+                return Err("interrupted".into());
             }
             let waited = match received < total {
                 true => self.recv_cq.wait(&mut wcs, plan.wait, timeout),
@@ -274,6 +213,9 @@ impl Run {
                     }
                 }
                 [_] => completed += 1,
+                _ if received == 0 && plan.server.is_some() => {
+                    self.connections.iter().flat_map(|c| &c.peer).try_for_each(Peer::is_there)?;
+                }
                 _ => {
                     if let Some(time) = silent.too_long((received as u32, completed as u32)) {
                         return Err(format!("nothing has come from a peer for {} s", time.as_secs()));
@@ -281,30 +223,21 @@ impl Run {
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Waits until no side needs the other's queues any more.
     fn part(&mut self, plan: &Plan) -> Result<()> {
-        let hear = |peer: &mut Option<(Dest, TcpStream, String)>| {
-            let Some((_, stream, from)) = peer else { return Ok(()) };
-            let mut end = [0; END.len()];
-            exchange::read(stream, &mut end, from)?;
-            match end == *END {
-                true => Ok(()),
-                false => Err(format!("{from} said \"{}\" where \"END\" was due", end.escape_ascii())),
-            }
-        };
-        let say = |peer: &mut Option<(Dest, TcpStream, String)>| {
-            let Some((_, stream, from)) = peer else { return Ok(()) };
-            stream.write_all(END).map_err(|e| format!("Couldn't send termination ack to {from}: {e}"))
-        };
-        let mut peers = self.connections.iter_mut().map(|connection| &mut connection.peer);
+        let mut peers: Vec<&mut Peer> = self.connections.iter_mut().flat_map(|c| &mut c.peer).collect();
         if plan.server.is_some() {
-            return peers.try_for_each(|peer| say(peer).and_then(|()| hear(peer)));
+            return peers.into_iter().try_for_each(|server| {
+                server.say_end()?;
+                server.has_time()?;
+                server.hear_end()
+            });
         }
-        peers.try_for_each(hear)?;
-        self.connections.iter_mut().try_for_each(|connection| say(&mut connection.peer))
+        peers.iter_mut().try_for_each(|client| client.hear_end())?;
+        peers.iter_mut().try_for_each(|client| client.say_end())
     }
 }
 
@@ -349,29 +282,4 @@ fn domain(tool: &Tool, ctx: &Context) -> std::result::Result<(Xrcd, Option<File>
         ));
     }
     Ok((xrcd, file.ok()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn destinations_travel_as_text() {
-        let dest = Dest {
-            lid: Lid(1),
-            recv_qpn: Qpn::truncate(0x241),
-            send_qpn: Qpn::truncate(0x242),
-            psn: Psn::truncate(0x20_e9d5),
-            srqn: Srqn::truncate(7),
-            gid: Gid([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x10, 0xd2, 0xc9, 0x10, 0, 0, 0x6b, 0xd1]),
-        };
-        let message = b"0001:000241:000242:20e9d5:000007:fe8000000000000010d2c91000006bd1\0";
-        assert_eq!(dest.encode(), *message);
-        assert_eq!(Dest::decode(message), Some(dest));
-        assert_eq!(Dest::decode(&[b'0'; LEN]), None);
-        assert_eq!(
-            dest.line("local"),
-            "   local: LID 0001, QPN RECV 000241 SEND 000242, PSN 20e9d5, SRQN 000007, GID fe80::10d2:c910:0:6bd1\n"
-        );
-    }
 }
