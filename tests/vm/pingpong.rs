@@ -34,8 +34,12 @@ pub fn good(output: &Output, line: &str, options: &str) -> String {
 }
 
 /// The lines with their numbers taken out.
-fn shape(out: &str) -> String {
+pub fn shape(out: &str) -> String {
     let word = |word: &str| match word.trim_end_matches(',') {
+        // Of xsrq, whose hexadecimal numbers have nothing before them.
+        hex if matches!(hex.len(), 4 | 6) && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            format!("{} digits", hex.len())
+        }
         number if number.parse::<f64>().is_ok() => "N".to_owned(),
         hex if hex.starts_with("0x") => format!("{}x", hex.len()),
         gid if gid.starts_with("::ffff:") || gid.starts_with("fe80::") => "GID".to_owned(),

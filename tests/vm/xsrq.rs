@@ -1,4 +1,4 @@
-//! `pingpong xsrq` with several clients, and how it ends. rxe has no XRC: this is for the card.
+//! `pingpong xsrq` beside `ibv_xsrq_pingpong`, with several clients, and how it ends. rxe has no XRC: this is for the card.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::pingpong::good;
-use crate::support::{Running, assert_refused, await_listener, fresh_port, text};
+use crate::pingpong::{good, shape};
+use crate::support::{Resources, Running, assert_refused, await_listener, fresh_port, text};
 
 const OURS: &str = "ours pingpong xsrq";
+const C: &str = "ibv_xsrq_pingpong";
 const SOON: Duration = Duration::from_secs(30);
 
 /// A server that waits for so many clients, and its port.
@@ -24,6 +25,55 @@ fn server(line: &str, clients: usize) -> (Running, u16) {
 
 fn client(line: &str, port: u16) -> Running {
     Running::start(&format!("{line} -p {port} 127.0.0.1"))
+}
+
+/// Runs a server and its clients, all at once, to their good ends: what they print.
+fn all(serves: &str, ask: &[&str], options: &str) -> (String, Vec<String>) {
+    let (server, port) = server(&format!("{serves} {options}"), ask.len());
+    let clients: Vec<Running> = ask.iter().map(|line| client(&format!("{line} {options}"), port)).collect();
+    let asked = clients.into_iter().zip(ask).map(|(client, line)| good(&client.finish(SOON), line, options));
+    let asked = asked.collect();
+    (good(&server.finish(SOON), serves, options), asked)
+}
+
+/// Where one side of each connection is.
+fn addresses<'o>(outs: impl IntoIterator<Item = &'o String>, side: &str) -> Vec<&'o str> {
+    let lines = outs.into_iter().flat_map(|out| out.lines()).map(str::trim_start);
+    let mut addresses: Vec<&str> = lines.filter_map(|line| line.strip_prefix(side)).collect();
+    addresses.sort_unstable();
+    addresses
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn several_clients_of_both_kinds() {
+    let before = Resources::now();
+    for options in ["-n 20", "-n 50 -e", "-n 5 -s 100000 -m 2048 -g GID"] {
+        let (served, asked) = all(OURS, &[OURS, C, OURS], options);
+        let (served_by_c, asked_of_c) = all(C, &[OURS, C, OURS], options);
+        assert_eq!(shape(&served), shape(&served_by_c), "{options}");
+        for asked in asked.iter().chain(&asked_of_c) {
+            assert_eq!(shape(asked), shape(&asked_of_c[1]), "{options}");
+        }
+        for (served, asked) in [(&served, &asked), (&served_by_c, &asked_of_c)] {
+            assert_eq!(addresses([served], "local:").len(), 3, "{served}");
+            assert_eq!(addresses([served], "local:"), addresses(asked, "remote:"), "{options}");
+            assert_eq!(addresses([served], "remote:"), addresses(asked, "local:"), "{options}");
+        }
+    }
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn json_counts_the_clients() {
+    let (served, asked) = all(OURS, &[OURS, OURS], "-n 7 -s 100 --poll --json");
+    for (out, clients) in [(&served, 2), (&asked[0], 1), (&asked[1], 1)] {
+        let said: serde_json::Value = serde_json::from_str(out).unwrap();
+        let wanted =
+            serde_json::json!({ "clients": clients, "size": 100, "iterations": 7, "complete": true });
+        assert_eq!(said, wanted);
+    }
 }
 
 #[test]
