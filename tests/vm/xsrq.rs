@@ -105,6 +105,19 @@ fn a_client_that_waits_sees_its_server_go_and_can_be_interrupted() {
     assert_refused(&left.finish(SOON), "client", &["127.0.0.1 closed the connection"]);
 }
 
+/// What the failed send tells: of silence nothing is said before 10 s.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_client_that_is_gone_is_told_by_its_failed_completion() {
+    let (server, port) = server(OURS, 3);
+    let gone = client(OURS, port);
+    gone.await_connected();
+    gone.signal(Signal::SIGKILL);
+    drop(gone);
+    let _others = [client(OURS, port), client(OURS, port)];
+    assert_refused(&server.finish(SOON), "server", &["Failed status", "the peer was killed"]);
+}
+
 fn assert_interrupted(running: Running) {
     running.signal(Signal::SIGINT);
     let output = running.finish(SOON);

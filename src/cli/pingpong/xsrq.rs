@@ -118,7 +118,8 @@ impl Run {
             init = init.own_channel();
         }
         let recv_cq = ctx.create_cq(init)?;
-        let send_cq = ctx.create_cq(clients)?;
+        // A failure flushes what is under way: of each client one message, and one whose acknowledgement its reply outran.
+        let send_cq = ctx.create_cq(clients.saturating_mul(2))?;
         let srq = pd.create_srq(SrqInit::new(clients).xrc(&xrcd, &recv_cq))?;
         let srqn = srq.srq_num().unwrap_or_default();
         let mut connections = Vec::new();
@@ -217,6 +218,10 @@ impl Run {
                     self.connections.iter().flat_map(|c| &c.peer).try_for_each(Peer::is_there)?;
                 }
                 _ => {
+                    // A send that failed tells more than silence.
+                    if received < total {
+                        completed += self.sent()?;
+                    }
                     if let Some(time) = silent.too_long((received as u32, completed as u32)) {
                         return Err(format!("nothing has come from a peer for {} s", time.as_secs()));
                     }
@@ -224,6 +229,16 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// How many sends have completed since somebody looked.
+    fn sent(&mut self) -> Result<u64> {
+        let mut wcs = [Wc::default(); 16];
+        let wcs = self.send_cq.poll(&mut wcs);
+        match wcs.iter().find(|wc| !wc.is_success()) {
+            Some(wc) => Err(failure(wc)),
+            None => Ok(wcs.len() as u64),
+        }
     }
 
     /// Waits until no side needs the other's queues any more.
