@@ -4,6 +4,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Output;
 use std::time::Duration;
 
+use bareverbs::Device;
+
 use crate::support::{Resources, Running, assert_refused, command, pair, refused, run, text};
 
 const OURS: &str = "ours pingpong rc -p PORT -g GID";
@@ -246,6 +248,44 @@ fn json_says_the_same() {
     assert_eq!((asked["local"].as_array().map(Vec::len), &asked["iterations"]), (Some(3), &30.into()));
 }
 
+fn refused_alike(kind: &str, options: &str) {
+    let c = run(&format!("ibv_{kind}_pingpong -g GID -p 1 {options}"));
+    let ours = run(&format!("ours pingpong {kind} -g GID -p 1 {options}"));
+    assert_eq!(c.status.code(), ours.status.code(), "{kind} {options}");
+    let said = text(&ours.stderr);
+    assert_eq!(said.lines().count(), 1, "{kind} {options}: {said}");
+    let words = text(&c.stderr);
+    assert!(said.trim_end().ends_with(words.trim_end()), "{kind} {options}: {words:?} is not in {said:?}");
+}
+
+/// On devices that have it, each side's; elsewhere it is refused.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn on_demand_paging() {
+    let device = Device::first().unwrap().open().unwrap().query_device().unwrap();
+    let has_it = device.odp.general & 1 == 1;
+    assert!(has_it || std::env::var("BAREVERBS_KERNEL").unwrap() != "7.3", "rxe of 7.3 has it");
+    // libibverbs gives rxe no prefetch, and write() has no command for it.
+    let write = std::env::var("BAREVERBS_ABI").is_ok_and(|abi| abi == "write");
+    let warning = "Couldn't prefetch MR(95). Continue anyway\n";
+    for (kind, options) in [("rc", "-o"), ("rc", "-o -P"), ("srq", "-o")] {
+        if !has_it {
+            refused_alike(kind, options);
+            continue;
+        }
+        let ours = format!("ours pingpong {kind} -g GID -n 20 -s 20000 {options} -p PORT");
+        let c = format!("ibv_{kind}_pingpong -g GID -n 20 -s 20000 {options} -p PORT");
+        for (server, client) in [(&ours, &ours), (&c, &ours), (&ours, &c)] {
+            let (served, asked) = pair(server, &format!("{client} 127.0.0.1"));
+            for (line, output) in [(server, served), (client, asked)] {
+                let warns = options.ends_with("-P") && (write || line == &c);
+                assert_eq!(text(&output.stderr), if warns { warning } else { "" }, "{line}");
+                assert!(output.status.success() && text(&output.stdout).contains("20 iters"), "{line}");
+            }
+        }
+    }
+}
+
 /// What this device cannot serve is refused in the C tool's own words.
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
@@ -262,16 +302,7 @@ fn refuses_as_the_c_tool_does() {
         ("srq", "-q 256"),
         ("srq", "-q 17 -r 16"),
     ] {
-        let c = run(&format!("ibv_{kind}_pingpong -g GID -p 1 {options}"));
-        let ours = run(&format!("ours pingpong {kind} -g GID -p 1 {options}"));
-        assert_eq!(c.status.code(), ours.status.code(), "{kind} {options}");
-        let said = text(&ours.stderr);
-        assert_eq!(said.lines().count(), 1, "{kind} {options}: {said}");
-        let words = text(&c.stderr);
-        assert!(
-            said.trim_end().ends_with(words.trim_end()),
-            "{kind} {options}: {words:?} is not in {said:?}"
-        );
+        refused_alike(kind, options);
     }
     // The errno's number, which ours does not print, is that of an operation that the device does not have.
     let c = run("ibv_xsrq_pingpong -g GID");
