@@ -211,11 +211,11 @@ fn ways_of_waiting_and_checking() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn polling_beside_c() {
-    for kind in ["rc", "uc", "ud", "srq"] {
+    for (kind, options) in [("rc", ""), ("uc", ""), ("ud", ""), ("srq", ""), ("srq", "-q 1")] {
         let ours = format!("ours pingpong {kind} -p PORT -g GID --poll");
         let c = format!("ibv_{kind}_pingpong -p PORT -g GID");
-        exchange(&ours, &c, "-n 50");
-        exchange(&c, &ours, "-n 50");
+        exchange(&ours, &c, &format!("-n 50 {options}"));
+        exchange(&c, &ours, &format!("-n 50 {options}"));
     }
 }
 
