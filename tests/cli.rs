@@ -153,6 +153,11 @@ fn without_rdma_there_is_one_clear_error() {
     assert!(stderr.starts_with("Failed to get IB devices list: ") && stderr.contains("modprobe"), "{stderr}");
     assert_eq!((old.status.code(), stderr.lines().count()), (Some(255), 1));
     assert_eq!(run("ibv_devices", [""; 0]).status.code(), Some(1));
+    for name in ["ibv_rc_pingpong", "ibv_xsrq_pingpong", "ibv_asyncwatch"] {
+        let output = run(name, [""; 0]);
+        assert!(text(&output.stderr).starts_with("Failed to get IB devices list: "), "{name}");
+        assert_eq!(output.status.code(), Some(1), "{name}");
+    }
     for line in ["devinfo", "devinfo -l", "devinfo --json", "devinfo -d rxe0", "devices --json"] {
         let name = format!("bareverbs {}", words(line)[0]);
         let output = run("bareverbs", words(line));

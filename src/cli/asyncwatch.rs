@@ -1,14 +1,15 @@
 //! `bareverbs asyncwatch`, `ibv_asyncwatch`: what happens to a device and its ports without being asked for.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd};
 
-use bareverbs::{AsyncEvent, AsyncEventType as Type, Device, EventSource};
+use bareverbs::{AsyncEvent, AsyncEventType as Type, EventSource};
 use clap::Args;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
 
+use super::devices;
 use super::getopt::{Getopt, Spec};
 use super::outcome::{Failure, Outcome, ending};
 use super::output::Tool;
@@ -32,7 +33,7 @@ pub(crate) struct Arguments {
 
 /// Runs the subcommand.
 pub(crate) fn run(tool: &Tool, arguments: &Arguments) -> Outcome {
-    watch(tool, arguments.ib_dev.as_ref(), arguments.json)
+    watch(tool, arguments.ib_dev.as_deref(), arguments.json)
 }
 
 /// The options of `ibv_asyncwatch`.
@@ -51,7 +52,7 @@ pub(crate) fn as_c(tool: &Tool, arguments: Vec<OsString>) -> Outcome {
             }
         }
     }
-    watch(tool, device.as_ref(), false)
+    watch(tool, device.as_deref(), false).map_err(|failure| failure.unnamed(1))
 }
 
 fn usage(tool: &Tool, code: u8) -> Outcome {
@@ -69,15 +70,13 @@ Options:
 }
 
 /// Prints what happens until the device goes or somebody ends it.
-fn watch(tool: &Tool, name: Option<&OsString>, json: bool) -> Outcome {
-    let device = match name {
-        Some(name) => Device::by_name(&name.to_string_lossy())?,
-        None => Device::first()?,
-    };
-    let ctx = device.open()?;
+fn watch(tool: &Tool, name: Option<&OsStr>, json: bool) -> Outcome {
+    // C's puts the name that it was not given between two spaces.
+    let ctx = devices::open(name, "IB device  not found")?;
+    let device = &ctx.info().name;
     let events = ctx.async_events()?;
     if !json {
-        tool.print(&format!("{}: async event FD {}\n", device.name(), events.as_fd().as_raw_fd()))?;
+        tool.print(&format!("{}: async event FD {}\n", device, events.as_fd().as_raw_fd()))?;
     }
     loop {
         let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
@@ -86,10 +85,10 @@ fn watch(tool: &Tool, name: Option<&OsString>, json: bool) -> Outcome {
             Err(errno) => return Err(Failure::new(format!("poll: {} ({errno:?})", errno.desc()))),
         }
         while let Some(event) = events.next_event()? {
-            tool.print(&if json { object(device.name(), &event)? } else { line(&event) })?;
+            tool.print(&if json { object(device, &event)? } else { line(&event) })?;
             // The kernel says nothing after that, not even that nothing comes any more.
             if event.event_type == Type::DeviceFatal {
-                return Err(Failure::new(format!("{}: the device has failed or is gone", device.name())));
+                return Err(Failure::new(format!("{device}: the device has failed or is gone")));
             }
         }
     }

@@ -1,15 +1,15 @@
 //! `bareverbs devices`, `ibv_devices`: the RDMA devices and their node GUIDs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 
 use bareverbs::discover::{DeviceInfo, DriverId};
-use bareverbs::{Device, Guid};
+use bareverbs::{Context, Device, Guid};
 use clap::Args;
 use serde::Serialize;
 
 use super::json::{self, Named};
-use super::outcome::{Failure, Outcome};
+use super::outcome::{Failure, InC, Outcome};
 use super::output::{Manner, Tool};
 
 const EXAMPLES: &str = "\
@@ -43,9 +43,25 @@ pub(crate) fn as_c(tool: &Tool, _: Vec<OsString>) -> Outcome {
     tool.print(&table(devices.iter().map(|device| (device.name(), device.info().node_guid))))
 }
 
+/// What C's tools say where there is no list.
+const NO_LIST: &str = "Failed to get IB devices list";
+
 /// The list, or what C's tools say where there is none.
 pub(crate) fn list_as_c() -> Result<Vec<Device>, Failure> {
-    Device::list().map_err(|error| Failure::bare(format!("Failed to get IB devices list: {error}")))
+    Device::list().in_c(NO_LIST).map_err(|failure| failure.unnamed(1))
+}
+
+/// Opens the device of that name, or the first. Where there is none, the C tool says `none`.
+pub(crate) fn open(name: Option<&OsStr>, none: &str) -> Result<Context, Failure> {
+    let (found, words) = match name.map(OsStr::to_string_lossy) {
+        Some(name) => (Device::by_name(&name), format!("IB device {name} not found")),
+        None => (Device::first(), none.to_owned()),
+    };
+    let device = match found {
+        Err(error) if error.operation() == "list devices" => Err(error).in_c(NO_LIST),
+        found => found.in_c(words),
+    }?;
+    device.open().in_c(format!("Couldn't get context for {}", device.name()))
 }
 
 /// The devices that libibverbs would list: those that have a node and a provider. Ours tells of the others.

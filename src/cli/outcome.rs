@@ -8,6 +8,8 @@ pub(crate) type Outcome = Result<(), Failure>;
 pub(crate) struct Failure {
     words: Words,
     code: u8,
+    /// What the C tool says first, where it is not said by the line.
+    in_c: Option<String>,
 }
 
 /// What is left to say.
@@ -27,17 +29,21 @@ impl Failure {
 
     /// Says this line after the tool's name and exits with 1.
     pub(crate) fn new(line: impl Into<String>) -> Self {
-        Self { words: Words::Line(line.into()), code: 1 }
+        Self::with(Words::Line(line.into()), 1)
     }
 
     /// Says this line alone and exits with 1.
     pub(crate) fn bare(line: impl Into<String>) -> Self {
-        Self { words: Words::Bare(line.into()), code: 1 }
+        Self::with(Words::Bare(line.into()), 1)
     }
 
     /// Says nothing more.
     pub(crate) fn said(code: u8) -> Self {
-        Self { words: Words::Said, code }
+        Self::with(Words::Said, code)
+    }
+
+    fn with(words: Words, code: u8) -> Self {
+        Self { words, code, in_c: None }
     }
 
     /// Exits with this code instead.
@@ -46,11 +52,12 @@ impl Failure {
         self
     }
 
-    /// Says its line without the tool's name and exits with `code`, as C tools that have one code for all errors; a quiet end
-    /// stays what it is.
+    /// Says its line without the tool's name, after the C tool's words ([`InC`]), and exits with `code`, as C tools that have
+    /// one code for all errors; a quiet end stays what it is.
     pub(crate) fn unnamed(self, code: u8) -> Self {
-        match self.words {
-            Words::Line(line) => Self::bare(line).code(code),
+        match (&self.words, &self.in_c) {
+            (Words::Line(line), None) => Self::bare(line).code(code),
+            (Words::Line(line), Some(words)) => Self::bare(format!("{words}: {line}")).code(code),
             _ => self,
         }
     }
@@ -67,6 +74,18 @@ impl Failure {
             Words::Line(line) => Some(format!("{name}: {line}")),
             Words::Bare(line) => Some(line.clone()),
         }
+    }
+}
+
+/// An error of which the C tool has words of its own.
+pub(crate) trait InC<T> {
+    /// Under the C tool's name these words come first.
+    fn in_c(self, words: impl Into<String>) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Failure>> InC<T> for Result<T, E> {
+    fn in_c(self, words: impl Into<String>) -> Result<T, Failure> {
+        self.map_err(|error| Failure { in_c: Some(words.into()), ..error.into() })
     }
 }
 
@@ -106,6 +125,15 @@ mod tests {
         assert_eq!(Failure::new("no").line("tool"), Some("tool: no".to_owned()));
         assert_eq!(Failure::bare("no").code(255).line("tool"), Some("no".to_owned()));
         assert_eq!(Failure::said(4).line("tool"), None);
+    }
+
+    #[test]
+    fn under_the_old_name_the_c_tool_speaks_first() {
+        let failure = || Err::<(), _>("no (EPERM)").in_c("Couldn't do it").unwrap_err();
+        assert_eq!(failure().line("tool"), Some("tool: no (EPERM)".to_owned()));
+        assert_eq!(failure().unnamed(1).line("tool"), Some("Couldn't do it: no (EPERM)".to_owned()));
+        assert_eq!(Failure::new("no").unnamed(255).line("tool"), Some("no".to_owned()));
+        assert_eq!(Failure::said(130).unnamed(1), Failure::said(130));
     }
 
     #[test]

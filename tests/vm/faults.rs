@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use bareverbs::netlink::Nldev;
 use nix::sys::signal::Signal;
 
+use crate::pingpong::same_beginning;
 use crate::support::{
     Running, assert_refused, await_listener, bareverbs, command, fresh_port, pair, refused, run, text,
+    under_old_name,
 };
 
 const RC: &str = "ours pingpong rc -g 1";
@@ -208,6 +210,9 @@ fn no_device() {
     refused("ours devinfo", &["there is no RDMA device", "rdma link add"]);
     refused(RC, &["no RDMA device"]);
     refused(&format!("{RC} -d rxe0"), &["rxe0"]);
+    for line in ["ibv_rc_pingpong -g 1", "ibv_xsrq_pingpong -g 1", "ibv_asyncwatch -d rxe0"] {
+        same_beginning(line, &run(line), &under_old_name(line).finish(SOON));
+    }
     let none = run("ours devices --json");
     assert!(none.status.success());
     assert_eq!(text(&none.stdout).trim(), "[]");
@@ -321,9 +326,14 @@ fn a_memlock_limit_that_is_too_low() {
     let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap();
     setrlimit(Resource::RLIMIT_MEMLOCK, 65536, hard).unwrap();
     let line = format!("{RC} -s 1048576");
-    let running = Running::spawn(as_nobody(&line), &line);
+    let start = |line: &str| Running::spawn(as_nobody(line), line);
+    let mut old_name = as_nobody(&line.replace("pingpong rc", ""));
+    old_name.arg0("ibv_rc_pingpong");
+    let running = [start(&line), start("ibv_rc_pingpong -g 1 -s 1048576"), Running::spawn(old_name, &line)];
     setrlimit(Resource::RLIMIT_MEMLOCK, soft, hard).unwrap();
-    assert_refused(&running.finish(SOON), &line, &["memlock limit is 65536 bytes", "1048576", "ulimit -l"]);
+    let [ours, theirs, old_name] = running.map(|running| running.finish(SOON));
+    assert_refused(&ours, &line, &["memlock limit is 65536 bytes", "1048576", "ulimit -l"]);
+    same_beginning(&line, &theirs, &old_name);
 }
 
 #[test]

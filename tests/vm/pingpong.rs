@@ -1,12 +1,13 @@
 //! `pingpong` beside `ibv_rc_pingpong` and its sisters, both ways.
 
-use std::os::unix::process::CommandExt;
 use std::process::Output;
 use std::time::Duration;
 
 use bareverbs::Device;
 
-use crate::support::{Resources, Running, assert_refused, command, pair, refused, run, text};
+use crate::support::{Resources, Running, assert_refused, pair, refused, run, text, under_old_name};
+
+const SOON: Duration = Duration::from_secs(30);
 
 const OURS: &str = "ours pingpong rc -p PORT -g GID";
 const C: &str = "ibv_rc_pingpong -p PORT -g GID";
@@ -130,12 +131,7 @@ fn uc_ud_srq_the_c_client_with_our_server() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn under_the_old_names() {
-    let ours = |line: &str| {
-        let (name, rest) = line.split_once(' ').unwrap();
-        let mut command = command(&format!("ours {rest}"));
-        command.arg0(name);
-        Running::spawn(command, line).finish(Duration::from_secs(30))
-    };
+    let ours = |line: &str| under_old_name(line).finish(SOON);
     for kind in ["rc", "uc", "ud", "srq", "xsrq"] {
         for options in ["--nope", "-p", "--i=1", "host another", "-p 70000", "-i 0"] {
             // xsrq of C takes port 0, and then does not find it.
@@ -158,6 +154,37 @@ fn under_the_old_names() {
         assert_eq!((text(&ours.stdout), text(&ours.stderr)), (text(&theirs.stdout), text(&theirs.stderr)));
         assert_eq!(ours.status.code(), theirs.status.code(), "{line}");
     }
+}
+
+/// Under the old name, an error begins with the C tool's words.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn errors_under_the_old_names() {
+    let in_use = std::net::TcpListener::bind("[::]:0").unwrap();
+    let taken = format!("-g GID -p {}", in_use.local_addr().unwrap().port());
+    for kind in ["rc", "uc", "ud", "srq"] {
+        for options in ["-d nosuch", "-i 2", "-g 1024", "-g GID 127.0.0.1", &taken] {
+            let line = format!("ibv_{kind}_pingpong {options}");
+            same_beginning(&line, &run(&line), &under_old_name(&line).finish(SOON));
+        }
+        // Without a GID no peer can be reached, which C's server says when there is one.
+        let port = fresh_port();
+        let line = format!("ibv_{kind}_pingpong -p {port}");
+        let server = Running::start(&line);
+        await_listener(port);
+        let _client = Running::start(&format!("{line} 127.0.0.1"));
+        same_beginning(&line, &server.finish(SOON), &under_old_name(&line).finish(SOON));
+    }
+    for line in ["ibv_xsrq_pingpong -d nosuch", "ibv_xsrq_pingpong -i 2", "ibv_asyncwatch -d nosuch"] {
+        same_beginning(line, &run(line), &under_old_name(line).finish(SOON));
+    }
+}
+
+pub fn same_beginning(line: &str, theirs: &Output, ours: &Output) {
+    let (words, said) = (text(&theirs.stderr), text(&ours.stderr));
+    let first = words.lines().next().unwrap();
+    assert!(said.starts_with(&format!("{first}: ")), "{line}: {said:?} where C says {first:?}");
+    assert_eq!((said.lines().count(), ours.status.code()), (1, theirs.status.code()), "{line}: {said}");
 }
 
 #[test]

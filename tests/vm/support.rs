@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -145,6 +146,14 @@ pub fn text(bytes: &[u8]) -> String {
 /// Runs a command to its end.
 pub fn run(line: &str) -> Output {
     Running::start(line).finish(Duration::from_secs(60))
+}
+
+/// The same with our binary under the C tool's name, which the line begins with.
+pub fn under_old_name(line: &str) -> Running {
+    let (name, rest) = line.split_once(' ').unwrap();
+    let mut command = command(&format!("ours {rest}"));
+    command.arg0(name);
+    Running::spawn(command, line)
 }
 
 /// Runs a command that must fail, with one line on stderr that has all of `parts`.

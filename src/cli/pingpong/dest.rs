@@ -72,7 +72,7 @@ impl Dest {
 
     /// Tells it to a peer.
     pub(super) fn tell(&self, stream: &mut TcpStream, host: &str) -> Result<()> {
-        stream.write_all(&self.encode()).map_err(|e| format!("couldn't send local address to {host}: {e}"))
+        stream.write_all(&self.encode()).map_err(|e| format!("Couldn't send local address to {host}: {e}"))
     }
 
     /// Is told a peer's.
@@ -96,7 +96,7 @@ pub(super) struct Peer {
 impl Peer {
     /// Tells it that this side needs its queues no more.
     pub(super) fn say_end(&mut self) -> Result<()> {
-        self.stream.write_all(END).map_err(|e| format!("couldn't send termination ack to {}: {e}", self.host))
+        self.stream.write_all(END).map_err(|e| format!("Couldn't send termination ack to {}: {e}", self.host))
     }
 
     /// Waits until it has said the same.

@@ -77,30 +77,30 @@ pub(super) fn connect(
     let mut stream = dial(host, port, timeout)?;
     stream
         .write_all(&encode_all(local, wire))
-        .map_err(|e| format!("couldn't send local address to {host}: {e}"))?;
+        .map_err(|e| format!("Couldn't send local address to {host}: {e}"))?;
     let peer = receive_all(&mut stream, host, local.len(), wire)?;
     stream.write_all(DONE).map_err(|e| format!("couldn't end the exchange with {host}: {e}"))?;
     Ok(peer)
 }
 
 /// The server's side: waits for a client, and connects to it (`join`) before it is answered.
-pub(super) fn accept(
+pub(super) fn accept<E: From<String>>(
     listener: &TcpListener,
     timeout: Option<Duration>,
     local: &[Endpoint],
     wire: usize,
-    join: impl FnOnce(&[Endpoint]) -> Result<()>,
-) -> Result<Vec<Endpoint>> {
+    join: impl FnOnce(&[Endpoint]) -> std::result::Result<(), E>,
+) -> std::result::Result<Vec<Endpoint>, E> {
     let (mut stream, from) = incoming(listener, timeout)?;
     let peer = receive_all(&mut stream, &from, local.len(), wire)?;
     join(&peer)?;
     stream
         .write_all(&encode_all(local, wire))
-        .map_err(|e| format!("couldn't send local address to {from}: {e}"))?;
+        .map_err(|e| format!("Couldn't send local address to {from}: {e}"))?;
     let mut done = [0; DONE.len()];
     read(&mut stream, &mut done, &from)?;
     if done != *DONE {
-        return Err(format!("{from} said \"{}\" where \"done\" was due", done.escape_ascii()));
+        return Err(format!("{from} said \"{}\" where \"done\" was due", done.escape_ascii()).into());
     }
     Ok(peer)
 }
@@ -120,7 +120,7 @@ pub(super) fn listen(port: u16) -> Result<TcpListener> {
         Err(e) if e.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => all(Ipv4Addr::UNSPECIFIED.into()),
         bound => bound,
     }
-    .map_err(|e| format!("couldn't listen to port {port}: {e}; choose another with -p"))
+    .map_err(|e| format!("Couldn't listen to port {port}: {e}; choose another with -p"))
 }
 
 /// A connection to a server.
@@ -156,7 +156,7 @@ pub(super) fn dial(host: &str, port: u16, timeout: Option<Duration>) -> Result<T
             _ => e.to_string(),
         },
     );
-    Err(format!("couldn't connect to {host}:{port}: {why}"))
+    Err(format!("Couldn't connect to {host}:{port}: {why}"))
 }
 
 pub(super) fn set_timeout(stream: &TcpStream, timeout: Option<Duration>) -> Result<()> {
@@ -258,7 +258,8 @@ mod tests {
     fn both_sides_agree() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let server = std::thread::spawn(move || accept(&listener, None, &[endpoint()], 1, |_| Ok(())));
+        let server =
+            std::thread::spawn(move || accept(&listener, None, &[endpoint()], 1, |_| Ok::<_, String>(())));
         let mine = Endpoint { lid: Lid(9), ..endpoint() };
         let theirs = connect("127.0.0.1", port, None, &[mine], 1);
         assert_eq!(theirs, Ok(vec![endpoint()]));
@@ -274,7 +275,9 @@ mod tests {
         assert_eq!(encode_all(&several(3), 256)[3 * LEN..][..19], *b"0000:000000:000000:");
         let serve = |count| {
             let listener = listener.try_clone().unwrap();
-            std::thread::spawn(move || accept(&listener, None, &vec![endpoint(); count], 256, |_| Ok(())))
+            std::thread::spawn(move || {
+                accept(&listener, None, &vec![endpoint(); count], 256, |_| Ok::<_, String>(()))
+            })
         };
         let server = serve(3);
         assert_eq!(connect("127.0.0.1", port, None, &several(3), 256), Ok(several(3)));

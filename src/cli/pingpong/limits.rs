@@ -4,7 +4,7 @@ use bareverbs::{Access, Context, LinkLayer, Mr, Pd, PortAttr};
 
 use super::plan::Plan;
 use super::service::Kind;
-use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::outcome::{Failure, InC, Outcome};
 
 /// Completions of sends that may lie in the completion queue at a time.
 pub(super) fn sends_in_cq(plan: &Plan) -> u32 {
@@ -91,7 +91,8 @@ pub(super) fn check_lid(plan: &Plan, ctx: &Context, port: &PortAttr) -> Outcome 
         return Ok(());
     }
     let name = &ctx.info().name;
-    Err(format!("port {} of {name} has no LID: is a subnet manager running?", plan.ib_port).into())
+    Err(format!("port {} of {name} has no LID: is a subnet manager running?", plan.ib_port))
+        .in_c("Couldn't get local LID")
 }
 
 /// The message's memory, filled, and what stands before it.
@@ -99,7 +100,7 @@ pub(super) fn region(plan: &Plan, pd: &Pd) -> Result<(Mr, Option<String>), Failu
     const CHUNK: usize = 4096;
     let odp = if plan.odp { Access::ON_DEMAND } else { Access::empty() };
     let size = plan.size as usize + plan.kind.header() as usize;
-    let mut mr = pd.alloc_mr(size, Access::LOCAL_WRITE | odp)?;
+    let mut mr = pd.alloc_mr(size, Access::LOCAL_WRITE | odp).in_c("Couldn't register MR")?;
     // Where every byte is checked, none may be right before it has come.
     let wrong = plan.chk && plan.server.is_none();
     let filler = [if wrong { !plan.kind.filler() } else { plan.kind.filler() }; CHUNK];

@@ -38,7 +38,7 @@ use crate::cli::signals;
 
 /// Runs the C tool of a kind.
 pub(crate) fn as_c(kind: Kind, tool: &Tool, arguments: Vec<OsString>) -> Outcome {
-    start(tool, &Plan::as_c(kind, tool, arguments)?)
+    start(tool, &Plan::as_c(kind, tool, arguments)?).map_err(|failure| failure.unnamed(1))
 }
 
 /// The exit code after an interrupt.
@@ -72,9 +72,10 @@ fn measured(tool: &Tool, plan: &Plan) -> Outcome {
             setup.join(plan, &peer)?;
             peer
         }
-        None => exchange::listen(plan.port).and_then(|listener| {
-            exchange::accept(&listener, plan.timeout, &local, wire, |peer| setup.join(plan, peer))
-        })?,
+        None => {
+            let listener = exchange::listen(plan.port)?;
+            exchange::accept(&listener, plan.timeout, &local, wire, |peer| setup.join(plan, peer))?
+        }
     };
     if !plan.json {
         tool.print(&report::endpoints(plan.kind, "remote", &peer))?;

@@ -153,7 +153,7 @@ impl Game {
                 }
                 self.received += 1;
             }
-            other => return Err(format!("completion for unknown wr_id {other}")),
+            other => return Err(format!("Completion for unknown wr_id {other}")),
         }
         self.lanes[qp].pending &= !wc.wr_id;
         if self.lanes[qp].pending == 0 && self.begun < plan.iters {

@@ -1,5 +1,7 @@
 //! In what the five pingpongs differ, before they are played: options, defaults, words.
 
+use bareverbs::PortNum;
+
 use crate::cli::getopt::Spec;
 
 /// Which of rdma-core's pingpongs it is.
@@ -60,6 +62,47 @@ impl Kind {
     /// What fills a message.
     pub(super) fn filler(self) -> u8 {
         if matches!(self, Self::Srq | Self::Xsrq) { 0 } else { 0x7b }
+    }
+
+    /// What the C tool says where there is no device.
+    pub(super) fn no_device(self) -> &'static str {
+        // One of them puts the name that it was not given between two spaces.
+        if self == Self::Xsrq { "IB device  not found" } else { "No IB devices found" }
+    }
+
+    /// What it says where the device has no such port.
+    pub(super) fn no_port(self, port: PortNum) -> String {
+        match self {
+            Self::Ud => format!("Unable to query port info for port {port}"),
+            Self::Xsrq => "Failed to get port info".into(),
+            _ => format!("Failed to modify {} to INIT", self.qp(0)),
+        }
+    }
+
+    /// What it says where the port has no such GID; without an index, where the peer needs one to be reached.
+    pub(super) fn no_gid(self, index: Option<u32>) -> String {
+        match (index, self) {
+            (Some(index), Self::Ud | Self::Srq) => format!("Could not get local gid for gid index {index}"),
+            (Some(index), _) => format!("can't read sgid of index {index}"),
+            (None, _) => self.no_peer(),
+        }
+    }
+
+    /// What it says where the peer cannot be reached.
+    pub(super) fn no_peer(self) -> String {
+        match self {
+            Self::Ud => "Failed to create AH".into(),
+            _ => format!("Failed to modify {} to RTR", self.qp(0)),
+        }
+    }
+
+    /// What it calls its n-th queue pair.
+    pub(super) fn qp(self, n: usize) -> String {
+        match self {
+            Self::Srq => format!("QP[{n}]"),
+            Self::Xsrq => format!("recv QP[{n}]"),
+            _ => "QP".into(),
+        }
     }
 
     /// The C tool's options, in the order of its usage.

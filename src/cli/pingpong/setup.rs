@@ -1,14 +1,15 @@
 //! What a run needs: an open device, a region, a completion queue, queue pairs, perhaps a queue that they share.
 
 use bareverbs::{
-    AddressVector, Ah, Context, Cq, CqInit, Device, Endpoint, LinkLayer, Mr, Mtu, Pd, PostError, Qp, QpInit,
-    Qpn, RcAttr, RecvWr, SendFlags, SendWr, Sge, Srq, Wait,
+    AddressVector, Ah, Context, Cq, CqInit, Endpoint, LinkLayer, Mr, Mtu, Pd, PostError, Qp, QpInit, Qpn,
+    RcAttr, RecvWr, SendFlags, SendWr, Sge, Srq, Wait,
 };
 
 use super::limits;
 use super::plan::Plan;
 use super::service::Kind;
-use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::devices;
+use crate::cli::outcome::{Failure, InC, Outcome};
 use crate::cli::output::Tool;
 
 /// The id of every receive, and of every send; those of the C tools.
@@ -53,18 +54,18 @@ pub(super) struct Setup {
 impl Setup {
     pub(super) fn new(plan: &Plan) -> Result<Self, Failure> {
         let ctx = open(plan)?;
-        let port = ctx.query_port(plan.ib_port)?;
+        let port = ctx.query_port(plan.ib_port).in_c(plan.kind.no_port(plan.ib_port))?;
         limits::check(plan, &ctx, &port)?;
 
-        let pd = ctx.alloc_pd()?;
+        let pd = ctx.alloc_pd().in_c("Couldn't allocate PD")?;
         let (mr, warning) = limits::region(plan, &pd)?;
         let mut init = CqInit::new(plan.rx_depth + limits::sends_in_cq(plan));
         if plan.wait != Wait::Poll {
             init = init.own_channel();
         }
-        let cq = ctx.create_cq(init)?;
+        let cq = ctx.create_cq(init).in_c("Couldn't create CQ")?;
         let srq = match plan.kind {
-            Kind::Srq => Some(pd.create_srq(plan.rx_depth)?),
+            Kind::Srq => Some(pd.create_srq(plan.rx_depth).in_c("Couldn't create SRQ")?),
             _ => None,
         };
         let wanted = match (plan.kind, &srq) {
@@ -75,12 +76,13 @@ impl Setup {
         };
         let wanted = wanted.max_send_wr(2 * signal_every(plan));
         let (mut qps, mut local) = (Vec::new(), Vec::new());
-        for _ in 0..plan.num_qp {
-            let mut qp = pd.create_qp(wanted)?;
+        for n in 0..plan.num_qp as usize {
+            let mut qp = pd.create_qp(wanted).in_c(format!("Couldn't create {}", plan.kind.qp(n)))?;
             let endpoint = qp.endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
                 LinkLayer::Ethernet if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
                 _ => e.to_string(),
-            })?;
+            });
+            let endpoint = endpoint.in_c(plan.kind.no_gid(plan.gid_index))?;
             local.push(endpoint);
             qps.push(qp);
         }
@@ -106,7 +108,11 @@ impl Setup {
     }
 
     /// Makes the queue pairs ready to send to the peer's, in their order.
-    pub(super) fn join(&mut self, plan: &Plan, peers: &[Endpoint]) -> Result<(), String> {
+    pub(super) fn join(&mut self, plan: &Plan, peers: &[Endpoint]) -> Outcome {
+        self.reach(plan, peers).in_c(plan.kind.no_peer())
+    }
+
+    fn reach(&mut self, plan: &Plan, peers: &[Endpoint]) -> Result<(), String> {
         let attr = RcAttr::new().mtu(plan.mtu).sl(plan.sl).hop_limit(1);
         for (qp, peer) in self.qps.iter_mut().zip(peers) {
             if plan.kind == Kind::Ud {
@@ -141,7 +147,7 @@ impl Setup {
             None => (0..count).try_for_each(|_| qp.post_recv(wr)),
             Some(srq) => (0..count).try_for_each(|_| srq.post_recv(wr)),
         };
-        posted.map_err(|e| format!("couldn't post receive: {e}"))
+        posted.map_err(|e| format!("Couldn't post receive: {e}"))
     }
 
     /// Posts one send of the region.
@@ -212,14 +218,10 @@ fn flags(signaled: bool) -> SendFlags {
 
 #[cold]
 fn refused(why: &PostError) -> String {
-    format!("couldn't post send: {why}")
+    format!("Couldn't post send: {why}")
 }
 
 /// Opens the device that the options choose.
 pub(super) fn open(plan: &Plan) -> Result<Context, Failure> {
-    let device = match &plan.ib_dev {
-        Some(name) => Device::by_name(&name.to_string_lossy())?,
-        None => Device::first()?,
-    };
-    Ok(device.open()?)
+    devices::open(plan.ib_dev.as_deref(), plan.kind.no_device())
 }

@@ -26,7 +26,7 @@ use super::play::{Silence, failure};
 use super::setup::{self, RECV};
 use super::{INTERRUPTED, exchange, limits};
 use crate::cli::json;
-use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::outcome::{Failure, InC, Outcome};
 use crate::cli::output::Tool;
 use crate::cli::signals;
 
@@ -105,30 +105,31 @@ struct Done {
 impl Run {
     fn new(tool: &Tool, plan: &Plan) -> std::result::Result<Self, Failure> {
         let ctx = setup::open(plan)?;
-        let port = ctx.query_port(plan.ib_port)?;
+        let port = ctx.query_port(plan.ib_port).in_c(plan.kind.no_port(plan.ib_port))?;
         limits::check(plan, &ctx, &port)?;
         limits::check_lid(plan, &ctx, &port)?;
         let clients = if plan.server.is_some() { 1 } else { plan.clients };
 
-        let pd = ctx.alloc_pd()?;
+        let pd = ctx.alloc_pd().in_c("Couldn't allocate PD")?;
         let (mr, _) = limits::region(plan, &pd)?;
         let (xrcd, file) = domain(tool, &ctx)?;
         let mut init = CqInit::new(clients);
         if plan.wait != Wait::Poll {
             init = init.own_channel();
         }
-        let recv_cq = ctx.create_cq(init)?;
+        let recv_cq = ctx.create_cq(init).in_c("Couldn't create recv CQ")?;
         // A failure flushes what is under way: of each client one message, and one whose acknowledgement its reply outran.
-        let send_cq = ctx.create_cq(clients.saturating_mul(2))?;
-        let srq = pd.create_srq(SrqInit::new(clients).xrc(&xrcd, &recv_cq))?;
+        let send_cq = ctx.create_cq(clients.saturating_mul(2)).in_c("Couldn't create send CQ")?;
+        let srq = pd.create_srq(SrqInit::new(clients).xrc(&xrcd, &recv_cq)).in_c("Couldn't create SRQ")?;
         let srqn = srq.srq_num().unwrap_or_default();
         let mut connections = Vec::new();
-        for _ in 0..clients {
-            let mut recv = xrcd.create_recv_qp()?;
+        for n in 0..clients {
+            let mut recv = xrcd.create_recv_qp().in_c(format!("Couldn't create recv QP[{n}]"))?;
             recv.init(plan.ib_port, Access::REMOTE_WRITE | Access::REMOTE_READ)?;
             let wanted = QpInit::xrc_send(&send_cq).max_send_wr(clients.saturating_mul(plan.iters));
-            let mut send = pd.create_qp(wanted)?;
-            let Endpoint { lid, psn, gid, .. } = recv.endpoint(plan.ib_port, plan.gid_index)?;
+            let mut send = pd.create_qp(wanted).in_c(format!("Couldn't create send QP[{n}]"))?;
+            let endpoint = recv.endpoint(plan.ib_port, plan.gid_index);
+            let Endpoint { lid, psn, gid, .. } = endpoint.in_c(plan.kind.no_gid(plan.gid_index))?;
             send.endpoint(plan.ib_port, plan.gid_index)?;
             let (recv_qpn, send_qpn) = (recv.qp_num(), send.qp_num());
             let local = Dest { lid, recv_qpn, send_qpn, psn, srqn, gid };
@@ -162,7 +163,7 @@ impl Run {
             shown("local", &local)?;
             local.tell(&mut stream, &from)?;
         }
-        connection.connect(plan, &dest)?;
+        connection.connect(plan, &dest).in_c(plan.kind.no_peer())?;
         connection.peer = Some(Peer { dest, stream, host: from });
         Ok(())
     }
@@ -183,7 +184,7 @@ impl Run {
         if to.sent >= plan.iters {
             wr = wr.signaled();
         }
-        self.connections[over].send.post_send(wr).map_err(|e| format!("couldn't post send: {e}"))
+        self.connections[over].send.post_send(wr).map_err(|e| format!("Couldn't post send: {e}"))
     }
 
     /// Answers until everything has come and gone.
