@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bareverbs::Device;
 
-use crate::support::{Resources, Running, assert_refused, pair, refused, run, text, under_old_name};
+use crate::support::{
+    Resources, Running, assert_refused, await_listener, fresh_port, pair, refused, run, text, under_old_name,
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -185,6 +187,23 @@ pub fn same_beginning(line: &str, theirs: &Output, ours: &Output) {
     let first = words.lines().next().unwrap();
     assert!(said.starts_with(&format!("{first}: ")), "{line}: {said:?} where C says {first:?}");
     assert_eq!((said.lines().count(), ours.status.code()), (1, theirs.status.code()), "{line}: {said}");
+}
+
+/// C's tool says what is bad and takes it for no failure; so does ours under its name.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn bad_data_are_no_failure_under_the_old_names() {
+    for kind in ["rc", "uc", "ud"] {
+        let [theirs, ours] = [Running::start, under_old_name].map(|start| {
+            let line = format!("ibv_{kind}_pingpong -g GID -n 5 -p {}", fresh_port());
+            let server = start(&format!("{line} -c"));
+            await_listener(line.rsplit(' ').next().unwrap().parse().unwrap());
+            good(&run(&format!("{line} 127.0.0.1")), &line, "");
+            good(&server.finish(SOON), &line, "-c")
+        });
+        assert!(theirs.contains("invalid data in page 0\n"), "{theirs}");
+        assert_eq!(shape(&ours), shape(&theirs), "{kind}");
+    }
 }
 
 #[test]
