@@ -46,6 +46,21 @@ fn servers_that_are_not_there() {
     refused(&format!("{RC} -p {port} 127.0.0.1"), &[&format!("127.0.0.1:{port}"), "nothing listens there"]);
 }
 
+/// Where sockets of IPv6 take no client of IPv4 unless they are told to.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn clients_of_both_families_come() {
+    const SWITCH: &str = "/proc/sys/net/ipv6/bindv6only";
+    std::fs::write(SWITCH, "1").unwrap();
+    let _back = Put(|| std::fs::write(SWITCH, "0").unwrap());
+    for host in ["127.0.0.1", "::1"] {
+        let (served, asked) = pair(&format!("{RC} -p PORT -n 5"), &format!("{RC} -p PORT -n 5 {host}"));
+        for output in [served, asked] {
+            assert!(output.status.success(), "{host}: {}", text(&output.stderr));
+        }
+    }
+}
+
 /// A peer that accepts and then says `bytes`.
 fn server_saying(bytes: &'static [u8], linger: Duration) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();

@@ -4,10 +4,13 @@
 //! settled by the service; those that are not used are zero.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use bareverbs::{Endpoint, Gid, Lid, Psn, Qpn};
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, sockopt};
 
 use crate::cli::signals;
 
@@ -114,13 +117,23 @@ pub(super) fn incoming(listener: &TcpListener, timeout: Option<Duration>) -> Res
 
 /// A socket that listens on every address of this machine.
 pub(super) fn listen(port: u16) -> Result<TcpListener> {
-    let all = |ip: std::net::IpAddr| TcpListener::bind(SocketAddr::new(ip, port));
-    match all(Ipv6Addr::UNSPECIFIED.into()) {
+    match listen_v6(port) {
         // A kernel without IPv6.
-        Err(e) if e.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => all(Ipv4Addr::UNSPECIFIED.into()),
-        bound => bound,
+        Err(Errno::EAFNOSUPPORT) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+        bound => bound.map_err(std::io::Error::from),
     }
     .map_err(|e| format!("Couldn't listen to port {port}: {e}; choose another with -p"))
+}
+
+/// IPv4's clients come to this one too, whatever net.ipv6.bindv6only says.
+fn listen_v6(port: u16) -> nix::Result<TcpListener> {
+    let socket = socket::socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    socket::setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    let all = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    socket::bind(socket.as_raw_fd(), &SockaddrIn6::from(all))?;
+    socket::listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket.into())
 }
 
 /// A connection to a server.
