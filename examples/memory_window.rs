@@ -24,7 +24,7 @@ fn main() -> Outcome {
     let bind = window.bind(1, region.slice(1024..2048), Access::REMOTE_WRITE);
     right.qp.post_send(bind.signaled())?;
     success(&mut right.cq)?;
-    let lent = Remote { rkey: window.rkey(), ..region.remote(1024) };
+    let lent = Remote { rkey: window.bound(), ..region.remote(1024) };
     println!("  key {}, the region's own is {}", window.rkey(), region.rkey());
 
     println!("the left writes through the window and gives the key back:");

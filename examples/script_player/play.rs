@@ -194,7 +194,10 @@ fn operation(send: &Send, memory: &[Mr; 2], windows: &mut [Option<Mw>; 2]) -> Ou
             let part = send.window.ok_or("there is no window=")?;
             let window = windows[here].as_mut().ok_or("the device has no memory windows")?;
             let part = memory[here].slice(part.offset..part.offset + part.length);
-            window.bind(id, part, Access::REMOTE_WRITE | Access::REMOTE_READ)
+            let bind = window.bind(id, part, Access::REMOTE_WRITE | Access::REMOTE_READ);
+            // Requests that are posted with it may name the new key.
+            window.bound();
+            bind
         }
         other => return Err(format!("there is no operation {other}").into()),
     })

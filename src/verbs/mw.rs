@@ -30,22 +30,34 @@ impl Mw {
         Ok(Self { object, mw_type, rkey: Rkey(made.rkey), _pd: Arc::clone(pd) })
     }
 
-    /// The key that the window has, or gets by the last [`bind`](Self::bind).
+    /// The key that the window has.
     #[must_use]
     pub fn rkey(&self) -> Rkey {
         self.rkey
     }
 
-    /// The request that binds the window to `part` of a region (registered with [`Access::MW_BIND`]), under the next key.
+    /// The request that binds the window to `part` of a region (registered with [`Access::MW_BIND`]), under the key that follows
+    /// the one it has.
     ///
-    /// The key counts once the request has completed. See `ibv_bind_mw(3)`.
-    pub fn bind(&mut self, wr_id: u64, part: Sge, access: Access) -> SendWr<'static> {
-        let window = self.rkey;
-        self.rkey = Rkey(window.0 & !0xff | (window.0.wrapping_add(1) & 0xff));
-        SendWr::new(
-            wr_id,
-            SendOp::BindMw(MwBind { mw_type: self.mw_type, window, rkey: self.rkey, part, access }),
-        )
+    /// It changes nothing here: one that is dropped, is refused or fails leaves the window the key it had. See `ibv_bind_mw(3)`.
+    pub fn bind(&self, wr_id: u64, part: Sge, access: Access) -> SendWr<'static> {
+        let bind = MwBind { mw_type: self.mw_type, window: self.rkey, rkey: self.next_rkey(), part, access };
+        SendWr::new(wr_id, SendOp::BindMw(bind))
+    }
+
+    /// Notes that a bind was carried out, and gives the key that the window has by it.
+    ///
+    /// It is due once for each bind, when that has completed; or already when it is posted, by a program that names the new key
+    /// before the completion and has no more use for the window where the bind fails.
+    pub fn bound(&mut self) -> Rkey {
+        self.rkey = self.next_rkey();
+        self.rkey
+    }
+
+    /// The lowest byte counts binds; the rest is the window's.
+    fn next_rkey(&self) -> Rkey {
+        let Rkey(now) = self.rkey;
+        Rkey(now & !0xff | (now.wrapping_add(1) & 0xff))
     }
 
     /// Unmakes the window.

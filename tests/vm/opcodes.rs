@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bareverbs::{Access, MwType, RecvWr, Remote, SendWr, Sge, WcExtra, WcOpcode, WcStatus};
+use bareverbs::{Access, MwType, RecvWr, Refusal, Remote, SendWr, Sge, WcExtra, WcOpcode, WcStatus};
 
 use crate::support::{Loop, Noise, compare, completion, fill, is_rxe};
 
@@ -216,7 +216,7 @@ fn memory_windows_and_send_with_invalidate() {
     success(&completion(&mut both.right_cq), 1, WcOpcode::BIND_MW);
 
     // The window's key works, within the window.
-    let inside = Remote { rkey: window.rkey(), ..right.remote(1024) };
+    let inside = Remote { rkey: window.bound(), ..right.remote(1024) };
     both.left.post_send(SendWr::rdma_write(2, inside).sge(left.slice(..1024)).signaled()).unwrap();
     success(&completion(&mut both.left_cq), 2, WcOpcode::RDMA_WRITE);
     expected[1024..2048].copy_from_slice(&message[..1024]);
@@ -251,7 +251,7 @@ fn memory_windows_of_type_1_are_bound_anew() {
         let request = window.bind(1, part, Access::REMOTE_WRITE);
         both.right.post_send(request.signaled()).unwrap();
         success(&completion(&mut both.right_cq), 1, WcOpcode::BIND_MW);
-        window.rkey()
+        window.bound()
     };
     let mut keys = Vec::new();
     for start in [512, 2048] {
@@ -269,6 +269,56 @@ fn memory_windows_of_type_1_are_bound_anew() {
     both.left.post_send(SendWr::rdma_write(3, outside).sge(left.slice(..256)).signaled()).unwrap();
     assert_eq!(completion(&mut both.left_cq).status, WcStatus::REM_ACCESS_ERR);
     compare(&right, &expected).unwrap();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn memory_windows_outlive_binds_that_come_to_nothing() {
+    let mut noise = Noise::new(14);
+    let mut both = Loop::new();
+    let (mut left, mut right) = (both.region(4096), both.region(4096));
+    let message = fill(&mut left, &mut noise);
+    let mut expected = fill(&mut right, &mut noise);
+    for mw_type in [MwType::One, MwType::Two] {
+        let mut window = both.pd.alloc_mw(mw_type).unwrap();
+        let rkey = window.rkey();
+        // Dropped.
+        let _ = window.bind(1, right.slice(..256), Access::REMOTE_WRITE);
+        // Refused: it comes after as many requests as the queue takes.
+        let mut wrs = vec![SendWr::rdma_write(2, left.remote(0)).sge(right.slice(..0)).signaled(); 200];
+        wrs.push(window.bind(1, right.slice(..256), Access::REMOTE_WRITE));
+        let error = both.right.post_sends(&wrs).unwrap_err();
+        assert!(error.posted < 200 && error.refusal == Refusal::QueueFull, "{error:?}");
+        for _ in 0..error.posted {
+            success(&completion(&mut both.right_cq), 2, WcOpcode::RDMA_WRITE);
+        }
+        let error = both
+            .right
+            .post_send(window.bind(1, right.slice(..256), Access::REMOTE_WRITE).sge(right.slice(..8)));
+        assert_eq!(error.unwrap_err().refusal, Refusal::DataNotAllowed);
+        assert_eq!(window.rkey(), rkey);
+
+        let bind = window.bind(3, right.slice(1024..1280), Access::REMOTE_WRITE);
+        both.right.post_send(bind.signaled()).unwrap();
+        success(&completion(&mut both.right_cq), 3, WcOpcode::BIND_MW);
+        let inside = Remote { rkey: window.bound(), ..right.remote(1024) };
+        assert_ne!(window.rkey(), rkey);
+        both.left.post_send(SendWr::rdma_write(4, inside).sge(left.slice(..256)).signaled()).unwrap();
+        success(&completion(&mut both.left_cq), 4, WcOpcode::RDMA_WRITE);
+        expected[1024..1280].copy_from_slice(&message[..256]);
+        compare(&right, &expected).unwrap();
+    }
+    // One that fails, of what lies outside the region; another queue pair makes another attempt.
+    let mut window = both.pd.alloc_mw(MwType::Two).unwrap();
+    let mut outside = right.slice(..256);
+    outside.addr += 4096;
+    both.right.post_send(window.bind(5, outside, Access::REMOTE_WRITE).signaled()).unwrap();
+    let wc = completion(&mut both.right_cq);
+    assert!(!wc.is_success() && wc.wr_id == 5, "{wc:?}");
+    both.left.post_send(window.bind(6, left.slice(..256), Access::REMOTE_WRITE).signaled()).unwrap();
+    success(&completion(&mut both.left_cq), 6, WcOpcode::BIND_MW);
+    window.bound();
+    window.destroy().unwrap();
 }
 
 #[test]
