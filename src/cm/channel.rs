@@ -27,7 +27,17 @@ pub struct EventChannel(pub(super) Arc<ChannelInner>);
 pub(super) struct ChannelInner {
     pub(super) ucma: Ucma,
     cookies: AtomicU64,
-    contexts: Mutex<Vec<(u32, Guid, WeakContext)>>,
+    contexts: Mutex<Vec<Shared>>,
+}
+
+/// A device's context, as long as somebody has it.
+#[derive(Debug)]
+struct Shared {
+    index: u32,
+    node_guid: Guid,
+    context: WeakContext,
+    /// Whether a device has gone since it was last asked for: perhaps this one.
+    doubtful: bool,
 }
 
 impl EventChannel {
@@ -64,7 +74,7 @@ impl EventChannel {
             };
             if let Some(event) = CmEvent::from_kernel(&self.0, &raw) {
                 if event.event_type == CmEventType::DeviceRemoval {
-                    self.0.forget_contexts();
+                    self.0.doubt_contexts();
                 }
                 return Ok(Some(event));
             }
@@ -111,25 +121,28 @@ impl ChannelInner {
     pub(super) fn context(&self, index: u32, node_guid: Guid) -> Result<Context> {
         let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
-        contexts.retain(|(n, guid, weak)| match weak.upgrade() {
-            Some(context) => {
-                if (*n, *guid) == (index, node_guid) {
-                    found = Some(context);
+        contexts.retain_mut(|shared| {
+            let Some(context) = shared.context.upgrade() else { return false };
+            if (shared.index, shared.node_guid) == (index, node_guid) {
+                if shared.doubtful && context.query_device().is_err() {
+                    return false;
                 }
-                true
+                shared.doubtful = false;
+                found = Some(context);
             }
-            None => false,
+            true
         });
         if let Some(context) = found {
             return Ok(context);
         }
         let context = Device::by_number(index, node_guid)?.open()?;
-        contexts.push((index, node_guid, context.downgrade()));
+        contexts.push(Shared { index, node_guid, context: context.downgrade(), doubtful: false });
         Ok(context)
     }
 
     /// A device that comes back may have its old number, but needs another context.
-    fn forget_contexts(&self) {
-        self.contexts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn doubt_contexts(&self) {
+        let mut contexts = self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
+        contexts.iter_mut().for_each(|shared| shared.doubtful = true);
     }
 }

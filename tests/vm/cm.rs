@@ -2,6 +2,7 @@
 
 mod foreign;
 mod refused;
+mod removed;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -291,21 +292,32 @@ fn ids_of_one_channel_share_a_context() {
     before.are_back();
 }
 
+fn ud_id() -> CmId {
+    EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap()
+}
+
+fn ud_listener(address: SocketAddr) -> CmId {
+    let id = ud_id();
+    id.bind(address).unwrap();
+    id.listen(8).unwrap();
+    id
+}
+
+/// A queue pair for datagrams.
+fn ud(id: &CmId) -> Qp {
+    let ctx = id.context().unwrap();
+    let pd = ctx.alloc_pd().unwrap();
+    let cq = ctx.create_cq(4).unwrap();
+    id.create_qp(&pd, QpInit::new(QpType::Ud, &cq, &cq)).unwrap()
+}
+
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn datagrams_find_their_peer() {
     let before = Resources::now();
     let address = SocketAddr::new(ipv4(), fresh_port());
-    let ud = |id: &CmId| {
-        let ctx = id.context().unwrap();
-        let pd = ctx.alloc_pd().unwrap();
-        let cq = ctx.create_cq(4).unwrap();
-        id.create_qp(&pd, QpInit::new(QpType::Ud, &cq, &cq)).unwrap()
-    };
-    let listener = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
-    listener.bind(address).unwrap();
-    listener.listen(8).unwrap();
-    let client = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
+    let listener = ud_listener(address);
+    let client = ud_id();
     resolve(&client, address);
     let asking = ud(&client);
     assert_eq!(asking.state().unwrap(), QpState::Rts);
@@ -327,30 +339,4 @@ fn datagrams_find_their_peer() {
     assert_eq!(peer.av.dlid, lid());
     drop((asking, answering, client, server, listener));
     before.are_back();
-}
-
-#[test]
-#[ignore = "runs in the guest: cargo xtask test"]
-fn an_id_outlives_its_device() {
-    use crate::faults::NoLink;
-    let address = SocketAddr::new(ipv4(), fresh_port());
-    let bound = id();
-    bound.bind(address).unwrap();
-    {
-        let _again = NoLink;
-        let removing = std::thread::spawn(NoLink::remove);
-        event(&bound.channel(), CmEventType::DeviceRemoval);
-        removing.join().unwrap();
-        assert!(bound.listen(1).is_err());
-        assert!(bound.context().is_err());
-        let error = id().bind(address).unwrap_err();
-        assert!(error.to_string().contains("no RDMA device has that address"), "{error}");
-    }
-    bound.destroy().unwrap();
-    // The device that came back is another one.
-    let again = listener(address);
-    let (mut client, mut server) = connected(&again, address);
-    client.send(&mut server, b"again");
-    assert_quiet(&mut client.cq);
-    part(client, server);
 }
