@@ -8,6 +8,13 @@ use crate::types::{Psn, QpState, Qpn};
 use crate::uapi::ucm::{self, Accept, Connect, Disconnect, Notify, RDMA_MAX_PRIVATE_DATA, Reject};
 use crate::verbs::{AsyncEventType, Pd, Qp, QpAttr, QpInit};
 
+/// Bytes of private data that messages carry, over InfiniBand and RoCE.
+struct Limits {
+    request: usize,
+    accept: usize,
+    reject: usize,
+}
+
 impl CmId {
     /// Makes a queue pair and brings it to where receives can be posted ([`CmId::init_qp`]). See `rdma_create_qp(3)`.
     ///
@@ -59,7 +66,7 @@ impl CmId {
         let conn_param = self.param("connect", param, qp.qp_num())?;
         let command = Connect { conn_param, id: self.handle, reserved: 0, ece: ucm::Ece::default() };
         let sent = self.channel.ucma.tell(&command);
-        sent.map_err(|errno| self.explain("connect", errno, param.private_data_len(), self.limits().0))
+        sent.map_err(|errno| self.explain("connect", errno, param.private_data_len(), self.limits().request))
     }
 
     /// After `ConnectResponse`: brings the queue pair to where it can send, and confirms to the peer. See `rdma_establish(3)`.
@@ -125,7 +132,7 @@ impl CmId {
             ..Accept::default()
         };
         let sent = self.channel.ucma.tell(&command);
-        sent.map_err(|errno| self.explain("accept", errno, param.private_data_len(), self.limits().1))
+        sent.map_err(|errno| self.explain("accept", errno, param.private_data_len(), self.limits().accept))
     }
 
     /// Refuses a client's request. Dropping its id does so too, with another reason. See `rdma_reject(3)`.
@@ -133,13 +140,12 @@ impl CmId {
     /// # Errors
     /// The client has given up, or the private data are too long.
     pub fn reject(self, private_data: &[u8]) -> Result<()> {
-        const LIMIT: usize = 148;
         let mut command = Reject { id: self.handle, ..Reject::default() };
         command.private_data_len =
             u8::try_from(private_data.len()).map_err(|_| self.too_long("reject", private_data.len()))?;
         command.private_data[..private_data.len()].copy_from_slice(private_data);
         let sent = self.channel.ucma.tell(&command);
-        sent.map_err(|errno| self.explain("reject", errno, private_data.len(), LIMIT))
+        sent.map_err(|errno| self.explain("reject", errno, private_data.len(), self.limits().reject))
     }
 
     /// Ends the connection, or confirms that the peer has: what is outstanding on the queue pair is flushed.
@@ -186,9 +192,11 @@ impl CmId {
         Error::invalid(operation, self.object(), why)
     }
 
-    /// Bytes of private data that a request and an answer carry, over InfiniBand and RoCE.
-    fn limits(&self) -> (usize, usize) {
-        if self.datagram { (180, 136) } else { (56, 196) }
+    fn limits(&self) -> Limits {
+        match self.datagram {
+            false => Limits { request: 56, accept: 196, reject: 148 },
+            true => Limits { request: 180, accept: 136, reject: 136 },
+        }
     }
 
     fn explain(&self, operation: &'static str, errno: Errno, len: usize, limit: usize) -> Error {

@@ -1,5 +1,6 @@
 //! What the connection manager tells.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -83,7 +84,8 @@ impl CmEventType {
 pub struct CmEvent {
     /// What happened.
     pub event_type: CmEventType,
-    /// 0, a negated errno, or for `Rejected` over InfiniBand and RoCE the reason (`enum ib_cm_rej_reason`).
+    /// 0 or a negated errno; over InfiniBand and RoCE also the peer's: for `Rejected` the reason (`enum ib_cm_rej_reason`), for
+    /// `Unreachable` of datagrams the answer's status (`enum ib_cm_sidr_status`).
     pub status: i32,
     /// The id that a `ConnectRequest` is about.
     pub request: Option<CmId>,
@@ -201,7 +203,10 @@ impl CmEvent {
             _ => return None,
         };
         if self.status >= 0 {
-            let (why, hint) = reason(self.status);
+            let (why, hint) = match &self.param {
+                Param::Connection(_) => reason(self.status),
+                Param::Datagram(_) => sidr_status(self.status),
+            };
             let error = Error::new(operation, object, Cause::Refused(why));
             return Some(match hint {
                 Some(hint) => error.hint(hint),
@@ -213,7 +218,7 @@ impl CmEvent {
         Some(match (errno, self.event_type) {
             (Errno::ETIMEDOUT, CmEventType::AddrError) => error.hint("no machine answers to that address"),
             (Errno::ETIMEDOUT, _) => error.hint(
-                "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 open?",
+                "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 (RoCE) open?",
             ),
             _ => out_of_reach(error, errno),
         })
@@ -240,17 +245,37 @@ pub(super) fn out_of_reach(error: Error, errno: Errno) -> Error {
     }
 }
 
+/// What the peer's connection manager says, and what that calls for.
+type Answer = (Cow<'static, str>, Option<&'static str>);
+
+const NOBODY: &str = "nobody listens there";
+const LISTEN: &str = "is the server running, on that address and port?";
+const REJECTED: &str = "the peer's program rejected it";
+
 /// Why a connection was rejected: InfiniBand specification, section 12.6.7.2.
-fn reason(status: i32) -> (std::borrow::Cow<'static, str>, Option<&'static str>) {
-    let (text, hint) = match status {
+fn reason(reason: i32) -> Answer {
+    let (text, hint) = match reason {
         1 => ("the peer has no queue pair for it", None),
         3 => ("the peer has no resources for it", None),
         4 => ("the peer gave up waiting", None),
         5 => ("the peer cannot do what was asked for", None),
-        8 => ("nobody listens there", Some("is the server running, on that address and port?")),
+        8 => (NOBODY, Some(LISTEN)),
         10 => ("the peer still has an old connection of this queue pair", None),
-        28 => ("the peer's program rejected it", None),
-        _ => return (format!("rejected for reason {status}").into(), None),
+        28 => (REJECTED, None),
+        _ => return (format!("rejected for reason {reason}").into(), None),
     };
-    (format!("{text} (reason {status})").into(), hint)
+    (format!("{text} (reason {reason})").into(), hint)
+}
+
+/// Why the peer does not tell where its queue pair for datagrams is: section 12.11.
+fn sidr_status(status: i32) -> Answer {
+    let (text, hint) = match status {
+        1 => (NOBODY, Some(LISTEN)),
+        2 => (REJECTED, None),
+        3 => ("the peer has no queue pair for it", None),
+        4 => ("the peer names another place, which is not followed", None),
+        5 => ("the peer speaks another version", None),
+        _ => return (format!("answered with status {status}").into(), None),
+    };
+    (format!("{text} (status {status})").into(), hint)
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -194,9 +194,9 @@ impl CmId {
     /// # Errors
     /// Another event came, whose meaning the error is; or none within `timeout`.
     pub fn wait_for(&self, wanted: CmEventType, timeout: Duration) -> Result<CmEvent> {
-        let end = std::time::Instant::now() + timeout;
+        let start = Instant::now();
         loop {
-            let left = end.saturating_duration_since(std::time::Instant::now());
+            let left = timeout.saturating_sub(start.elapsed());
             match self.channel().wait(Some(left))? {
                 Some(event) if self.owns(&event) && event.event_type == wanted && event.status == 0 => {
                     return Ok(event);

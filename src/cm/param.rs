@@ -37,7 +37,7 @@ impl PortSpace {
 /// What one side proposes to the other (`struct rdma_conn_param`).
 ///
 /// Private data are bytes for the peer's program. A request takes 56 of them, an acceptance 196, a rejection 148 (over
-/// InfiniBand and RoCE, where 36 of a request are the addresses); for datagrams it is 180 and 136.
+/// InfiniBand and RoCE, where 36 of a request are the addresses); for datagrams it is 180, 136 and 136.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct ConnParam<'a> {

@@ -53,6 +53,57 @@ fn requests_that_are_rejected() {
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
+fn datagrams_that_are_rejected() {
+    let before = Resources::now();
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let ask = || {
+        let client = ud_id();
+        resolve(&client, address);
+        let qp = ud(&client);
+        client.connect(&qp, &ConnParam::new()).unwrap();
+        (client, qp)
+    };
+    let meaning = |client: &CmId, told: &CmEvent| {
+        let error = client.failure(told).unwrap();
+        assert!(matches!(error.cause(), Cause::Refused(_)), "{error}");
+        error.to_string()
+    };
+    let listener = ud_listener(address);
+    let (client, qp) = ask();
+    request(&listener).reject(b"not today").unwrap();
+    let told = event(&client.channel(), CmEventType::Unreachable);
+    assert!(told.private_data().starts_with(b"not today\0"));
+    assert_eq!(told.status, 2);
+    let said = meaning(&client, &told);
+    assert_eq!(said, format!("connect on {address}: the peer's program rejected it (status 2)"));
+    drop((client, qp));
+
+    // What is too long is not sent; the request that goes with it is rejected.
+    for (len, limit) in [(137, 136), (256, 255)] {
+        let (client, qp) = ask();
+        let said = request(&listener).reject(&[b'x'; 256][..len]).unwrap_err().to_string();
+        assert!(said.contains(&format!("{len} bytes of private data")), "{said}");
+        assert!(said.contains(&limit.to_string()), "{said}");
+        let told = event(&client.channel(), CmEventType::Unreachable);
+        assert!(meaning(&client, &told).contains("rejected it"), "{told:?}");
+        drop((client, qp));
+    }
+    drop(listener);
+
+    let (client, qp) = ask();
+    let error = client.wait_for(CmEventType::Established, Duration::MAX).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "connect on {address}: nobody listens there (status 1); is the server running, on that address and port?"
+        )
+    );
+    drop((client, qp));
+    before.are_back();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
 fn private_data_that_are_too_long() {
     let before = Resources::now();
     let address = SocketAddr::new(ipv4(), fresh_port());
