@@ -20,7 +20,7 @@ struct Json {
 /// The object, as text.
 pub(super) fn json(plan: &Plan, session: &Session, complete: bool) -> Result<String, Failure> {
     let iterations = session.pings();
-    let usec = session.begun.elapsed().as_secs_f64() * 1e6;
+    let usec = session.played().as_secs_f64() * 1e6;
     let peer = session.wires.id.peer_addr().map_or_else(|_| String::new(), |peer| peer.to_string());
     json::text(&Json {
         peer,

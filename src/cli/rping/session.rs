@@ -34,8 +34,10 @@ pub(super) struct Session {
     /// When it was last seen that something had come, and whether something has since.
     since: Instant,
     moved: bool,
-    /// When it was there.
-    pub(super) begun: Instant,
+    /// When it was there, and when its last message was done; the latter is only noted where it is to be told.
+    begun: Instant,
+    done: Instant,
+    timed: bool,
 }
 
 enum Role {
@@ -99,7 +101,7 @@ impl Session {
             wires.post_recv(slot)?;
         }
         let now = Instant::now();
-        Ok(Self { wires, role, since: now, moved: false, begun: now })
+        Ok(Self { wires, role, since: now, moved: false, begun: now, done: now, timed: plan.json })
     }
 
     /// Brings the queue pair to where it can send, attribute by attribute (`-q`).
@@ -115,7 +117,7 @@ impl Session {
     /// The client's first message.
     pub(super) fn begin(&mut self, tool: &Tool) -> Result<(), Failure> {
         self.since = Instant::now();
-        self.begun = self.since;
+        (self.begun, self.done) = (self.since, self.since);
         match &mut self.role {
             Role::Client(client) => client.ping(tool, &mut self.wires),
             Role::Server(_) => Ok(()),
@@ -127,11 +129,20 @@ impl Session {
     pub(super) fn turn(&mut self, tool: &Tool) -> Result<bool, Failure> {
         let mut wcs = [Wc::default(); 4];
         let wcs = self.wires.cq.poll(&mut wcs);
+        let before = self.pings();
         for wc in wcs {
             self.take(tool, wc)?;
         }
+        if self.timed && self.pings() != before {
+            self.done = Instant::now();
+        }
         self.moved |= !wcs.is_empty();
         Ok(!wcs.is_empty())
+    }
+
+    /// How long its messages took.
+    pub(super) fn played(&self) -> Duration {
+        self.done - self.begun
     }
 
     /// For how long nothing has come; the clock is only asked when somebody wants to know.
