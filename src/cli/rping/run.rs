@@ -233,13 +233,7 @@ impl Run<'_> {
         for one in ready {
             match one.data() {
                 EVENTS => told = true,
-                cookie => {
-                    if let Some(session) =
-                        self.sessions.iter_mut().find(|session| session.wires.id.cookie() == cookie)
-                    {
-                        session.disarm()?;
-                    }
-                }
+                cookie => self.disarm(cookie)?,
             }
         }
         if told {
@@ -248,6 +242,18 @@ impl Run<'_> {
             }
         }
         self.silent()
+    }
+
+    /// The completion queue of a session has an event; one whose device has gone has none any more.
+    fn disarm(&mut self, cookie: u64) -> Outcome {
+        let mut sessions = self.sessions.iter_mut();
+        let Some(at) = sessions.position(|session| session.wires.id.cookie() == cookie) else {
+            return Ok(());
+        };
+        match self.sessions[at].disarm() {
+            Ok(()) => Ok(()),
+            Err(why) => self.lose(at, why),
+        }
     }
 
     /// How long to sleep at most: until somebody has been silent for too long.
