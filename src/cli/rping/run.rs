@@ -16,11 +16,12 @@ use super::session::Session;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::output::Tool;
 
-/// How long to look for completions before sleeping, and how often between two looks at the clock.
+/// How long to look for completions before sleeping, how often between two looks at the clock, and how long before the connection
+/// manager's events are looked for though there are completions.
 const SPIN: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 64;
 
-/// How often something completes, one thing after another, before the connection manager's events are looked for.
+/// How often something completes, each within a few looks, before they are looked for without a look at the clock.
 const TURNS: u32 = 1024;
 
 /// How long an address and a route may take to be found, as in the C tool.
@@ -46,6 +47,8 @@ struct Run<'a> {
     epoll: Epoll,
     /// A server that is for one client has had it.
     served: bool,
+    /// When the connection manager's events were last looked for.
+    tended: Instant,
 }
 
 /// Opens the connection manager and is server or client, to the end.
@@ -57,7 +60,16 @@ pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
         .add(events.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, EVENTS))
         .map_err(|e| unwatched("epoll_ctl", e))?;
     let id = events.create_id(PortSpace::Tcp)?;
-    let mut run = Run { tool, plan, events, listener: None, sessions: Vec::new(), epoll, served: false };
+    let mut run = Run {
+        tool,
+        plan,
+        events,
+        listener: None,
+        sessions: Vec::new(),
+        epoll,
+        served: false,
+        tended: Instant::now(),
+    };
     run.log(|| format!("created cm_id {:#x}\n", id.cookie()))?;
     match plan.server {
         true => run.serve(id),
@@ -172,9 +184,12 @@ impl Run<'_> {
                 continue;
             }
             std::thread::yield_now();
-            if idle.get_or_insert_with(Instant::now).elapsed() >= SPIN || self.sessions.is_empty() {
+            let now = Instant::now();
+            if now - *idle.get_or_insert(now) >= SPIN || self.sessions.is_empty() {
                 self.sleep()?;
                 (looks, idle) = (0, None);
+            } else if now - self.tended >= SPIN {
+                self.tend(EpollTimeout::ZERO)?;
             }
         }
         Ok(())
@@ -241,7 +256,9 @@ impl Run<'_> {
                 self.handle(event)?;
             }
         }
-        self.silent()
+        self.silent()?;
+        self.tended = Instant::now();
+        Ok(())
     }
 
     /// The completion queue of a session has an event; one whose device has gone has none any more.
