@@ -26,6 +26,8 @@ enum Words {
 impl Failure {
     /// The exit code of a command line that makes no sense.
     pub(crate) const USAGE: u8 = 2;
+    /// The exit code after an interrupt.
+    pub(crate) const INTERRUPTED: u8 = 130;
 
     /// Says this line after the tool's name and exits with 1.
     pub(crate) fn new(line: impl Into<String>) -> Self {

@@ -42,7 +42,7 @@ pub(crate) fn as_c(kind: Kind, tool: &Tool, arguments: Vec<OsString>) -> Outcome
 }
 
 /// The exit code after an interrupt.
-const INTERRUPTED: u8 = 130;
+const INTERRUPTED: u8 = Failure::INTERRUPTED;
 
 fn start(tool: &Tool, plan: &Plan) -> Outcome {
     if let Some(why) = plan.contradiction() {

@@ -27,13 +27,16 @@ use std::ffi::OsString;
 use self::args::Plan;
 use crate::cli::outcome::Outcome;
 use crate::cli::output::Tool;
+use crate::cli::signals;
 
 /// Runs the subcommand.
 pub(crate) fn run(tool: &Tool, arguments: &Arguments) -> Outcome {
-    run::run(tool, &Plan::ours(arguments)?)
+    let plan = Plan::ours(arguments)?;
+    signals::watch();
+    run::run(tool, &plan)
 }
 
-/// Runs `rping`. Its errors are -1 and have no name before them.
+/// Runs `rping`. Its errors are -1 and have no name before them; an interrupt kills it.
 pub(crate) fn as_c(tool: &Tool, arguments: Vec<OsString>) -> Outcome {
     let plan = Plan::as_c(tool, arguments)?;
     run::run(tool, &plan).map_err(|failure| failure.unnamed(255))

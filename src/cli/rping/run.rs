@@ -15,6 +15,7 @@ use super::report;
 use super::session::Session;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::output::Tool;
+use crate::cli::signals;
 
 /// How long to look for completions before sleeping, how often between two looks at the clock, and how long before the connection
 /// manager's events are looked for though there are completions.
@@ -83,7 +84,13 @@ impl Run<'_> {
         self.log(|| "rdma_bind_addr successful\nrdma_listen\n".into())?;
         id.listen(BACKLOG).map_err(|e| Failure::new(format!("rdma_listen: {e}")))?;
         self.listener = Some(id);
-        self.play()
+        let played = self.play();
+        // Those that are still there when it is interrupted.
+        while let Some(mut session) = self.sessions.pop() {
+            session.disconnect();
+            self.summary(&session, false)?;
+        }
+        played
     }
 
     fn ask(&mut self, id: CmId) -> Outcome {
@@ -161,9 +168,18 @@ impl Run<'_> {
                         start.elapsed().as_secs()
                     )));
                 }
-                None => {}
+                None => self.interrupted()?,
             }
         }
+    }
+
+    /// Ends the run after an interrupt.
+    fn interrupted(&self) -> Outcome {
+        if !signals::interrupted() {
+            return Ok(());
+        }
+        self.tool.say("interrupted");
+        Err(Failure::said(Failure::INTERRUPTED))
     }
 
     /// Plays until the client has sent all its messages, or the server's one client has left.
@@ -244,6 +260,7 @@ impl Run<'_> {
             Err(Errno::EINTR) => &[],
             Err(errno) => return Err(unwatched("epoll_wait", errno)),
         };
+        self.interrupted()?;
         let mut told = false;
         for one in ready {
             match one.data() {
