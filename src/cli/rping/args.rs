@@ -181,6 +181,8 @@ impl Plan {
             return Err(failure);
         }
         plan.server = server.ok_or_else(|| usage(tool))?;
+        // To a client it means nothing.
+        plan.persistent &= plan.server;
         Ok(plan)
     }
 
@@ -298,4 +300,18 @@ fn count(text: &str) -> Result<u32, String> {
 
 fn seconds(text: &str) -> Result<u32, String> {
     between(text, 0, u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::Manner;
+
+    #[test]
+    fn only_a_server_is_persistent() {
+        let tool = Tool::new("rping", Manner::C);
+        let plan = |line: &str| Plan::as_c(&tool, line.split(' ').map(OsString::from).collect()).unwrap();
+        assert!(plan("-s -P").persistent);
+        assert!(!plan("-c -P -a 10.0.0.1").persistent);
+    }
 }

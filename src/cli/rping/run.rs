@@ -404,7 +404,9 @@ impl Run<'_> {
         const DISCONNECTED: u32 = 10;
         let line = format!("wait for {wanted} state {DISCONNECTED}");
         if may_leave {
-            self.tool.say(&line);
+            if self.plan.server {
+                self.tool.say(&line);
+            }
             return Ok(());
         }
         let pings = session.pings();

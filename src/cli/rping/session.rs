@@ -210,7 +210,7 @@ impl Session {
     /// What is waited for, by the C tool's name, and whether the peer may leave now.
     pub(super) fn waits_for(&self) -> (&'static str, bool) {
         match &self.role {
-            Role::Client(client) => (client.waits_for(), false),
+            Role::Client(client) => (client.waits_for(), client.is_done()),
             Role::Server(server) => server.waits_for(),
         }
     }
