@@ -162,7 +162,7 @@ impl Run<'_> {
                 }
                 None if left.is_some_and(|left| left.is_zero()) => {
                     return Err(Failure::new(format!(
-                        "no {} from {} within {} s: is it up, is UDP port 4791 open?",
+                        "no {} from {} within {} s: is it up, is UDP port 4791 (RoCE) open?",
                         wanted.name(),
                         self.plan.address,
                         start.elapsed().as_secs()
