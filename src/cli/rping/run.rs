@@ -61,6 +61,7 @@ pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
         .add(events.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, EVENTS))
         .map_err(|e| unwatched("epoll_ctl", e))?;
     let id = events.create_id(PortSpace::Tcp)?;
+    let cookie = id.cookie();
     let mut run = Run {
         tool,
         plan,
@@ -71,11 +72,12 @@ pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
         served: false,
         tended: Instant::now(),
     };
-    run.log(|| format!("created cm_id {:#x}\n", id.cookie()))?;
-    match plan.server {
+    run.log(|| format!("created cm_id {cookie:#x}\n"))?;
+    let done = match plan.server {
         true => run.serve(id),
         false => run.ask(id),
-    }
+    };
+    done.and(run.log(|| format!("destroy cm_id {cookie:#x}\n")))
 }
 
 impl Run<'_> {
@@ -88,7 +90,7 @@ impl Run<'_> {
         // Those that are still there when it is interrupted.
         while let Some(mut session) = self.sessions.pop() {
             session.disconnect();
-            self.summary(&session, false)?;
+            self.over(&session, false)?;
         }
         played
     }
@@ -143,7 +145,7 @@ impl Run<'_> {
                 _ => break,
             }
         }
-        self.summary(&session, played.is_ok())?;
+        self.over(&session, played.is_ok())?;
         played
     }
 
@@ -330,7 +332,7 @@ impl Run<'_> {
                 // Dropping it tells the client no.
                 _ => Ok(()),
             },
-            (CmEventType::Established, _) => self.log(|| "ESTABLISHED\n".into()),
+            (CmEventType::Established, _) => Ok(()),
             (CmEventType::Disconnected, Some(at)) => self.left(at),
             (CmEventType::DeviceRemoval, at) => {
                 let why = Failure::new("cma detected device removal!!!!");
@@ -396,7 +398,7 @@ impl Run<'_> {
         self.tool.say(&format!("{side} DISCONNECT EVENT..."));
         let mut session = self.sessions.swap_remove(at);
         session.disconnect();
-        self.summary(&session, may_leave && turned.is_ok())?;
+        self.over(&session, may_leave && turned.is_ok())?;
         if let Err(why) = turned {
             // What went wrong before explains more than that the peer has left.
             return self.survive(why);
@@ -428,7 +430,7 @@ impl Run<'_> {
         }
         let mut session = self.sessions.swap_remove(at);
         session.disconnect();
-        self.summary(&session, false)?;
+        self.over(&session, false)?;
         self.survive(why)
     }
 
@@ -448,11 +450,12 @@ impl Run<'_> {
         self.epoll.add(session.as_fd(), wanted).map_err(|e| unwatched("epoll_ctl", e))
     }
 
-    fn summary(&self, session: &Session, complete: bool) -> Outcome {
-        if !self.plan.json {
-            return Ok(());
+    /// The last of a connection: what was measured, where that is to be told.
+    fn over(&self, session: &Session, complete: bool) -> Outcome {
+        if self.plan.json {
+            self.tool.print(&report::json(self.plan, session, complete)?)?;
         }
-        self.tool.print(&report::json(self.plan, session, complete)?)
+        self.log(|| format!("rping_free_buffers called on cb {:p}\n", self.plan))
     }
 
     /// A line of the steps, where they are printed.
@@ -467,7 +470,16 @@ impl Run<'_> {
             "parent"
         };
         self.log(|| {
-            format!("cma_event type {} cma_id {:#x} ({whose})\n", event.event_type.name(), id.cookie())
+            let name = match event.event_type {
+                // librdmacm confirms by itself where it has the queue pair, and tells of that.
+                CmEventType::ConnectResponse if !self.plan.own_qp => CmEventType::Established.name(),
+                other => other.name(),
+            };
+            let mut lines = format!("cma_event type {name} cma_id {:#x} ({whose})\n", id.cookie());
+            if let Some(state @ ("ESTABLISHED" | "CONNECT_RESPONSE")) = name.strip_prefix("RDMA_CM_EVENT_") {
+                lines += &format!("{state}\n");
+            }
+            lines
         })
     }
 

@@ -84,7 +84,7 @@ impl Session {
             }
         };
         log(format!("created qp {:p}\n", &qp))?;
-        log("rping_setup_buffers called\n".into())?;
+        log(format!("rping_setup_buffers called on cb {plan:p}\n"))?;
         let slots = pd.alloc_mr(RQ_DEPTH * wire::LEN, Access::LOCAL_WRITE)?;
         let (role, data) = if plan.server {
             let data = pd.alloc_mr(plan.size as usize, Access::LOCAL_WRITE)?;
