@@ -9,11 +9,13 @@
 //! | `wire` | the message that names memory |
 //! | `session` | one connection: what it is made of |
 //! | `client`, `server` | whose turn it is, on each side |
-//! | `run` | connections begun, played and ended, on one thread |
+//! | `run` | connections begun and ended |
+//! | `play` | the loop that plays them, on one thread |
 //! | `report` | what was measured |
 
 mod args;
 mod client;
+mod play;
 mod report;
 mod run;
 mod server;

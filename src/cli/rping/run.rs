@@ -1,14 +1,11 @@
-//! One thread for everything: connections that are played, and what the connection manager tells.
-//!
-//! As long as something completes, nothing else is looked at but now and then. When nothing has for 5 ms, the thread sleeps on
-//! all descriptors at once.
+//! Connections: begun, told of by the connection manager, ended.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use bareverbs::{CmEvent, CmEventType, CmId, ConnParam, EventChannel, PortSpace};
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::args::Plan;
 use super::report;
@@ -16,14 +13,6 @@ use super::session::Session;
 use crate::cli::outcome::{Failure, Outcome};
 use crate::cli::output::Tool;
 use crate::cli::signals;
-
-/// How long to look for completions before sleeping, how often between two looks at the clock, and how long before the connection
-/// manager's events are looked for though there are completions.
-const SPIN: Duration = Duration::from_millis(5);
-const LOOKS: u32 = 64;
-
-/// How often something completes, each within a few looks, before they are looked for without a look at the clock.
-const TURNS: u32 = 1024;
 
 /// How long an address and a route may take to be found, as in the C tool.
 const RESOLVE: Duration = Duration::from_millis(2000);
@@ -35,21 +24,21 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const BACKLOG: u32 = 128;
 
 /// What the epoll calls the connection manager; sessions have their ids' cookies, which are never 0.
-const EVENTS: u64 = 0;
+pub(super) const EVENTS: u64 = 0;
 
 /// The connections, and what they are waited for with.
-struct Run<'a> {
-    tool: &'a Tool,
-    plan: &'a Plan,
-    events: EventChannel,
+pub(super) struct Run<'a> {
+    pub(super) tool: &'a Tool,
+    pub(super) plan: &'a Plan,
+    pub(super) events: EventChannel,
     /// Of a server.
     listener: Option<CmId>,
-    sessions: Vec<Session>,
-    epoll: Epoll,
+    pub(super) sessions: Vec<Session>,
+    pub(super) epoll: Epoll,
     /// A server that is for one client has had it.
-    served: bool,
+    pub(super) served: bool,
     /// When the connection manager's events were last looked for.
-    tended: Instant,
+    pub(super) tended: Instant,
 }
 
 /// Opens the connection manager and is server or client, to the end.
@@ -176,7 +165,7 @@ impl Run<'_> {
     }
 
     /// Ends the run after an interrupt.
-    fn interrupted(&self) -> Outcome {
+    pub(super) fn interrupted(&self) -> Outcome {
         if !signals::interrupted() {
             return Ok(());
         }
@@ -184,142 +173,8 @@ impl Run<'_> {
         Err(Failure::said(Failure::INTERRUPTED))
     }
 
-    /// Plays until the client has sent all its messages, or the server's one client has left.
-    fn play(&mut self) -> Outcome {
-        let (mut turns, mut looks) = (0u32, 0u32);
-        let mut idle = None;
-        while !self.is_over() {
-            if self.turn()? {
-                (looks, idle) = (0, None);
-                turns = turns.wrapping_add(1);
-                if turns.is_multiple_of(TURNS) {
-                    self.tend(EpollTimeout::ZERO)?;
-                }
-                continue;
-            }
-            looks += 1;
-            if !looks.is_multiple_of(LOOKS) && !self.sessions.is_empty() {
-                continue;
-            }
-            std::thread::yield_now();
-            let now = Instant::now();
-            if now - *idle.get_or_insert(now) >= SPIN || self.sessions.is_empty() {
-                self.sleep()?;
-                (looks, idle) = (0, None);
-            } else if now - self.tended >= SPIN {
-                self.tend(EpollTimeout::ZERO)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_over(&self) -> bool {
-        match self.plan.server {
-            true => self.served && self.sessions.is_empty() && !self.plan.persistent,
-            false => self.sessions.iter().all(Session::is_done),
-        }
-    }
-
-    /// Handles what has completed; false if nothing has.
-    #[inline]
-    fn turn(&mut self) -> Result<bool, Failure> {
-        self.each(|session, tool| session.turn(tool))
-    }
-
-    /// Does something with every session; those that fail are lost.
-    #[inline]
-    fn each(
-        &mut self,
-        mut what: impl FnMut(&mut Session, &Tool) -> Result<bool, Failure>,
-    ) -> Result<bool, Failure> {
-        let (mut any, mut at) = (false, 0);
-        while let Some(session) = self.sessions.get_mut(at) {
-            match what(session, self.tool) {
-                Ok(one) => {
-                    any |= one;
-                    at += 1;
-                }
-                Err(why) => self.lose(at, why)?,
-            }
-        }
-        Ok(any)
-    }
-
-    /// Sleeps until something happens.
-    fn sleep(&mut self) -> Outcome {
-        if self.each(Session::arm)? || self.is_over() {
-            return Ok(());
-        }
-        let timeout = self.patience();
-        self.tend(timeout)
-    }
-
-    /// Waits for the descriptors, and handles what the connection manager tells.
-    fn tend(&mut self, timeout: EpollTimeout) -> Outcome {
-        let mut ready = [EpollEvent::empty(); 16];
-        let ready = match self.epoll.wait(&mut ready, timeout) {
-            Ok(n) => &ready[..n],
-            Err(Errno::EINTR) => &[],
-            Err(errno) => return Err(unwatched("epoll_wait", errno)),
-        };
-        self.interrupted()?;
-        let mut told = false;
-        for one in ready {
-            match one.data() {
-                EVENTS => told = true,
-                cookie => self.disarm(cookie)?,
-            }
-        }
-        if told {
-            while let Some(event) = self.events.next_event()? {
-                self.handle(event)?;
-            }
-        }
-        self.silent()?;
-        self.tended = Instant::now();
-        Ok(())
-    }
-
-    /// The completion queue of a session has an event; one whose device has gone has none any more.
-    fn disarm(&mut self, cookie: u64) -> Outcome {
-        let mut sessions = self.sessions.iter_mut();
-        let Some(at) = sessions.position(|session| session.wires.id.cookie() == cookie) else {
-            return Ok(());
-        };
-        match self.sessions[at].disarm() {
-            Ok(()) => Ok(()),
-            Err(why) => self.lose(at, why),
-        }
-    }
-
-    /// How long to sleep at most: until somebody has been silent for too long.
-    fn patience(&mut self) -> EpollTimeout {
-        let longest = self.sessions.iter_mut().map(Session::silence).max();
-        match (self.plan.timeout, longest) {
-            (Some(limit), Some(longest)) => {
-                let left = limit.saturating_sub(longest).as_millis().saturating_add(1);
-                EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
-            }
-            _ => EpollTimeout::NONE,
-        }
-    }
-
-    /// Gives up those who have been silent for too long.
-    fn silent(&mut self) -> Outcome {
-        let Some(limit) = self.plan.timeout else { return Ok(()) };
-        self.each(|session, _| {
-            if session.silence() < limit {
-                return Ok(false);
-            }
-            let (wanted, _) = session.waits_for();
-            let limit = limit.as_secs();
-            Err(Failure::new(format!("wait for {wanted}: nothing has come from the peer for {limit} s")))
-        })
-        .map(drop)
-    }
-
     /// What the connection manager tells while connections are played.
-    fn handle(&mut self, event: CmEvent) -> Outcome {
+    pub(super) fn handle(&mut self, event: CmEvent) -> Outcome {
         let at = self.sessions.iter().position(|session| session.wires.id.owns(&event));
         match (at, self.listener.as_ref()) {
             (Some(at), _) => self.told(&event, &self.sessions[at].wires.id)?,
@@ -423,7 +278,7 @@ impl Run<'_> {
     }
 
     /// A connection that failed is over.
-    fn lose(&mut self, at: usize, why: Failure) -> Outcome {
+    pub(super) fn lose(&mut self, at: usize, why: Failure) -> Outcome {
         if !self.plan.server {
             // The client still has to part.
             return Err(why);
@@ -497,6 +352,6 @@ fn bad_event(id: &CmId, event: &CmEvent) -> Failure {
     })
 }
 
-fn unwatched(call: &str, errno: Errno) -> Failure {
+pub(super) fn unwatched(call: &str, errno: Errno) -> Failure {
     Failure::new(format!("{call}: {} ({errno:?})", errno.desc()))
 }

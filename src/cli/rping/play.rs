@@ -1,0 +1,158 @@
+//! The loop: one thread for everything, connections that are played and what the connection manager tells.
+//!
+//! As long as something completes, nothing else is looked at but now and then. When nothing has for 5 ms, the thread sleeps on
+//! all descriptors at once.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollEvent, EpollTimeout};
+
+use super::run::{EVENTS, Run, unwatched};
+use super::session::Session;
+use crate::cli::outcome::{Failure, Outcome};
+use crate::cli::output::Tool;
+
+/// How long to look for completions before sleeping, how often between two looks at the clock, and how long before the connection
+/// manager's events are looked for though there are completions.
+const SPIN: Duration = Duration::from_millis(5);
+const LOOKS: u32 = 64;
+
+/// How often something completes, each within a few looks, before they are looked for without a look at the clock.
+const TURNS: u32 = 1024;
+
+impl Run<'_> {
+    /// Plays until the client has sent all its messages, or the server's one client has left.
+    pub(super) fn play(&mut self) -> Outcome {
+        let (mut turns, mut looks) = (0u32, 0u32);
+        let mut idle = None;
+        while !self.is_over() {
+            if self.turn()? {
+                (looks, idle) = (0, None);
+                turns = turns.wrapping_add(1);
+                if turns.is_multiple_of(TURNS) {
+                    self.tend(EpollTimeout::ZERO)?;
+                }
+                continue;
+            }
+            looks += 1;
+            if !looks.is_multiple_of(LOOKS) && !self.sessions.is_empty() {
+                continue;
+            }
+            std::thread::yield_now();
+            let now = Instant::now();
+            if now - *idle.get_or_insert(now) >= SPIN || self.sessions.is_empty() {
+                self.sleep()?;
+                (looks, idle) = (0, None);
+            } else if now - self.tended >= SPIN {
+                self.tend(EpollTimeout::ZERO)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        match self.plan.server {
+            true => self.served && self.sessions.is_empty() && !self.plan.persistent,
+            false => self.sessions.iter().all(Session::is_done),
+        }
+    }
+
+    /// Handles what has completed; false if nothing has.
+    #[inline]
+    fn turn(&mut self) -> Result<bool, Failure> {
+        self.each(|session, tool| session.turn(tool))
+    }
+
+    /// Does something with every session; those that fail are lost.
+    #[inline]
+    fn each(
+        &mut self,
+        mut what: impl FnMut(&mut Session, &Tool) -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
+        let (mut any, mut at) = (false, 0);
+        while let Some(session) = self.sessions.get_mut(at) {
+            match what(session, self.tool) {
+                Ok(one) => {
+                    any |= one;
+                    at += 1;
+                }
+                Err(why) => self.lose(at, why)?,
+            }
+        }
+        Ok(any)
+    }
+
+    /// Sleeps until something happens.
+    fn sleep(&mut self) -> Outcome {
+        if self.each(Session::arm)? || self.is_over() {
+            return Ok(());
+        }
+        let timeout = self.patience();
+        self.tend(timeout)
+    }
+
+    /// Waits for the descriptors, and handles what the connection manager tells.
+    fn tend(&mut self, timeout: EpollTimeout) -> Outcome {
+        let mut ready = [EpollEvent::empty(); 16];
+        let ready = match self.epoll.wait(&mut ready, timeout) {
+            Ok(n) => &ready[..n],
+            Err(Errno::EINTR) => &[],
+            Err(errno) => return Err(unwatched("epoll_wait", errno)),
+        };
+        self.interrupted()?;
+        let mut told = false;
+        for one in ready {
+            match one.data() {
+                EVENTS => told = true,
+                cookie => self.disarm(cookie)?,
+            }
+        }
+        if told {
+            while let Some(event) = self.events.next_event()? {
+                self.handle(event)?;
+            }
+        }
+        self.silent()?;
+        self.tended = Instant::now();
+        Ok(())
+    }
+
+    /// The completion queue of a session has an event; one whose device has gone has none any more.
+    fn disarm(&mut self, cookie: u64) -> Outcome {
+        let mut sessions = self.sessions.iter_mut();
+        let Some(at) = sessions.position(|session| session.wires.id.cookie() == cookie) else {
+            return Ok(());
+        };
+        match self.sessions[at].disarm() {
+            Ok(()) => Ok(()),
+            Err(why) => self.lose(at, why),
+        }
+    }
+
+    /// How long to sleep at most: until somebody has been silent for too long.
+    fn patience(&mut self) -> EpollTimeout {
+        let longest = self.sessions.iter_mut().map(Session::silence).max();
+        match (self.plan.timeout, longest) {
+            (Some(limit), Some(longest)) => {
+                let left = limit.saturating_sub(longest).as_millis().saturating_add(1);
+                EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
+            }
+            _ => EpollTimeout::NONE,
+        }
+    }
+
+    /// Gives up those who have been silent for too long.
+    fn silent(&mut self) -> Outcome {
+        let Some(limit) = self.plan.timeout else { return Ok(()) };
+        self.each(|session, _| {
+            if session.silence() < limit {
+                return Ok(false);
+            }
+            let (wanted, _) = session.waits_for();
+            let limit = limit.as_secs();
+            Err(Failure::new(format!("wait for {wanted}: nothing has come from the peer for {limit} s")))
+        })
+        .map(drop)
+    }
+}
