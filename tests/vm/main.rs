@@ -17,6 +17,7 @@ mod pingpong;
 mod queues;
 mod rping;
 mod rping_odd;
+mod rping_output;
 mod srq;
 mod support;
 mod xsrq;

@@ -1,22 +1,25 @@
 //! `rping` beside librdmacm's, both ways.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Output;
 use std::time::Duration;
 
 use bareverbs::{EventChannel, PortSpace};
+use nix::sys::signal::Signal;
 
+use crate::faults::Put;
 use crate::support::{
-    Resources, Running, assert_refused, await_cm_listener, fresh_port, infiniband, ipv4, ipv6, refused, run,
-    text,
+    Resources, Running, assert_refused, await_cm_listener, await_gid_of, fresh_port, infiniband, ipv4, ipv6,
+    refused, run, text,
 };
 
 pub const OURS: &str = "ours rping";
-const C: &str = "rping";
+pub const C: &str = "rping";
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// What a server says when its client has left at the right time.
-const SERVER_END: &str = "server DISCONNECT EVENT...\nwait for RDMA_READ_ADV state 10\n";
+pub const SERVER_END: &str = "server DISCONNECT EVENT...\nwait for RDMA_READ_ADV state 10\n";
 pub const CLIENT_END: &str = "client DISCONNECT EVENT...\n";
 const CLIENT_RACED: &str = "client DISCONNECT EVENT...\nrdma_get_cm_event: Bad file descriptor\n";
 
@@ -32,11 +35,11 @@ pub fn good(output: &Output, line: &str, said: &str) -> String {
 }
 
 /// Runs a server and a client to their ends.
-fn pair(server: &str, client: &str, ip: IpAddr) -> (Output, Output) {
+pub fn pair(server: &str, client: &str, address: impl Display) -> (Output, Output) {
     let port = fresh_port();
-    let serving = Running::start(&format!("{server} -p {port} -a {ip}"));
+    let serving = Running::start(&format!("{server} -p {port} -a {address}"));
     await_cm_listener(port);
-    let asked = Running::start(&format!("{client} -p {port} -a {ip}")).finish(SOON);
+    let asked = Running::start(&format!("{client} -p {port} -a {address}")).finish(SOON);
     (serving.finish(SOON), asked)
 }
 
@@ -89,23 +92,66 @@ fn the_c_client_with_our_server() {
     together(OURS, C);
 }
 
-/// Twenty clients one after another, then so many at once; ours and C's.
-fn persistent(server: &str, clients: [&str; 2], at_once: usize) {
+/// The network device that has the guest's address.
+fn netdev() -> String {
+    let listed = text(&run(&format!("ip -o addr show to {}", ipv4())).stdout);
+    listed.split_whitespace().nth(1).unwrap_or_else(|| panic!("nobody has {}", ipv4())).to_owned()
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn link_local_addresses_have_a_scope() {
+    let netdev = netdev();
+    let listed = text(&run(&format!("ip -o -6 addr show dev {netdev} scope link")).stdout);
+    let address = listed.split_whitespace().find_map(|word| Some(word.strip_suffix("/64")?.to_owned()));
+    let address = format!("{}%{netdev}", address.unwrap_or_else(|| panic!("no address in {listed}")));
+    for (server, client) in [(OURS, OURS), (C, OURS), (OURS, C)] {
+        let (served, asked) = pair(&format!("{server} -s"), &format!("{client} -c -V -C 3"), &address);
+        good(&served, server, SERVER_END);
+        good(&asked, client, CLIENT_END);
+    }
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_client_chooses_its_own_address() {
+    let (netdev, IpAddr::V4(first)) = (netdev(), ipv4()) else { panic!("{}", ipv4()) };
+    let [a, b, c, _] = first.octets();
+    let second = Ipv4Addr::new(a, b, c, 77);
+    let ip = |what: &str| assert!(run(&format!("ip addr {what} {second}/24 dev {netdev}")).status.success());
+    ip("add");
+    let _gone = Put(|| ip("delete"));
+    if !infiniband() {
+        await_gid_of(&format!("0000:0000:0000:0000:0000:ffff:{a:02x}{b:02x}:{c:02x}4d"));
+    }
+    for client in [OURS, C] {
+        let (served, asked) =
+            pair(&format!("{OURS} -s --json"), &format!("{client} -c -V -C 3 -I {second}"), first);
+        good(&asked, client, CLIENT_END);
+        let told: serde_json::Value = serde_json::from_str(&good(&served, OURS, SERVER_END)).unwrap();
+        let peer: SocketAddr = told["peer"].as_str().unwrap().parse().unwrap();
+        assert_eq!(peer.ip(), second);
+    }
+}
+
+/// Twenty clients one after another, then so many at once; ours and C's, each to its address.
+fn persistent(server: &str, clients: [(&str, IpAddr); 2], at_once: usize) {
     let before = Resources::now();
-    let (port, ip) = (fresh_port(), ipv4());
+    let port = fresh_port();
     let serving = Running::start(&format!("{server} -s -P -p {port}"));
     await_cm_listener(port);
-    let ask =
-        |client: &str, count: u32| Running::start(&format!("{client} -c -V -v -C {count} -p {port} -a {ip}"));
+    let ask = |(client, ip): (&str, IpAddr), count: u32| {
+        Running::start(&format!("{client} -c -V -v -C {count} -p {port} -a {ip}"))
+    };
     for n in 0..20 {
         let client = clients[n % 2];
-        assert_eq!(good(&ask(client, 3).finish(SOON), client, CLIENT_END), lines("ping data", 3));
+        assert_eq!(good(&ask(client, 3).finish(SOON), client.0, CLIENT_END), lines("ping data", 3));
     }
-    let together: Vec<_> = (0..at_once).map(|n| (clients[n % 2], ask(clients[n % 2], 50))).collect();
+    let together: Vec<_> = (0..at_once).map(|n| (clients[n % 2].0, ask(clients[n % 2], 50))).collect();
     for (client, running) in together {
         assert_eq!(good(&running.finish(SOON), client, CLIENT_END), lines("ping data", 50));
     }
-    serving.signal(nix::sys::signal::Signal::SIGTERM);
+    serving.signal(Signal::SIGTERM);
     // C's has a thread for each client, whose words may mix.
     let said = text(&serving.finish(SOON).stderr);
     for line in SERVER_END.lines() {
@@ -117,14 +163,22 @@ fn persistent(server: &str, clients: [&str; 2], at_once: usize) {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_persistent_server() {
-    persistent(OURS, [OURS, C], 8);
+    persistent(OURS, [(OURS, ipv4()), (C, ipv4())], 8);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_persistent_server_of_both_families() {
+    let server = format!("{OURS} -a ::");
+    persistent(&server, [(OURS, ipv6()), (C, ipv6())], 8);
+    persistent(&server, [(OURS, ipv6()), (OURS, ipv4())], 8);
 }
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn cs_persistent_server() {
     // At once is too much for it: it forgets a request when the next comes before it has seen to it.
-    persistent(C, [OURS, OURS], 0);
+    persistent(C, [(OURS, ipv4()), (OURS, ipv4())], 0);
 }
 
 /// While there is a network device, with a neighbour, that no RDMA device is on.

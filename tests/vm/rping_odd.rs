@@ -1,5 +1,6 @@
 //! `rping` and peers that are none.
 
+use std::io::{PipeWriter, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,15 @@ use bareverbs::{
     Access, CmEventType, CmId, ConnParam, Cq, CqInit, EventChannel, Mr, PortSpace, Qp, QpInit, RecvWr, Rkey,
     SendWr, Wait, Wc,
 };
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::Signal;
 
+use crate::faults::NoLink;
 use crate::rping::{CLIENT_END, OURS, SOON, good};
-use crate::support::{Resources, Running, assert_refused, await_cm_listener, fresh_port, ipv4, run, text};
+use crate::rping_output::old_name;
+use crate::support::{
+    Resources, Running, assert_refused, await_cm_listener, command, completion, fresh_port, ipv4, run, text,
+};
 
 /// A peer that connects as rping does, and then does something else.
 struct Odd {
@@ -25,17 +32,27 @@ struct Odd {
 const TEXT: usize = 2048;
 const MESSAGE: usize = 1024;
 
+/// The ids of its requests.
+const RECEIVE: u64 = 1;
+const SEND: u64 = 2;
+
 impl Odd {
     fn connect(address: SocketAddr) -> Self {
+        let mut odd = Self::ask(address);
+        odd.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+        odd.id.establish(&mut odd.qp).unwrap();
+        odd
+    }
+
+    /// A client whose server has yet to answer.
+    fn ask(address: SocketAddr) -> Self {
         let id = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
         id.resolve_addr(None, address, SOON).unwrap();
         id.wait_for(CmEventType::AddrResolved, SOON).unwrap();
         id.resolve_route(SOON).unwrap();
         id.wait_for(CmEventType::RouteResolved, SOON).unwrap();
-        let mut odd = Self::over(id);
+        let odd = Self::over(id);
         odd.id.connect(&odd.qp, &ConnParam::new()).unwrap();
-        odd.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
-        odd.id.establish(&mut odd.qp).unwrap();
         odd
     }
 
@@ -52,19 +69,27 @@ impl Odd {
         let ctx = id.context().unwrap();
         let pd = ctx.alloc_pd().unwrap();
         let cq = ctx.create_cq(CqInit::new(16).own_channel()).unwrap();
-        let mr = pd.alloc_mr(4096, Access::LOCAL_WRITE | Access::REMOTE_READ).unwrap();
-        let mut qp = id.create_qp(&pd, QpInit::rc(&cq, &cq).max_send_wr(4).max_recv_wr(4)).unwrap();
-        for at in 0..3 {
-            qp.post_recv(RecvWr::new(1).sge(mr.slice(64 * at..64 * (at + 1)))).unwrap();
-        }
-        Self { qp, cq, mr, id, left: false }
+        let rights = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE;
+        let mr = pd.alloc_mr(4096, rights).unwrap();
+        let qp = id.create_qp(&pd, QpInit::rc(&cq, &cq).max_send_wr(4).max_recv_wr(4)).unwrap();
+        let mut odd = Self { qp, cq, mr, id, left: false };
+        (0..3).for_each(|_| odd.post_recv());
+        odd
+    }
+
+    fn post_recv(&mut self) {
+        self.qp.post_recv(RecvWr::new(RECEIVE).sge(self.mr.slice(..64))).unwrap();
     }
 
     /// Sends so many bytes of its message.
     fn say(&mut self, len: usize) {
-        let message = self.mr.slice(MESSAGE..MESSAGE + len);
-        self.qp.post_send(SendWr::send(2).sge(message)).unwrap();
+        self.post_send(SEND, len);
         self.await_answer();
+    }
+
+    fn post_send(&mut self, wr_id: u64, len: usize) {
+        let message = self.mr.slice(MESSAGE..MESSAGE + len);
+        self.qp.post_send(SendWr::send(wr_id).sge(message).signaled()).unwrap();
     }
 
     /// Lends 64 bytes that begin with `text`.
@@ -85,8 +110,11 @@ impl Odd {
         while !answered && !self.left {
             assert!(start.elapsed() < SOON, "the other side neither answers nor leaves");
             let mut wcs = [Wc::default()];
-            answered =
-                !self.cq.wait(&mut wcs, Wait::Events, Some(Duration::from_millis(20))).unwrap().is_empty();
+            let come = self.cq.wait(&mut wcs, Wait::Events, Some(Duration::from_millis(20))).unwrap();
+            answered = come.iter().any(|wc| wc.wr_id == RECEIVE);
+            if answered && come.iter().all(Wc::is_success) {
+                self.post_recv();
+            }
             self.left |= self.id.channel().next_event().unwrap().is_some();
         }
     }
@@ -142,9 +170,16 @@ fn clients_that_are_no_rping() {
     }
     let asked = run(&format!("{OURS} -c -V -C 3 -p {port} -a {ip}"));
     good(&asked, "after odd clients", CLIENT_END);
-    serving.signal(nix::sys::signal::Signal::SIGTERM);
+    serving.signal(Signal::SIGTERM);
     serving.finish(SOON);
     before.are_back();
+}
+
+fn listener(address: SocketAddr) -> CmId {
+    let listener = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
+    listener.bind(address).unwrap();
+    listener.listen(4).unwrap();
+    listener
 }
 
 #[test]
@@ -153,9 +188,7 @@ fn servers_that_are_no_rping() {
     type Does = fn(&mut Odd);
     let before = Resources::now();
     let address = SocketAddr::new(ipv4(), fresh_port());
-    let listener = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
-    listener.bind(address).unwrap();
-    listener.listen(4).unwrap();
+    let listener = listener(address);
     let cases: [(&str, Does, &[&str]); 5] = [
         (
             "leaves at once",
@@ -192,4 +225,115 @@ fn servers_that_are_no_rping() {
     }
     drop(listener);
     before.are_back();
+}
+
+/// Leaves no room in a pipe.
+fn fill(pipe: &mut PipeWriter) {
+    let set = |pipe: &PipeWriter, flags| fcntl(pipe, FcntlArg::F_SETFL(flags)).map(drop).unwrap();
+    set(pipe, OFlag::O_NONBLOCK);
+    for size in [4096, 1] {
+        while pipe.write(&[b'\n'; 4096][..size]).is_ok() {}
+    }
+    set(pipe, OFlag::empty());
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_server_that_leaves_with_its_last_answer() {
+    const LAST: u64 = 3;
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    let line = format!("{OURS} -c -d -C 1 -a {} -p {}", address.ip(), address.port());
+    let (mut steps, mut full) = std::io::pipe().unwrap();
+    let client = command(&line).stdout(full.try_clone().unwrap()).spawn().unwrap();
+    let mut odd = Odd::accept(&listener);
+    odd.say(16);
+    // The client sleeps by now. It has no room to print the first that it is told, and sees all the rest afterwards.
+    std::thread::sleep(Duration::from_millis(300));
+    fill(&mut full);
+    let pd = odd.id.context().unwrap().alloc_pd().unwrap();
+    let mut unused = odd.id.create_qp(&pd, QpInit::rc(&odd.cq, &odd.cq)).unwrap();
+    odd.id.disconnect(&mut unused).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    odd.post_send(LAST, 16);
+    while completion(&mut odd.cq).wr_id != LAST {}
+    drop(full);
+    steps.read_to_end(&mut Vec::new()).unwrap();
+    good(&client.wait_with_output().unwrap(), &line, CLIENT_END);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn the_clock_stops_with_the_last_message() {
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    let start = Instant::now();
+    let client = Running::start(&format!("{OURS} -c --json -C 1 -a {} -p {}", address.ip(), address.port()));
+    let mut odd = Odd::accept(&listener);
+    odd.say(16);
+    odd.say(16);
+    // That the client has left is not confirmed, and it waits for that for 2 s.
+    let told: serde_json::Value = serde_json::from_str(&good(&client.finish(SOON), OURS, "")).unwrap();
+    let (seconds, whole) = (told["seconds"].as_f64().unwrap(), start.elapsed().as_secs_f64());
+    assert!(whole > 2.0 && seconds < whole - 2.0, "{seconds} s of {whole} s");
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_client_is_not_persistent() {
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let listener = listener(address);
+    let line = format!("{} -c -P -C 3 -a {} -p {}", old_name(), address.ip(), address.port());
+    let client = Running::start(&line);
+    let mut odd = Odd::accept(&listener);
+    odd.id.disconnect(&mut odd.qp).unwrap();
+    let asked = client.finish(SOON);
+    assert_eq!(asked.status.code(), Some(255), "{}", text(&asked.stderr));
+}
+
+/// Something completes at the server all the time, but not much.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_slow_client_keeps_nobody_waiting() {
+    let address = SocketAddr::new(ipv4(), fresh_port());
+    let serving = Running::start(&format!("{OURS} -s -P -p {}", address.port()));
+    await_cm_listener(address.port());
+    let mut slow = Odd::connect(address);
+    let mut messages = 0;
+    for _ in 0..5 {
+        let mut other = Odd::ask(address);
+        while other.id.channel().next_event().unwrap().is_none() {
+            // A sleep may last longer than the server looks.
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(1) {
+                std::thread::yield_now();
+            }
+            slow.lend(slow.mr.rkey(), b"text\0");
+            messages += 1;
+        }
+        other.id.establish(&mut other.qp).unwrap();
+    }
+    assert!(!slow.left && messages < 200, "five connections took {messages} messages");
+    drop((slow, serving));
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_persistent_server_outlives_its_device() {
+    let (port, ip) = (fresh_port(), ipv4());
+    let serving = Running::start(&format!("{OURS} -s -P -p {port}"));
+    await_cm_listener(port);
+    let client = Running::start(&format!("{OURS} -c -p {port} -a {ip}"));
+    client.await_connected();
+    {
+        let _again = NoLink;
+        NoLink::remove();
+        assert_eq!(client.finish(SOON).status.code(), Some(1));
+    }
+    await_cm_listener(port);
+    let asked = run(&format!("{OURS} -c -V -C 3 -p {port} -a {ip}"));
+    good(&asked, "after the device came back", CLIENT_END);
+    serving.signal(Signal::SIGTERM);
+    let served = serving.finish(SOON);
+    assert_eq!(served.status.code(), Some(130), "{}", text(&served.stderr));
 }

@@ -223,7 +223,7 @@ pub fn ipv6() -> IpAddr {
     ADDRESS.parse().unwrap()
 }
 
-fn await_gid_of(beginning: &str) {
+pub fn await_gid_of(beginning: &str) {
     let start = Instant::now();
     let has_it = |n: u32| {
         let gid = std::fs::read_to_string(format!("/sys/class/infiniband/rxe0/ports/1/gids/{n}"));
