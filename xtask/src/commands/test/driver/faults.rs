@@ -13,12 +13,16 @@ use crate::vm::{Guests, Job, Output};
 /// How long a driver may take to see what happened: it looks for a catastrophe every five seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// rping's port of the connection manager.
+const RPING_PORT: u16 = 7174;
+
 /// For guests whose cards may fail; the last of these leaves them with cards that were reset.
 pub(super) fn all(checks: &mut Checks<'_>) {
     checks.check("lost and doubled packets are not noticed", lost);
     checks.check("a peer that does not answer", unanswered);
     checks.check("a cable is pulled and plugged in", cable);
     checks.check("a completion queue overruns", overrun);
+    checks.check("a persistent rping server loses its device", lone_server);
     checks.check("a catastrophe", catastrophe);
 }
 
@@ -90,6 +94,24 @@ fn catastrophe(guests: &Guests) -> Result<()> {
     }
     await_reset(guests)?;
     pair(guests, 1, "rc", "-n 100", "ours", "ours").map(drop)
+}
+
+/// It loses the client that it has, and serves on.
+fn lone_server(guests: &Guests) -> Result<()> {
+    let server = guests.node(1).spawn(words("bareverbs rping -s -P").timeout(PATIENCE))?;
+    guests.node(1).await_cm_port(RPING_PORT)?;
+    let client = guests.node(1).spawn(words("bareverbs rping -c -v -a 10.1.0.1").timeout(PATIENCE))?;
+    await_line(&client, "ping data: rdma-ping-9:")?;
+    control(guests, "catastrophe 1")?;
+    let asked = client.wait()?;
+    await_reset(guests)?;
+    server.signal(15)?;
+    let served = server.wait()?;
+    match (asked.code(), served.code()) {
+        // What an interrupted one exits with.
+        (1, 130) => Ok(()),
+        codes => Err(format!("client and server: {codes:?}: {}", String::from_utf8_lossy(&served.stderr))),
+    }
 }
 
 fn await_reset(guests: &Guests) -> Result<()> {

@@ -6,7 +6,7 @@ use crate::process;
 
 /// Tests of `tests/vm` that say nothing of rxe or of Ethernet. Of a queue that overflows the kernel complains, as it should:
 /// that is among the faults.
-pub(super) const CONNECTX3: &str = "opcodes:: queues:: srq:: xsrq:: datagrams:: cm:: rping:: \
+pub(super) const CONNECTX3: &str = "opcodes:: queues:: srq:: xsrq:: datagrams:: cm:: rping \
     pingpong::json pingpong::ways pingpong::data pingpong::prints pingpong::peers \
     --skip=port_events --skip=overflows --skip=outlives_its_device --skip=rxe";
 
