@@ -50,7 +50,7 @@ pub(super) fn rows(
             results.take(&what, row);
         }
     }
-    for service in ["rc", "xsrq"] {
+    for service in ["rc", "uc", "ud", "srq", "xsrq"] {
         super::latencies(&guests, service, &place, 2, repeat, results);
     }
     guests.shutdown()
