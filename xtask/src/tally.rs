@@ -13,9 +13,11 @@ impl Tally {
         self.passed += count;
     }
 
-    /// Counts one failure, which is told again at the end.
+    /// Counts one failure, which is told now, in case that the run is cut, and again at the end.
     pub(crate) fn fail(&mut self, what: impl Into<String>) {
-        self.failures.push(what.into());
+        let what = what.into();
+        println!("FAILED {what}");
+        self.failures.push(what);
     }
 
     /// Counts a check by its result.
