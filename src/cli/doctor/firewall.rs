@@ -2,18 +2,19 @@
 //!
 //! Packets of adapters pass by the host's filters. Those of rxe are the kernel's own and go through them.
 
+use bareverbs::GidType;
 use bareverbs::discover::DriverId;
 
 use super::finding::Finding;
-use super::snapshot::{Chain, NfTables, Snapshot};
+use super::ports;
+use super::snapshot::{Chain, NfTables, Port, Snapshot};
 
 const CHECK: &str = "firewall";
 
 pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
-    let roce = |port: &super::snapshot::Port| port.netdev.is_some();
     let devices = snapshot.devices.as_deref().unwrap_or_default();
     let devices: Vec<_> =
-        devices.iter().filter(|device| !device.iwarp && device.ports.iter().any(roce)).collect();
+        devices.iter().filter(|device| !device.iwarp && device.ports.iter().any(sends_udp)).collect();
     if devices.is_empty() {
         return Vec::new();
     }
@@ -22,6 +23,11 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
         return vec![Finding::ok(CHECK, "", reason)];
     }
     vec![filters(snapshot)]
+}
+
+/// RoCE v1 has an Ethernet type of its own. A port that has no GID yet, or does not tell, may be one of v2.
+fn sends_udp(port: &Port) -> bool {
+    port.netdev.is_some() && ports::choose(port).is_none_or(|entry| entry.gid_type == GidType::RoceV2)
 }
 
 fn filters(snapshot: &Snapshot) -> Finding {
@@ -109,5 +115,17 @@ mod tests {
         assert!(check(&snapshot)[0].level == Level::Ok && check(&snapshot)[0].reason.contains("adapters"));
         snapshot.devices.as_mut().unwrap()[0].ports[0].netdev = None;
         assert!(check(&snapshot).is_empty());
+    }
+
+    #[test]
+    fn roce_v1_is_no_udp() {
+        let mut snapshot = sample::healthy();
+        let device = &mut snapshot.devices.as_mut().unwrap()[0];
+        device.driver = DriverId::MLX4;
+        let detail = device.ports[0].detail.as_mut().unwrap();
+        detail.gids = Ok(vec![sample::gid(0, "::ffff:10.0.0.1", GidType::RoceV1)]);
+        assert!(check(&snapshot).is_empty());
+        snapshot.devices.as_mut().unwrap()[0].ports[0].detail.as_mut().unwrap().gids = Ok(Vec::new());
+        assert_eq!(check(&snapshot).len(), 1, "what is not known is told");
     }
 }

@@ -108,16 +108,17 @@ fn ports(info: &DeviceInfo, ctx: Option<&Context>, mut nldev: Option<&mut Nldev>
             active_mtu: attr.active_mtu,
             max_mtu: attr.max_mtu,
             lid: attr.lid.0,
-            gids: ctx.query_gids_of(*number, attr).unwrap_or_default(),
+            gids: ctx.query_gids_of(*number, attr).map_err(|error| reason(&error)),
         });
         let state = match (&asked, &told) {
             (Some((_, _, attr)), _) => (attr.state, attr.phys_state),
             (None, Some(told)) => (told.state, told.phys_state),
             (None, None) => return None,
         };
-        let ethernet = detail
-            .as_ref()
-            .is_some_and(|detail| detail.link_layer == LinkLayer::Ethernet && !detail.gids.is_empty());
+        let ethernet = detail.as_ref().is_some_and(|detail| {
+            let has_gids = detail.gids.as_ref().is_ok_and(|gids| !gids.is_empty());
+            detail.link_layer == LinkLayer::Ethernet && has_gids
+        });
         let elsewhere = ethernet && told.as_ref().is_some_and(|told| told.netdev.is_none());
         let name = match told {
             Some(told) => told.netdev,

@@ -40,11 +40,14 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
 
 /// Why a ping cannot be tried.
 fn obstacle(port: &Port, opens: bool) -> Option<&'static str> {
-    let ethernet = port.detail.as_ref().is_none_or(|detail| detail.link_layer == LinkLayer::Ethernet);
+    let detail = port.detail.as_ref();
+    let ethernet = detail.is_none_or(|detail| detail.link_layer == LinkLayer::Ethernet);
     if !opens {
         Some("the device does not open")
     } else if !ports::is_active(port) {
         Some("the port is not active")
+    } else if ethernet && detail.is_some_and(|detail| detail.gids.is_err()) {
+        Some("the port's GIDs are not known")
     } else if ethernet && ports::choose(port).is_none() {
         Some("the port has no GID")
     } else {
@@ -163,8 +166,10 @@ mod tests {
         let mut snapshot = sample::healthy();
         assert_eq!(obstacle(&snapshot.devices.as_ref().unwrap()[0].ports[0], true), None);
         let device = &mut snapshot.devices.as_mut().unwrap()[0];
-        device.ports[0].detail.as_mut().unwrap().gids.clear();
+        device.ports[0].detail.as_mut().unwrap().gids = Ok(Vec::new());
         assert_eq!(obstacle(&device.ports[0], true), Some("the port has no GID"));
+        device.ports[0].detail.as_mut().unwrap().gids = Err("EIO".into());
+        assert_eq!(obstacle(&device.ports[0], true), Some("the port's GIDs are not known"));
         device.ports[0].state = PortState::Down;
         assert_eq!(obstacle(&device.ports[0], true), Some("the port is not active"));
         device.node = None;

@@ -104,15 +104,12 @@ fn mtu(port: &Port, detail: &Detail, name: &str) -> Option<Finding> {
     Some(Finding::ok(MTU, name, format!("{active} bytes active, {netdev} has {below}{more}")))
 }
 
-/// The GID that a program should use, for `-g`.
+/// The GID that a program should use, for `-g`: of RoCE v2 before v1, of an IPv4 address before others, and the first of its kind.
 pub(super) fn choose(port: &Port) -> Option<&GidEntry> {
-    let gids = &port.detail.as_ref()?.gids;
-    let usable = || gids.iter().filter(|entry| entry.index <= LAST_INDEX);
-    let v2 = || usable().filter(|entry| entry.gid_type == GidType::RoceV2);
-    v2().find(|entry| entry.gid.ipv4().is_some())
-        .or_else(|| v2().find(|entry| !is_link_local(entry.gid)))
-        .or_else(|| v2().next())
-        .or_else(|| usable().next())
+    let usable = port.detail.as_ref()?.gids.as_ref().ok()?.iter().filter(|entry| entry.index <= LAST_INDEX);
+    usable.min_by_key(|entry| {
+        (entry.gid_type != GidType::RoceV2, entry.gid.ipv4().is_none(), is_link_local(entry.gid))
+    })
 }
 
 fn is_link_local(gid: Gid) -> bool {
@@ -120,6 +117,9 @@ fn is_link_local(gid: Gid) -> bool {
 }
 
 fn gid(port: &Port, detail: &Detail, name: &str) -> Finding {
+    if let Err(why) = &detail.gids {
+        return Finding::fail(GID, name, format!("the port's GIDs are not known: {why}"));
+    }
     let chosen = choose(port);
     if detail.link_layer == LinkLayer::InfiniBand {
         return match (chosen, detail.lid) {
@@ -143,41 +143,29 @@ fn gid(port: &Port, detail: &Detail, name: &str) -> Finding {
     let Some(entry) = chosen else {
         return give(Finding::fail(GID, name, "the port has no GID: nothing can be connected"));
     };
-    let what = format!("index {} is {}", entry.index, entry.gid);
+    let GidEntry { index, gid, .. } = entry;
     if port.elsewhere {
-        let reason =
-            format!("{what}, of a network device in another network namespace; RDMA-CM cannot use it here");
+        let reason = format!(
+            "index {index} is {gid}, of a network device in another network namespace; RDMA-CM cannot use it here"
+        );
         return Finding::warning(GID, name, reason)
             .mend("start the program in that namespace: ip netns exec NAMESPACE PROGRAM")
-            .gid_index(entry.index);
+            .gid_index(*index);
     }
-    let finding = match entry.gid_type {
-        GidType::RoceV2 if entry.gid.ipv4().is_some() => {
-            Finding::ok(GID, name, format!("-g {}: {}, RoCE v2", entry.index, entry.gid))
-        }
-        GidType::RoceV2 if is_link_local(entry.gid) => give(Finding::warning(
-            GID,
-            name,
-            format!(
-                "no IPv4 address; {what}, RoCE v2, which reaches the same Ethernet only (-g {})",
-                entry.index
-            ),
-        )),
-        GidType::RoceV2 => give(Finding::warning(
-            GID,
-            name,
-            format!("no IPv4 address; {what}, RoCE v2 over IPv6 (-g {})", entry.index),
-        )),
-        _ => give(Finding::warning(
-            GID,
-            name,
-            format!(
-                "no RoCE v2 address; {what}, RoCE v1, which reaches the same Ethernet only (-g {})",
-                entry.index
-            ),
-        )),
+    // Routers know nothing of v1, with whatever address: some devices have no other.
+    let kind = match entry.gid_type {
+        GidType::RoceV2 if is_link_local(*gid) => "RoCE v2, which reaches the same Ethernet only",
+        GidType::RoceV2 if gid.ipv4().is_none() => "RoCE v2 over IPv6",
+        GidType::RoceV2 => "RoCE v2",
+        _ => "RoCE v1, which reaches the same Ethernet only",
     };
-    finding.gid_index(entry.index)
+    let finding = if gid.ipv4().is_some() {
+        Finding::ok(GID, name, format!("-g {index}: {gid}, {kind}"))
+    } else {
+        let reason = format!("no IPv4 address; index {index} is {gid}, {kind} (-g {index})");
+        give(Finding::warning(GID, name, reason))
+    };
+    finding.gid_index(*index)
 }
 
 #[cfg(test)]

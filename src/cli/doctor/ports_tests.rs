@@ -80,7 +80,7 @@ fn packets_must_fit_into_the_network_device() {
 fn without_an_ipv4_address_the_next_best_gid_is_named() {
     let gids = |gids: &[(u32, &str, GidType)]| {
         let gids: Vec<_> = gids.iter().map(|(index, text, kind)| sample::gid(*index, text, *kind)).collect();
-        with(|port| detail(port).gids = gids)(GID)
+        with(|port| detail(port).gids = Ok(gids))(GID)
     };
     let local = gids(&[(0, "fe80::1", GidType::RoceV2)]);
     assert_eq!((local.level, local.gid_index), (Level::Warning, Some(0)));
@@ -88,12 +88,42 @@ fn without_an_ipv4_address_the_next_best_gid_is_named() {
     assert_eq!(local.mend.as_deref(), Some("ip address add ADDRESS/24 dev eth0"));
     let global = gids(&[(0, "fe80::1", GidType::RoceV2), (2, "2001:db8::1", GidType::RoceV2)]);
     assert_eq!((global.level, global.gid_index), (Level::Warning, Some(2)));
-    let old = gids(&[(0, "::ffff:10.0.0.1", GidType::RoceV1)]);
-    assert!(old.level == Level::Warning && old.reason.contains("RoCE v1"));
     let far = gids(&[(0, "fe80::1", GidType::RoceV2), (300, "::ffff:10.0.0.1", GidType::RoceV2)]);
     assert_eq!(far.gid_index, Some(0));
     let none = gids(&[]);
     assert_eq!((none.level, none.gid_index), (Level::Fail, None));
+}
+
+#[test]
+fn a_device_of_roce_v1_alone_is_well() {
+    let of_v1 = |gids: &[&str]| {
+        let gids =
+            gids.iter().zip(0..).map(|(text, index)| sample::gid(index, text, GidType::RoceV1)).collect();
+        with(|port| detail(port).gids = Ok(gids))(GID)
+    };
+    let ipv4 = of_v1(&["fe80::1", "::ffff:10.0.0.1"]);
+    assert_eq!((ipv4.level, ipv4.gid_index), (Level::Ok, Some(1)));
+    assert_eq!(ipv4.reason, "-g 1: ::ffff:10.0.0.1, RoCE v1, which reaches the same Ethernet only");
+    let local = of_v1(&["fe80::1"]);
+    assert_eq!((local.level, local.gid_index), (Level::Warning, Some(0)));
+    assert!(local.reason.contains("no IPv4 address") && local.reason.contains("RoCE v1"), "{}", local.reason);
+    assert_eq!(local.mend.as_deref(), Some("ip address add ADDRESS/24 dev eth0"));
+}
+
+#[test]
+fn roce_v2_is_chosen_before_v1() {
+    let both = [(0, GidType::RoceV1), (1, GidType::RoceV2)]
+        .map(|(index, kind)| sample::gid(index, "::ffff:10.0.0.1", kind));
+    let found = with(|port| detail(port).gids = Ok(both.to_vec()))(GID);
+    assert_eq!(found.reason, "-g 1: ::ffff:10.0.0.1, RoCE v2");
+}
+
+#[test]
+fn gids_that_could_not_be_read_are_not_taken_for_none() {
+    let unread =
+        with(|port| detail(port).gids = Err("query_gid_table: Input/output error (EIO)".into()))(GID);
+    assert_eq!((unread.level, unread.mend), (Level::Fail, None));
+    assert_eq!(unread.reason, "the port's GIDs are not known: query_gid_table: Input/output error (EIO)");
 }
 
 #[test]
@@ -109,7 +139,7 @@ fn infiniband_needs_a_lid() {
             port.netdev = None;
             let detail = detail(port);
             (detail.link_layer, detail.lid) = (LinkLayer::InfiniBand, lid);
-            detail.gids = vec![sample::gid(0, "fe80::10d2:c910:0:6bd1", GidType::Ib)];
+            detail.gids = Ok(vec![sample::gid(0, "fe80::10d2:c910:0:6bd1", GidType::Ib)]);
         })
     };
     assert_eq!(infiniband(1)(GID).level, Level::Ok);

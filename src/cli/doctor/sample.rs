@@ -22,7 +22,7 @@ pub(super) fn healthy() -> Snapshot {
             active_mtu: Mtu::Mtu1024,
             max_mtu: Mtu::Mtu4096,
             lid: 0,
-            gids: vec![gid(0, "fe80::1", GidType::RoceV2), gid(1, "::ffff:10.0.0.1", GidType::RoceV2)],
+            gids: Ok(vec![gid(0, "fe80::1", GidType::RoceV2), gid(1, "::ffff:10.0.0.1", GidType::RoceV2)]),
         }),
     };
     Snapshot {

@@ -157,7 +157,8 @@ pub(super) struct Detail {
     pub(super) active_mtu: Mtu,
     pub(super) max_mtu: Mtu,
     pub(super) lid: u16,
-    pub(super) gids: Vec<GidEntry>,
+    /// Those in use, or why they are not known, in words.
+    pub(super) gids: Result<Vec<GidEntry>, String>,
 }
 
 /// A network device under a port.

@@ -96,6 +96,7 @@ fn c(checks: &mut Checks<'_>) {
 /// Ours, beside them.
 fn ours(checks: &mut Checks<'_>) {
     checks.check("devinfo", same_devinfo);
+    checks.check("doctor", doctor);
     for (options, nodes) in SERVICES {
         for who in [["ours", "ours"], ["c", "ours"], ["ours", "c"]] {
             let name = format!("{options}: {} <- {}, {nodes} guests", who[0], who[1]);
@@ -133,6 +134,22 @@ fn same_devinfo(guests: &Guests) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// All is well with a card that knows RoCE v1 alone, and nothing is said of UDP, which that is not.
+fn doctor(guests: &Guests) -> Result<()> {
+    let text = guests.node(1).run(run("bareverbs doctor --ping"))?.ok()?.text();
+    let wanted = [
+        "ok       port mlx4_0/1: ACTIVE, RoCE over eth0\n",
+        "ok       gid mlx4_0/1: -g 1: ::ffff:10.0.0.1, RoCE v1, which reaches the same Ethernet only\n",
+        "ok       ping mlx4_0/1: 64 bytes there and back",
+        " checks: all well\n",
+    ];
+    match wanted.iter().find(|part| !text.contains(**part)) {
+        Some(part) => Err(format!("no {part:?} in {text:?}")),
+        None if text.contains("firewall") => Err(format!("a word about packet filters in {text:?}")),
+        None => Ok(()),
+    }
 }
 
 fn pingpong(guests: &Guests, nodes: usize, options: &str, who: [&str; 2]) -> Result<()> {
