@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
@@ -254,6 +255,27 @@ fn packets_that_do_not_fit() {
     let mended = Diagnosis::now();
     assert_eq!(mended.finding("mtu", "rxe0/1")["level"], "ok", "{:#}", mended.value);
     assert!(mended.finding("mtu", "rxe0/1")["reason"].as_str().unwrap().contains("1024 bytes active"));
+}
+
+/// Netlink and the devices tell what /sys would.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn no_sysfs() {
+    let diagnosis = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        umount2("/sys", MntFlags::MNT_DETACH).unwrap();
+        let mut command = command(DOCTOR);
+        // By write() it would tell nothing of GIDs.
+        command.env("BAREVERBS_ABI", "ioctl");
+        Diagnosis::of(&Running::spawn(command, DOCTOR).finish(Duration::from_secs(30)))
+    });
+    let diagnosis = diagnosis.join().unwrap();
+    let command = diagnosis.names("mount", "/sys", "warning", "sysfs is not mounted");
+    assert_eq!(command, "mount -t sysfs sysfs /sys");
+    diagnosis.only(&["mount"]);
+    for node in [NODE, "/dev/infiniband/rdma_cm"] {
+        assert_eq!(diagnosis.finding("node", node)["level"], "ok");
+    }
 }
 
 /// In shared mode a device is seen from every network namespace, its addresses are not.

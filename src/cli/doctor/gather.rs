@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bareverbs::cm::EventChannel;
-use bareverbs::discover::{DeviceInfo, Transport};
+use bareverbs::discover::{DeviceInfo, DeviceNumber, Transport};
 use bareverbs::netlink::Nldev;
 use bareverbs::{Cause, Context, Error, LinkLayer, PortNum};
 use nix::errno::Errno;
@@ -29,11 +29,12 @@ pub(super) fn gather() -> Snapshot {
         });
     let modules = modules();
     let filter = filter(&modules);
+    let rdma_cm = rdma_cm(nldev.as_mut(), &modules);
     Snapshot {
         adapters: ADAPTERS.iter().filter(|adapter| drives_something(adapter.pci_driver)).collect(),
         devices,
         netdevs: netdevs(),
-        rdma_cm: rdma_cm(),
+        rdma_cm,
         memlock: memlock(),
         namespaces: nldev.and_then(|mut nldev| nldev.net_namespace_mode().ok()),
         filter,
@@ -218,11 +219,21 @@ fn drives_something(driver: &str) -> bool {
     entries(&format!("/sys/bus/pci/drivers/{driver}")).iter().any(|name| name.contains(':'))
 }
 
-/// The node of RDMA-CM.
-fn rdma_cm() -> Option<Node> {
-    let number = text("/sys/class/misc/rdma_cm/dev")?;
-    let (major, minor) = number.split_once(':')?;
-    let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
+/// The node of RDMA-CM; where its module is not there, a question to netlink would load it.
+fn rdma_cm(nldev: Option<&mut Nldev>, modules: &Modules) -> Option<Node> {
+    if !modules.works("rdma_ucm") {
+        return None;
+    }
+    let told = nldev.and_then(|nldev| nldev.global_char_device("rdma_cm").ok());
+    let number = match told {
+        Some(told) => told.number,
+        None => {
+            let number = text("/sys/class/misc/rdma_cm/dev")?;
+            let (major, minor) = number.split_once(':')?;
+            DeviceNumber { major: major.parse().ok()?, minor: minor.parse().ok()? }
+        }
+    };
+    let DeviceNumber { major, minor } = number;
     let state = state(EventChannel::open());
     Some(Node { path: "/dev/infiniband/rdma_cm".into(), major, minor, state })
 }
