@@ -1,11 +1,12 @@
 //! `bareverbs link`: software devices over network devices, and the links of all devices, as `rdma link` does it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 
 use bareverbs::netlink::{Nldev, PortInfo, RdmaDevice};
 use bareverbs::{PhysState, PortState};
 use clap::{ArgMatches, Args, Command};
+use nix::errno::Errno;
 use serde::Serialize;
 
 use super::json;
@@ -101,25 +102,28 @@ pub(crate) fn run(tool: &Tool, mut given: ArgMatches) -> Outcome {
 
 impl Add {
     fn run(_: &Tool, add: &Self) -> Outcome {
-        let Self { name, kind, netdev, .. } = add;
-        Ok(Nldev::open()?.link_add(
-            &name.to_string_lossy(),
-            &kind.to_string_lossy(),
-            &netdev.to_string_lossy(),
-        )?)
+        let (name, kind, netdev) = (text(&add.name)?, text(&add.kind)?, text(&add.netdev)?);
+        Ok(Nldev::open()?.link_add(name, kind, netdev)?)
     }
 }
+
 impl Delete {
     fn run(_: &Tool, delete: &Self) -> Outcome {
-        Ok(Nldev::open()?.link_del(&delete.name.to_string_lossy())?)
+        let name = text(&delete.name)?;
+        Ok(Nldev::open()?.link_del(name)?)
     }
 }
 
 impl Show {
     fn run(tool: &Tool, given: &Self) -> Outcome {
-        let link = given.link.as_ref().map(|link| link.to_string_lossy());
-        show(tool, link.as_deref(), given.json)
+        let link = given.link.as_deref().map(text).transpose()?;
+        show(tool, link, given.json)
     }
+}
+
+/// A name as it was given: a device of a name that is merely like it would be another.
+fn text(name: &OsStr) -> Result<&str, Failure> {
+    name.to_str().ok_or_else(|| Failure::new(format!("{name:?}: the name is not UTF-8")))
 }
 
 fn show(tool: &Tool, link: Option<&str>, as_json: bool) -> Outcome {
@@ -129,7 +133,12 @@ fn show(tool: &Tool, link: Option<&str>, as_json: bool) -> Outcome {
     let mut links = Vec::new();
     for (device, ports) in select(&devices, wanted.as_ref())? {
         for port in ports {
-            links.push(Link::new(device, &nldev.port(device.index, port)?));
+            match nldev.port(device.index, port) {
+                Ok(port) => links.push(Link::new(device, &port)),
+                // It has gone since it was listed: of all devices it is none any more.
+                Err(error) if wanted.is_none() && error.errno() == Some(Errno::EINVAL) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
     tool.print(&if as_json { json::text(&links)? } else { links.iter().map(Link::line).collect() })
@@ -313,6 +322,14 @@ mod tests {
         let value = serde_json::to_value(&rxe).unwrap();
         assert_eq!(value["netdev_index"], 2);
         assert!(value.get("lid").is_none());
+    }
+
+    #[test]
+    fn a_name_is_taken_as_it_was_given() {
+        use std::os::unix::ffi::OsStrExt;
+        assert_eq!(text(OsStr::new("réseau")), Ok("réseau"));
+        let refused = text(OsStr::from_bytes(b"x\xff")).unwrap_err();
+        assert_eq!(refused.line("link").as_deref(), Some("link: \"x\\xFF\": the name is not UTF-8"));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Links made, shown and removed by our tool, beside iproute2's `rdma`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use bareverbs::netlink::Nldev;
 use serde_json::Value;
 
 use crate::faults::{Put, as_nobody};
-use crate::support::{Running, assert_refused, refused, run, text};
+use crate::support::{Running, assert_refused, command, refused, run, text};
 
 /// Runs a command that must succeed.
 fn done(line: &str) -> String {
@@ -57,6 +60,27 @@ fn links_are_made_shown_and_removed() {
     same_as_iproute2();
 }
 
+/// A device that goes between the list and the question about its port is no reason to tell nothing of the others.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_link_that_goes_meanwhile_is_left_out() {
+    let _gone = second_netdev();
+    let churn = std::thread::spawn(|| {
+        let mut nldev = Nldev::open().unwrap();
+        for _ in 0..100 {
+            nldev.link_add("rxe1", "rxe", "dummy1").unwrap();
+            nldev.link_del("rxe1").unwrap();
+        }
+    });
+    let mut lists = 0;
+    while !churn.is_finished() {
+        assert!(done("ours link").contains("link rxe0/1 "));
+        lists += 1;
+    }
+    churn.join().unwrap();
+    assert!(lists > 10, "only {lists} lists");
+}
+
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn what_the_kernel_refuses_is_explained() {
@@ -68,6 +92,16 @@ fn what_the_kernel_refuses_is_explained() {
     refused("ours link add x type nosuch netdev dummy1", &["EINVAL", "links of type nosuch", "rdma_rxe"]);
     refused("ours link add a/b type rxe netdev dummy1", &["a/b", "has a '/' in it"]);
     refused("ours link add rxe1 type rxe netdev a-name-of-20-letters", &["15 at most"]);
+    refused(&format!("ours link add {} type rxe netdev dummy1", "x".repeat(64)), &["64 bytes, 63 at most"]);
+    for words in
+        [&["add", "NAME", "type", "rxe", "netdev", "dummy1"][..], &["delete", "NAME"], &["show", "NAME"]]
+    {
+        let name = |word| if word == "NAME" { OsStr::from_bytes(b"x\xff") } else { OsStr::new(word) };
+        let mut command = command("ours link");
+        command.args(words.iter().copied().map(name));
+        let output = Running::spawn(command, "ours link").finish(Duration::from_secs(30));
+        assert_refused(&output, "ours link", &["\"x\\xFF\": the name is not UTF-8"]);
+    }
     refused("ours link delete nosuch", &["nosuch", "no RDMA device has that name"]);
     done("ours link add rxe1 type rxe netdev dummy1");
     refused("ours link add rxe2 type rxe netdev dummy1", &["rxe2", "EEXIST", "dummy1 carries a device"]);
