@@ -104,7 +104,8 @@ pub(super) fn gids(sys: &Path, device: &str, port: PortNum, indices: Range<u32>)
         }
         let gid_type = match text(&folder.join(format!("gid_attrs/types/{index}"))).as_deref() {
             Some("RoCE v2") => GidType::RoceV2,
-            _ if folder.join(format!("gid_attrs/ndevs/{index}")).exists() => GidType::RoceV1,
+            // InfiniBand has the file too, and it does not read.
+            _ if text(&folder.join(format!("gid_attrs/ndevs/{index}"))).is_some() => GidType::RoceV1,
             _ => GidType::Ib,
         };
         Some(GidEntry { gid: gid.into(), index, port, gid_type, netdev_ifindex: 0 })

@@ -124,3 +124,24 @@ fn guids_are_read_strictly() {
         assert_eq!(parse_guid(text), None, "{text:?}");
     }
 }
+
+#[test]
+fn gids_of_infiniband_are_not_roce() {
+    let folder = Folder::new("sysfs-gids");
+    let port = "class/infiniband/mlx4_0/ports/1";
+    folder
+        .file(&format!("{port}/gids/0"), "fe80:0000:0000:0000:10d2:c910:0000:6bd1\n")
+        .file(&format!("{port}/gids/1"), "0000:0000:0000:0000:0000:ffff:0a00:0001\n")
+        .file(&format!("{port}/gids/2"), "0000:0000:0000:0000:0000:ffff:0a00:0001\n")
+        .file(&format!("{port}/gids/3"), "0000:0000:0000:0000:0000:0000:0000:0000\n")
+        .file(&format!("{port}/gid_attrs/types/0"), "IB/RoCE v1\n")
+        .file(&format!("{port}/gid_attrs/types/1"), "IB/RoCE v1\n")
+        .file(&format!("{port}/gid_attrs/types/2"), "RoCE v2\n")
+        // A folder stands for a file that does not read.
+        .file(&format!("{port}/gid_attrs/ndevs/0/unread"), "")
+        .file(&format!("{port}/gid_attrs/ndevs/1"), "eth0\n")
+        .file(&format!("{port}/gid_attrs/ndevs/2"), "eth0\n");
+    let found = gids(folder.path(), "mlx4_0", PortNum::ONE, 0..4);
+    let types: Vec<_> = found.iter().map(|entry| (entry.index, entry.gid_type)).collect();
+    assert_eq!(types, [(0, GidType::Ib), (1, GidType::RoceV1), (2, GidType::RoceV2)]);
+}
