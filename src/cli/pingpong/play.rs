@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bareverbs::{Qpn, Wait, Wc, WcStatus};
+use bareverbs::{AsyncEventType, Context, Qpn, Wait, Wc, WcStatus};
 
 use super::plan::Plan;
 use super::setup::{RECV, SEND, Setup, signal_every};
@@ -107,6 +107,9 @@ impl Game {
             }
             match setup.cq.wait(&mut wcs, how, timeout) {
                 Ok([]) => {
+                    if let Some(why) = broken(&setup.qps[0].context()) {
+                        return End::Failed(why);
+                    }
                     if let Some(time) = silent.too_long((self.sent, self.received)) {
                         return End::Failed(format!(
                             "nothing has come from the peer for {} s: it was killed, or has fewer iterations (-n)",
@@ -208,6 +211,19 @@ pub(super) fn failure(wc: &Wc) -> String {
         _ => "",
     };
     format!("Failed status {} ({}) for wr_id {}{why}", wc.status, wc.status.0, wc.wr_id)
+}
+
+/// What the device has told of itself that no completion tells, because none comes any more.
+fn broken(ctx: &Context) -> Option<String> {
+    let events = ctx.async_events().ok()?;
+    while let Ok(Some(event)) = events.next_event() {
+        match event.event_type {
+            AsyncEventType::DeviceFatal => return Some("the device has failed or is gone".into()),
+            AsyncEventType::CqErr => return Some("the completion queue has overflowed".into()),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Watches for a peer that says nothing any more.
