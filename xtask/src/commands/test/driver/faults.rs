@@ -16,12 +16,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// rping's port of the connection manager.
 const RPING_PORT: u16 = 7174;
 
+/// Ways of waiting for the peer, and a TCP port for a pair of each.
+const WAYS: [(&str, u16); 3] = [("--poll", PORT), ("-e", PORT + 1), ("", PORT + 2)];
+
+/// What a side says that has sent, and one that only waits.
+const UNANSWERED: &str = "Failed status transport retry counter exceeded (12) for wr_id 2";
+const SILENT: &str = "nothing has come from the peer for 3 s";
+
 /// For guests whose cards may fail; the last of these leaves them with cards that were reset.
 pub(super) fn all(checks: &mut Checks<'_>) {
     checks.check("lost and doubled packets are not noticed", lost);
+    checks.check("a wrong byte that the card does not see is noticed", flipped);
     checks.check("a peer that does not answer", unanswered);
     checks.check("a cable is pulled and plugged in", cable);
     checks.check("a completion queue overruns", overrun);
+    checks.check("a completion queue overruns under a pingpong", overrun_of_a_pingpong);
     checks.check("a persistent rping server loses its device", lone_server);
     checks.check("a catastrophe", catastrophe);
 }
@@ -30,21 +39,47 @@ fn control(guests: &Guests, order: &str) -> Result<()> {
     guests.emulator()?.control(order).map(drop)
 }
 
+/// Runs a pair while these things happen to packets, and sees that each of them has happened.
+fn suffering<T>(guests: &Guests, faults: &[&str], run: impl FnOnce() -> Result<T>) -> Result<T> {
+    faults.iter().try_for_each(|fault| control(guests, fault))?;
+    let ran = run();
+    let left = guests.emulator()?.control("faults")?;
+    control(guests, "mend")?;
+    let ran = ran?;
+    if left.trim().is_empty() { Ok(ran) } else { Err(format!("it has not happened: {left}")) }
+}
+
+/// With `-c` every byte of the last message is looked at: of two messages of twenty packets there and back, 40 go before it.
 fn lost(guests: &Guests) -> Result<()> {
     const COUNTER: &str = "/init cat /sys/class/infiniband/mlx4_0/hw_counters/rq_num_oos";
-    for (nodes, options) in [(1, "-n 200 -c --poll"), (2, "-n 200 -c -e"), (2, "-n 200 -c -s 20000")] {
-        for fault in ["drop rc send skip 5", "drop rc ack skip 20", "duplicate rc send skip 60 count 3"] {
-            control(guests, fault)?;
-        }
-        let outputs = pair(guests, nodes, "rc", options, "ours", "ours")?;
-        control(guests, "mend")?;
-        if let Some(output) = outputs.iter().find(|output| output.text().contains("invalid data")) {
-            return Err(format!("{}: {}", output.command, output.text()));
-        }
+    const MANY: &[&str] =
+        &["drop rc send skip 5", "drop rc ack skip 20", "duplicate rc send skip 60 count 3"];
+    const TWO: &str = "-n 2 -c -e -s 20000";
+    for (nodes, options, faults) in [
+        (1, "-n 200 -c --poll", MANY),
+        (2, "-n 200 -c -e", MANY),
+        (2, "-n 200 -c -s 20000", MANY),
+        (2, TWO, &["drop rc send skip 45 count 2"]),
+        (2, TWO, &["drop rc ack"]),
+        (2, TWO, &["duplicate rc send skip 45 count 3"]),
+        (2, TWO, &["delay 30 rc send skip 45 count 3"]),
+        (2, TWO, &["corrupt rc send skip 45 count 3"]),
+    ] {
+        suffering(guests, faults, || pair(guests, nodes, "rc", options, "ours", "ours"))
+            .map_err(|error| format!("{options}, {faults:?}: {error}"))?;
     }
     // Of a message whose first packets were lost, the next came out of sequence.
     let count = guests.node(1).run(words(COUNTER))?.ok()?.text();
     if count.trim() == "0" { Err("no packet was lost".into()) } else { Ok(()) }
+}
+
+/// What the checks before rely on: `-c` sees one byte of 20000.
+fn flipped(guests: &Guests) -> Result<()> {
+    let line = "bareverbs pingpong rc -n 1 -c -s 20000";
+    let fault = ["flip rc send skip 5"];
+    let [server, client] = suffering(guests, &fault, || ends(guests, line, "10.0.0.1", |_| Ok(())))?;
+    client.ok()?;
+    failed(&server, "1 pages were not received as they were sent")
 }
 
 fn unanswered(guests: &Guests) -> Result<()> {
@@ -52,18 +87,17 @@ fn unanswered(guests: &Guests) -> Result<()> {
     let outputs = ends(guests, "bareverbs pingpong rc -n 100 --timeout 3", "127.0.0.1", |_| Ok(()));
     control(guests, "mend")?;
     let [server, client] = outputs?;
-    failed(&client, "Failed status transport retry counter exceeded (12)")?;
-    failed(&server, "nothing has come from the peer for 3 s")
+    failed(&client, UNANSWERED)?;
+    failed(&server, SILENT)
 }
 
-/// What runs meanwhile ends; asyncwatch is told of elsewhere.
+/// Of each pair, who has sent last is not answered; the other may have nothing on its way. asyncwatch is told of elsewhere.
 fn cable(guests: &Guests) -> Result<()> {
-    let pulled = |guests: &Guests| control(guests, "port 1 down");
-    let outputs = ends(guests, "bareverbs pingpong rc -n 100000000 --timeout 3", "10.0.0.1", pulled);
+    let pairs = playing(guests, "--timeout 3", "10.0.0.1")?;
+    control(guests, "port 1 down")?;
+    let ended = pairs.iter().try_for_each(|pair| either_failed(pair, UNANSWERED, SILENT));
     control(guests, "port 1 up")?;
-    for output in outputs? {
-        failed(&output, "")?;
-    }
+    ended?;
     guests.node(1).run(words("/init await-active mlx4_0"))?.ok()?;
     pair(guests, 2, "rc", "-n 100", "ours", "ours").map(drop)
 }
@@ -76,19 +110,42 @@ fn overrun(guests: &Guests) -> Result<()> {
     if output.success() && text.contains("1 passed") { Ok(()) } else { Err(text) }
 }
 
+/// Every queue of theirs fails on request, and nobody waits until the peer has been silent for long. The kernel tells only the
+/// process whose queue it is, so asyncwatch has nothing to tell.
+fn overrun_of_a_pingpong(guests: &Guests) -> Result<()> {
+    let pairs = playing(guests, "--timeout 30", "127.0.0.1")?;
+    let emulator = guests.emulator()?;
+    // The first numbers are reserved, the next the kernel's own; those of the six programs are the last.
+    let theirs = (0x80..0x100).rev().filter(|cqn| emulator.control(&format!("overrun 1 {cqn}")).is_ok());
+    if theirs.take(6).count() < 6 {
+        return Err("no completion queues are there to overrun".into());
+    }
+    let start = Instant::now();
+    // Whose queue fails a moment later may hear of it from the peer's queue pair before.
+    pairs
+        .iter()
+        .try_for_each(|pair| either_failed(pair, "the completion queue has overflowed", "Failed status"))?;
+    soon(start, 10)?;
+    pair(guests, 1, "rc", "-n 100", "ours", "ours").map(drop)
+}
+
 /// Who watches is told and then finds no device; who polls and who sleeps ends too; the driver brings the device back.
 fn catastrophe(guests: &Guests) -> Result<()> {
     let watcher = guests.node(1).spawn(words("bareverbs asyncwatch").timeout(PATIENCE))?;
     await_line(&watcher, "async event FD")?;
-    let line = |how: &str| format!("bareverbs pingpong rc -n 100000000 --timeout 3 {how}");
-    let polling = begun(guests, &line("--poll"), "127.0.0.1", PORT)?;
-    let sleeping = begun(guests, &line("-e"), "127.0.0.1", PORT + 1)?;
+    let pairs = playing(guests, "--timeout 50", "127.0.0.1")?;
     control(guests, "catastrophe 1")?;
-    for job in polling.iter().chain(&sleeping) {
-        failed(&job.wait()?, "")?;
+    let start = Instant::now();
+    for job in pairs.iter().flatten() {
+        let output = job.wait()?;
+        failed(&output, "the device has failed or is gone").or_else(|error| {
+            // The driver takes the channels away after it has told.
+            failed(&output, "the device was removed or its driver reset it").map_err(|_| error)
+        })?;
     }
+    soon(start, 25)?;
     let watched = watcher.wait()?;
-    failed(&watched, "mlx4_0")?;
+    failed(&watched, "mlx4_0: the device has failed or is gone")?;
     if events(&watched) != ["event_type IBV_EVENT_DEVICE_FATAL (8), port 0"] {
         return Err(format!("asyncwatch: {}", watched.text()));
     }
@@ -112,6 +169,18 @@ fn lone_server(guests: &Guests) -> Result<()> {
         (1, 130) => Ok(()),
         codes => Err(format!("client and server: {codes:?}: {}", String::from_utf8_lossy(&served.stderr))),
     }
+}
+
+/// A server and a client for each way of waiting, in the midst of a run that has no end.
+fn playing<'g>(guests: &'g Guests, options: &str, address: &str) -> Result<Vec<[Job<'g>; 2]>> {
+    let line = format!("bareverbs pingpong rc -n 100000000 {options}");
+    WAYS.into_iter().map(|(way, port)| begun(guests, &format!("{line} {way}"), address, port)).collect()
+}
+
+/// What ends by itself must not take much longer than it takes to be seen.
+fn soon(start: Instant, seconds: u64) -> Result<()> {
+    let took = start.elapsed();
+    if took < Duration::from_secs(seconds) { Ok(()) } else { Err(format!("it took {took:?}")) }
 }
 
 fn await_reset(guests: &Guests) -> Result<()> {
@@ -159,6 +228,14 @@ fn failed(output: &Output, reason: &str) -> Result<()> {
         let text = output.text();
         Err(format!("{}: {}, not by {reason:?}: {said:?} after {text:?}", output.command, output.ending()))
     }
+}
+
+/// One side of a pair failed for a reason, and the other for the same or for one that follows from it.
+fn either_failed(pair: &[Job<'_>; 2], reason: &str, follows: &str) -> Result<()> {
+    let [one, other] = [pair[0].wait()?, pair[1].wait()?];
+    let (one, other) = if failed(&one, reason).is_ok() { (one, other) } else { (other, one) };
+    failed(&one, reason)?;
+    failed(&other, reason).or_else(|_| failed(&other, follows))
 }
 
 fn await_line(job: &Job<'_>, wanted: &str) -> Result<()> {

@@ -50,6 +50,7 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
         };
         on(format!("ours on mlx4 {kernel}"), vm.clone().nodes(2).mlx4(Mlx4::default()), |checks| {
             tools::devinfo(checks);
+            tools::encodings(checks);
             tools::doctor(checks);
             tools::pingpongs(checks);
             tools::asyncwatch(checks);
@@ -57,14 +58,16 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
             calls::none_of_a_polled_iteration(checks);
             scripts::random(checks, 10, 1000);
             examples::quiet(checks, &examples::CONNECTX);
-            library::suite(checks, library::CONNECTX3);
+            library::suite(checks, "auto", library::CONNECTX3);
+            library::suite(checks, "write", library::BY_WRITE);
+            library::suite(checks, "ioctl", library::BY_IOCTL);
             checks.nothing_is_left(2);
         });
         let older = Mlx4::default().connectx2().faults();
         on(format!("ours on ConnectX-2 {kernel}"), vm.nodes(2).mlx4(older), |checks| {
             transcript::reference(checks);
             scripts::random(checks, 2, 500);
-            library::suite(checks, library::CONNECTX2);
+            library::suite(checks, "auto", library::CONNECTX2);
             examples::loud(checks, &examples::CONNECTX);
             faults::all(checks);
         });

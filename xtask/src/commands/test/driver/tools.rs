@@ -46,6 +46,58 @@ pub(super) fn devinfo(checks: &mut Checks<'_>) {
     });
 }
 
+/// By each of the kernel's interfaces the same is told, and the links are those of iproute2.
+pub(super) fn encodings(checks: &mut Checks<'_>) {
+    checks.check("objects by ioctl and by write", |guests| {
+        for (tool, part) in
+            [("devices --json", "mlx4_0"), ("devinfo --json", "fe80:"), ("link show", "mlx4_0/1")]
+        {
+            let said = |encoding| -> Result<String> {
+                let run = words(&format!("bareverbs {tool}")).env("BAREVERBS_ABI", encoding);
+                Ok(guests.node(1).run(run)?.ok()?.text())
+            };
+            let (ioctl, write) = (said("ioctl")?, said("write")?);
+            if ioctl != write || !ioctl.contains(part) {
+                return Err(format!("{tool}: {ioctl:?} by ioctl, {write:?} by write"));
+            }
+        }
+        let said = |line| -> Result<String> { Ok(guests.node(1).run(words(line))?.ok()?.text()) };
+        let (ours, theirs) = (said("bareverbs link")?, said("rdma link")?);
+        if ours == theirs { Ok(()) } else { Err(format!("link: {ours:?} where rdma says {theirs:?}")) }
+    });
+    checks.check("asyncwatch --json by ioctl and by write", |guests| {
+        let start = |encoding| {
+            guests.node(1).spawn(words("bareverbs asyncwatch --json").env("BAREVERBS_ABI", encoding))
+        };
+        let watches = [start("ioctl")?, start("write")?];
+        let told = |watch: &Job<'_>, event: &str| {
+            let wanted = format!("{{\"device\":\"mlx4_0\",\"event\":{event},\"port\":1}}");
+            String::from_utf8_lossy(&watch.stdout_so_far()).lines().any(|line| line == wanted)
+        };
+        let all_told = || {
+            watches.iter().all(|watch| {
+                told(watch, r#"{"value":10,"name":"IBV_EVENT_PORT_ERR"}"#)
+                    && told(watch, r#"{"value":9,"name":"IBV_EVENT_PORT_ACTIVE"}"#)
+            })
+        };
+        // They say nothing when they begin to watch.
+        let end = Instant::now() + Duration::from_secs(20);
+        while !all_told() {
+            if Instant::now() > end {
+                return Err(format!("{:?}", watches.each_ref().map(Job::stdout_so_far)));
+            }
+            guests.emulator()?.control("port 1 down")?;
+            guests.emulator()?.control("port 1 up")?;
+            sleep(Duration::from_millis(300));
+        }
+        for watch in watches {
+            watch.signal(15)?;
+            watch.wait()?;
+        }
+        guests.node(1).run(words("/init await-carrier ib0"))?.ok().map(drop)
+    });
+}
+
 /// All is well, and no advice is given that is RoCE's.
 pub(super) fn doctor(checks: &mut Checks<'_>) {
     checks.check("doctor", |guests| {
