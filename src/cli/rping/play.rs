@@ -21,32 +21,73 @@ const LOOKS: u32 = 64;
 /// How often something completes, each within a few looks, before they are looked for without a look at the clock.
 const TURNS: u32 = 1024;
 
+/// What is due after a look for completions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// Another.
+    Look,
+    /// A look for the connection manager's events.
+    Tend,
+    /// To sleep until something happens.
+    Sleep,
+}
+
+struct Pace {
+    turns: u32,
+    looks: u32,
+    /// Since when nothing has completed.
+    idle: Option<Instant>,
+    /// When the connection manager's events were last looked for.
+    tended: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { turns: 0, looks: 0, idle: None, tended: now }
+    }
+
+    /// `now` is only asked for when nothing has completed for some looks.
+    #[inline]
+    fn due(&mut self, completed: bool, now: impl FnOnce() -> Instant) -> Due {
+        if completed {
+            (self.looks, self.idle) = (0, None);
+            self.turns = self.turns.wrapping_add(1);
+            return if self.turns.is_multiple_of(TURNS) { Due::Tend } else { Due::Look };
+        }
+        self.looks += 1;
+        if !self.looks.is_multiple_of(LOOKS) {
+            return Due::Look;
+        }
+        let now = now();
+        if now - *self.idle.get_or_insert(now) >= SPIN {
+            (self.looks, self.idle) = (0, None);
+            Due::Sleep
+        } else if now - self.tended >= SPIN {
+            Due::Tend
+        } else {
+            Due::Look
+        }
+    }
+}
+
 impl Run<'_> {
     /// Plays until the client has sent all its messages, or the server's one client has left.
     pub(super) fn play(&mut self) -> Outcome {
-        let (mut turns, mut looks) = (0u32, 0u32);
-        let mut idle = None;
+        let mut pace = Pace::new(Instant::now());
         while !self.is_over() {
-            if self.turn()? {
-                (looks, idle) = (0, None);
-                turns = turns.wrapping_add(1);
-                if turns.is_multiple_of(TURNS) {
-                    self.tend(EpollTimeout::ZERO)?;
-                }
-                continue;
+            let due = match self.sessions.is_empty() {
+                true => Due::Sleep,
+                false => pace.due(self.turn()?, || {
+                    std::thread::yield_now();
+                    Instant::now()
+                }),
+            };
+            match due {
+                Due::Look => continue,
+                Due::Tend => self.tend(EpollTimeout::ZERO)?,
+                Due::Sleep => self.sleep()?,
             }
-            looks += 1;
-            if !looks.is_multiple_of(LOOKS) && !self.sessions.is_empty() {
-                continue;
-            }
-            std::thread::yield_now();
-            let now = Instant::now();
-            if now - *idle.get_or_insert(now) >= SPIN || self.sessions.is_empty() {
-                self.sleep()?;
-                (looks, idle) = (0, None);
-            } else if now - self.tended >= SPIN {
-                self.tend(EpollTimeout::ZERO)?;
-            }
+            pace.tended = Instant::now();
         }
         Ok(())
     }
@@ -113,9 +154,7 @@ impl Run<'_> {
                 self.handle(event)?;
             }
         }
-        self.silent()?;
-        self.tended = Instant::now();
-        Ok(())
+        self.silent()
     }
 
     /// The completion queue of a session has an event; one whose device has gone has none any more.
@@ -154,5 +193,48 @@ impl Run<'_> {
             Err(Failure::new(format!("wait for {wanted}: nothing has come from the peer for {limit} s")))
         })
         .map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is due, at which tenth of a millisecond, when something completes every so many of them.
+    fn due(every: u32) -> Vec<(u32, Due)> {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut list = Vec::new();
+        for tenth in 1..=1000 {
+            let now = start + tenth * Duration::from_micros(100);
+            for look in 0..LOOKS {
+                let due = pace.due(look == 0 && tenth % every == 0, || now);
+                if due != Due::Look {
+                    list.push((tenth, due));
+                    pace.tended = now;
+                }
+            }
+        }
+        list
+    }
+
+    #[test]
+    fn slow_completions_keep_nobody_waiting() {
+        let list = due(30);
+        assert!(list.iter().all(|(_, due)| *due == Due::Tend), "{list:?}");
+        assert!(list.windows(2).all(|pair| pair[1].0 - pair[0].0 < 100) && list.len() > 10, "{list:?}");
+    }
+
+    #[test]
+    fn who_waits_longer_sleeps() {
+        assert!(due(80).iter().any(|(_, due)| *due == Due::Sleep));
+    }
+
+    #[test]
+    fn the_clock_is_not_asked_while_something_completes() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let tended = (0..2 * TURNS).filter(|_| pace.due(true, || unreachable!()) == Due::Tend).count();
+        assert_eq!(tended, 2);
     }
 }

@@ -37,8 +37,6 @@ pub(super) struct Run<'a> {
     pub(super) epoll: Epoll,
     /// A server that is for one client has had it.
     pub(super) served: bool,
-    /// When the connection manager's events were last looked for.
-    pub(super) tended: Instant,
 }
 
 /// Opens the connection manager and is server or client, to the end.
@@ -51,16 +49,7 @@ pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
         .map_err(|e| unwatched("epoll_ctl", e))?;
     let id = events.create_id(PortSpace::Tcp)?;
     let cookie = id.cookie();
-    let mut run = Run {
-        tool,
-        plan,
-        events,
-        listener: None,
-        sessions: Vec::new(),
-        epoll,
-        served: false,
-        tended: Instant::now(),
-    };
+    let mut run = Run { tool, plan, events, listener: None, sessions: Vec::new(), epoll, served: false };
     run.log(|| format!("created cm_id {cookie:#x}\n"))?;
     let done = match plan.server {
         true => run.serve(id),
