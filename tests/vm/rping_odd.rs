@@ -11,6 +11,7 @@ use bareverbs::{
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
+use crate::faults::NoLink;
 use crate::rping::{CLIENT_END, OURS, SOON, good};
 use crate::rping_output::old_name;
 use crate::support::{
@@ -282,4 +283,25 @@ fn a_client_is_not_persistent() {
     odd.id.disconnect(&mut odd.qp).unwrap();
     let asked = client.finish(SOON);
     assert_eq!(asked.status.code(), Some(255), "{}", text(&asked.stderr));
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_persistent_server_outlives_its_device() {
+    let (port, ip) = (fresh_port(), ipv4());
+    let serving = Running::start(&format!("{OURS} -s -P -p {port}"));
+    await_cm_listener(port);
+    let client = Running::start(&format!("{OURS} -c -p {port} -a {ip}"));
+    client.await_connected();
+    {
+        let _again = NoLink;
+        NoLink::remove();
+        assert_eq!(client.finish(SOON).status.code(), Some(1));
+    }
+    await_cm_listener(port);
+    let asked = run(&format!("{OURS} -c -V -C 3 -p {port} -a {ip}"));
+    good(&asked, "after the device came back", CLIENT_END);
+    serving.signal(Signal::SIGTERM);
+    let served = serving.finish(SOON);
+    assert_eq!(served.status.code(), Some(130), "{}", text(&served.stderr));
 }
