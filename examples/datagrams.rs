@@ -11,9 +11,6 @@ mod support;
 
 use bareverbs::{Access, CqInit, PortNum, Qp, QpInit, RecvWr, SendWr};
 
-/// Bytes that come before each message.
-const GRH: usize = 40;
-
 fn main() -> support::Outcome {
     let (ctx, gid_index) = support::device()?;
     let pd = ctx.alloc_pd()?;
@@ -39,8 +36,8 @@ fn main() -> support::Outcome {
         for _ in 0..2 {
             let wc = support::success(&mut cq)?;
             if wc.opcode.is_recv() {
-                let mut message = vec![0; wc.byte_len as usize - GRH];
-                room.read(100 * wc.wr_id as usize + GRH, &mut message);
+                let mut message = vec![0; wc.byte_len as usize - Qp::GRH_LEN];
+                room.read(100 * wc.wr_id as usize + Qp::GRH_LEN, &mut message);
                 println!("    QP {} says: {}", wc.src_qp, String::from_utf8_lossy(&message));
             }
         }

@@ -1,6 +1,6 @@
 //! Work completions: what comes out of a completion queue.
 
-use super::{Qpn, Rkey};
+use super::{Lid, Qpn, Rkey, ServiceLevel};
 
 /// How a request ended (`enum ibv_wc_status`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,6 +156,12 @@ pub struct Wc {
     pub src_qp: Qpn,
     /// The first 40 bytes of the receive are a global routing header (datagrams).
     pub grh: bool,
+    /// The LID that the message came from (datagrams; 0 on Ethernet).
+    pub slid: Lid,
+    /// The service level that it came on (datagrams).
+    pub sl: ServiceLevel,
+    /// The low bits of the LID that it came to, where the port has several (datagrams).
+    pub dlid_path_bits: u8,
 }
 
 impl Default for Wc {
@@ -170,6 +176,9 @@ impl Default for Wc {
             qp_num: Qpn::default(),
             src_qp: Qpn::default(),
             grh: false,
+            slid: Lid(0),
+            sl: ServiceLevel(0),
+            dlid_path_bits: 0,
         }
     }
 }

@@ -235,7 +235,7 @@ impl Qp {
     }
 
     /// What `endpoint` has settled.
-    fn local(&self, operation: &'static str) -> Result<(Endpoint, Path)> {
+    pub(super) fn local(&self, operation: &'static str) -> Result<(Endpoint, Path)> {
         self.local.ok_or_else(|| {
             let name = self.context().info().name.clone();
             Error::invalid(operation, name, "there is no endpoint yet").hint("call endpoint() first")

@@ -19,6 +19,7 @@ mod object;
 mod pd;
 mod qp;
 mod qp_init;
+mod reply;
 #[cfg(doctest)]
 mod soundness;
 mod srq;

@@ -1,6 +1,6 @@
 //! In what the five pingpongs differ, before they are played: options, defaults, words.
 
-use bareverbs::PortNum;
+use bareverbs::{PortNum, Qp};
 
 use crate::cli::getopt::Spec;
 
@@ -51,7 +51,7 @@ impl Kind {
 
     /// Bytes that stand before the message in a receive.
     pub(super) fn header(self) -> u32 {
-        if self == Self::Ud { 40 } else { 0 }
+        if self == Self::Ud { Qp::GRH_LEN as u32 } else { 0 }
     }
 
     /// How many endpoints each side tells the other.

@@ -4,7 +4,7 @@
 
 use super::wqe::opcode;
 use crate::sys::region::Entry;
-use crate::types::{Qpn, Rkey, Wc, WcExtra, WcOpcode, WcStatus};
+use crate::types::{Lid, Qpn, Rkey, ServiceLevel, Wc, WcExtra, WcOpcode, WcStatus};
 
 /// Bytes of an entry, or of the part of it that counts.
 pub(super) const SIZE: usize = 32;
@@ -15,6 +15,8 @@ pub(super) type Cqe<'r> = Entry<'r, SIZE>;
 const MY_QPN: usize = 0;
 const IMM: usize = 4;
 const REMOTE_QPN: usize = 8;
+const SL: usize = 12;
+const REMOTE_LID: usize = 14;
 const BYTE_COUNT: usize = 20;
 const WQE_INDEX: usize = 24;
 const VENDOR_ERR: usize = 26;
@@ -29,7 +31,7 @@ const IS_SEND: u32 = 1 << 30;
 const NUMBER: u32 = 0xff_ffff;
 const XRC: u32 = 1 << 23;
 
-/// Of the word with the remote queue's number.
+/// Of the word with the remote queue's number; the bits between are the low ones of the LID that the message came to.
 const GRH: u32 = 1 << 31;
 
 /// Operations that are not requests'.
@@ -178,9 +180,20 @@ pub(super) fn tell_received(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, w
     let byte_len = u32::from_be(cqe.get(BYTE_COUNT));
     let remote: u32 = u32::from_be(cqe.get(REMOTE_QPN));
     let (src_qp, grh) = (Qpn::truncate(remote), remote & GRH != 0);
-    let qp_num = Qpn::truncate(qpn);
-    *wc =
-        Wc { wr_id, status: WcStatus::SUCCESS, opcode, vendor_err: 0, byte_len, extra, qp_num, src_qp, grh };
+    *wc = Wc {
+        wr_id,
+        status: WcStatus::SUCCESS,
+        opcode,
+        vendor_err: 0,
+        byte_len,
+        extra,
+        qp_num: Qpn::truncate(qpn),
+        src_qp,
+        grh,
+        slid: Lid(u16::from_be(cqe.get(REMOTE_LID))),
+        sl: ServiceLevel(cqe.get::<u8>(SL) >> 4),
+        dlid_path_bits: (remote >> 24 & 0x7f) as u8,
+    };
 }
 
 /// An entry of a request that failed, or of an operation that there is not.

@@ -24,7 +24,7 @@ const SEND_OF_QP: u8 = 0x40;
 
 #[test]
 fn every_field_of_a_receive_is_found() {
-    let words = [0x2000_0241, 0x0a0b_0c0d, 0x8500_0242, 0x0123_4567, 0, 4096, 0x0009_ffff];
+    let words = [0x2000_0241, 0x0a0b_0c0d, 0x8500_0242, 0xa123_4567, 0, 4096, 0x0009_ffff];
     let want = Wc {
         wr_id: 0x1122_3344_5566_7788,
         status: WcStatus::SUCCESS,
@@ -35,6 +35,9 @@ fn every_field_of_a_receive_is_found() {
         qp_num: Qpn::truncate(0x241),
         src_qp: Qpn::truncate(0x242),
         grh: true,
+        slid: Lid(0x4567),
+        sl: ServiceLevel(10),
+        dlid_path_bits: 5,
     };
     assert_eq!(told(words, 0x81), want);
     let kinds = [

@@ -3,7 +3,7 @@
 use super::ring::Consumer;
 use crate::error::Result;
 use crate::sys::region::Region;
-use crate::types::{Qpn, Rkey, Wc, WcExtra, WcOpcode, WcStatus};
+use crate::types::{Lid, Qpn, Rkey, ServiceLevel, Wc, WcExtra, WcOpcode, WcStatus};
 use crate::uapi::rxe::{CreateCqResp, ResizeCqResp};
 use crate::uapi::verbs::Wc as Cqe;
 use crate::uverbs::cq::CqInit;
@@ -96,6 +96,9 @@ fn translate(cqe: &Cqe) -> Wc {
         qp_num: Qpn::truncate(cqe.qp_num),
         src_qp: Qpn::truncate(cqe.src_qp),
         grh: received && cqe.wc_flags & WITH_GRH != 0,
+        slid: Lid(cqe.slid),
+        sl: ServiceLevel(cqe.sl),
+        dlid_path_bits: cqe.dlid_path_bits,
     }
 }
 

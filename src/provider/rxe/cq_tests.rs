@@ -24,7 +24,10 @@ fn every_field_is_found_where_the_driver_puts_it() {
         .with_bytes(at::EX, &[0x0a, 0x0b, 0x0c, 0x0d])
         .with(at::QP_NUM, 0x11)
         .with(at::SRC_QP, 0x22)
-        .with(at::WC_FLAGS, 1 | 2);
+        .with(at::WC_FLAGS, 1 | 2)
+        .with_bytes(at::SLID, &9u16.to_ne_bytes())
+        .with_bytes(at::SL, &[5])
+        .with_bytes(at::DLID_PATH_BITS, &[3]);
     let want = Wc {
         wr_id: 0x1122_3344_5566_7788,
         status: WcStatus::RETRY_EXC_ERR,
@@ -35,6 +38,9 @@ fn every_field_is_found_where_the_driver_puts_it() {
         qp_num: Qpn::truncate(0x11),
         src_qp: Qpn::truncate(0x22),
         grh: true,
+        slid: Lid(9),
+        sl: ServiceLevel(5),
+        dlid_path_bits: 3,
     };
     assert_eq!(polled(&entry), want);
 }

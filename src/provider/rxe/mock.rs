@@ -65,6 +65,9 @@ pub(super) mod wc {
     pub(in super::super) const QP_NUM: usize = 28;
     pub(in super::super) const SRC_QP: usize = 32;
     pub(in super::super) const WC_FLAGS: usize = 36;
+    pub(in super::super) const SLID: usize = 42;
+    pub(in super::super) const SL: usize = 44;
+    pub(in super::super) const DLID_PATH_BITS: usize = 45;
     pub(in super::super) const SIZE: usize = 48;
 }
 
