@@ -67,6 +67,8 @@ pub struct Cq {
     cqe: u32,
     /// An event has been asked for and not been read.
     pub(super) armed: bool,
+    /// How often to look before giving way, as waiting has learnt it.
+    pub(super) looks: u32,
 }
 
 /// What queue pairs hold of a completion queue.
@@ -115,7 +117,7 @@ impl Cq {
         let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
         let object = Object::new(ctx, handle, KIND).holding(hold);
         let core = CqCore { object, own_channel, _channel: channel, cookie, events };
-        Ok(Self { ring, core: Arc::new(core), cqe, armed: false })
+        Ok(Self { ring, core: Arc::new(core), cqe, armed: false, looks: 0 })
     }
 
     /// How many completions it holds; more than was asked for, maybe.

@@ -30,10 +30,10 @@ impl Default for Wait {
     }
 }
 
-/// How often to look before giving way and looking at the clock: at first where the kernel does the device's work and may wait for
-/// this processor, at most there, and always where the device needs no kernel. It doubles each time, because who has waited so long has let those run who were in the way, and
-/// giving way costs more than many looks.
-const LOOKS: (u32, u32, u32) = (64, 1024, 4096);
+/// The fewest and the most looks before giving way and looking at the clock: where the kernel does the device's work and may wait
+/// for this processor, and where the device needs no kernel.
+const SERVED: (u32, u32) = (64, 1024);
+const BYPASSING: (u32, u32) = (1024, 65_536);
 
 impl Cq {
     /// Takes completions out, waiting for the first.
@@ -71,8 +71,10 @@ impl Cq {
     #[inline(never)]
     fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> bool {
         let mut start = None;
-        let (mut looks, most) =
-            if self.ring.bypasses_kernel() { (LOOKS.2, LOOKS.2) } else { (LOOKS.0, LOOKS.1) };
+        let bypasses = self.ring.bypasses_kernel();
+        let (fewest, most) = if bypasses { BYPASSING } else { SERVED };
+        // What one wait has learnt of a device that needs no kernel holds for the next.
+        let mut looks = if bypasses { self.looks.max(fewest) } else { fewest };
         loop {
             for _ in 0..looks {
                 if !self.ring.is_empty() {
@@ -82,6 +84,13 @@ impl Cq {
             looks = most.min(2 * looks);
             if give_way {
                 std::thread::yield_now();
+                if bypasses {
+                    // Where somebody needs the processor for what is awaited, giving way brings it and is worth doing sooner.
+                    if !self.ring.is_empty() {
+                        looks = fewest.max(looks / 4);
+                    }
+                    self.looks = looks;
+                }
             }
             let start = *start.get_or_insert_with(Instant::now);
             if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
