@@ -214,7 +214,7 @@ pub(super) fn failure(wc: &Wc) -> String {
 }
 
 /// What the device has told of itself that no completion tells, because none comes any more.
-fn broken(ctx: &Context) -> Option<String> {
+pub(super) fn broken(ctx: &Context) -> Option<String> {
     let events = ctx.async_events().ok()?;
     while let Ok(Some(event)) = events.next_event() {
         match event.event_type {

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use super::dest::{Dest, Peer};
 use super::plan::Plan;
-use super::play::{Silence, failure};
+use super::play::{Silence, broken, failure};
 use super::setup::{self, RECV};
 use super::{INTERRUPTED, exchange, limits};
 use crate::cli::json;
@@ -54,6 +54,7 @@ struct Run {
     send_cq: Cq,
     mr: Mr,
     _file: Option<File>,
+    ctx: Context,
 }
 
 /// Plays with every client, or with the server.
@@ -135,7 +136,7 @@ impl Run {
             let local = Dest { lid, recv_qpn, send_qpn, psn, srqn, gid };
             connections.push(Connection { recv, send, local, peer: None, sent: 0 });
         }
-        Ok(Self { connections, srq, recv_cq, send_cq, mr, _file: file })
+        Ok(Self { connections, srq, recv_cq, send_cq, mr, _file: file, ctx })
     }
 
     /// Tells a peer where this side is, is told where the peer is, and connects to it. The client speaks first.
@@ -215,10 +216,14 @@ impl Run {
                     }
                 }
                 [_] => completed += 1,
-                _ if received == 0 && plan.server.is_some() => {
-                    self.connections.iter().flat_map(|c| &c.peer).try_for_each(Peer::is_there)?;
-                }
                 _ => {
+                    if let Some(why) = broken(&self.ctx) {
+                        return Err(why);
+                    }
+                    if received == 0 && plan.server.is_some() {
+                        self.connections.iter().flat_map(|c| &c.peer).try_for_each(Peer::is_there)?;
+                        continue;
+                    }
                     // A send that failed tells more than silence.
                     if received < total {
                         completed += self.sent()?;

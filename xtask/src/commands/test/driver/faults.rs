@@ -133,10 +133,12 @@ fn overrun_of_a_pingpong(guests: &Guests) -> Result<()> {
 fn catastrophe(guests: &Guests) -> Result<()> {
     let watcher = guests.node(1).spawn(words("bareverbs asyncwatch").timeout(PATIENCE))?;
     await_line(&watcher, "async event FD")?;
+    // Its server waits for one more. Who polls reads no channel that could fail.
+    let [lonely, waiting] = begun(guests, "bareverbs pingpong xsrq --poll -c 2", "127.0.0.1", PORT + 3)?;
     let pairs = playing(guests, "--timeout 50", "127.0.0.1")?;
     control(guests, "catastrophe 1")?;
     let start = Instant::now();
-    for job in pairs.iter().flatten() {
+    for job in pairs.iter().flatten().chain([&waiting]) {
         let output = job.wait()?;
         failed(&output, "the device has failed or is gone").or_else(|error| {
             // The driver takes the channels away after it has told.
@@ -144,6 +146,8 @@ fn catastrophe(guests: &Guests) -> Result<()> {
         })?;
     }
     soon(start, 25)?;
+    lonely.signal(15)?;
+    lonely.wait()?;
     let watched = watcher.wait()?;
     failed(&watched, "mlx4_0: the device has failed or is gone")?;
     if events(&watched) != ["event_type IBV_EVENT_DEVICE_FATAL (8), port 0"] {
@@ -215,7 +219,7 @@ fn begun<'g>(guests: &'g Guests, line: &str, address: &str, port: u16) -> Result
     }
     let node = if address == "127.0.0.1" { 1 } else { 2 };
     let client = guests.node(node).spawn(words(&format!("{line} {address}")).timeout(PATIENCE))?;
-    await_line(&client, "remote address")?;
+    await_line(&client, "remote")?;
     Ok([server, client])
 }
 
