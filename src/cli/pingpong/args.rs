@@ -232,7 +232,7 @@ struct Xsrq {
     common: Common,
     #[command(flatten)]
     path: Path,
-    /// Number of clients to wait for (server)
+    /// Number of clients to wait for (server); all on one machine, whose XRC domain they share
     #[arg(short, long, value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = plan::count)]
     clients: u32,
     /// Number of messages to each client

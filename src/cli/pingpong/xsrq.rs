@@ -82,7 +82,7 @@ pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
     signals::watch();
     if let Err(why) = run.play(plan).and_then(|()| run.part(plan)) {
         if !signals::interrupted() {
-            return Err(why.into());
+            return Err((why + run.hint()).into());
         }
         tool.say("interrupted");
         return Err(Failure::said(INTERRUPTED));
@@ -167,6 +167,17 @@ impl Run {
         connection.connect(plan, &dest).in_c(plan.kind.no_peer())?;
         connection.peer = Some(Peer { dest, stream, host: from });
         Ok(())
+    }
+
+    /// What may be behind any failure of a server: what is meant for one client comes over the connection of another.
+    fn hint(&self) -> &'static str {
+        let mut ports =
+            self.connections.iter().flat_map(|c| &c.peer).map(|peer| (peer.dest.lid, peer.dest.gid));
+        let first = ports.next();
+        match ports.any(|port| Some(port) != first) {
+            true => " (the clients have several ports: are all on one machine, whose XRC domain they share?)",
+            false => "",
+        }
     }
 
     fn post_receive(&mut self) -> Result<()> {

@@ -195,6 +195,43 @@ pub(super) fn pingpongs(checks: &mut Checks<'_>) {
             }
         }
     }
+    for server in ["ours", "c"] {
+        checks.check(&format!("xsrq: {server} <- three clients in the other guest"), |guests| {
+            let [served, asked @ ..] = several(guests, server, [2, 2, 2])?;
+            let served = served.ok()?.text();
+            asked.into_iter().try_for_each(|output| output.ok().map(drop))?;
+            let remote = |line: &&str| line.contains("remote:") && line.contains("LID 0009");
+            if served.lines().filter(remote).count() == 3 { Ok(()) } else { Err(served) }
+        });
+    }
+    checks.check("xsrq: clients in both guests", |guests| {
+        let [served, ..] = several(guests, "ours", [1, 2, 2])?;
+        let said = String::from_utf8_lossy(&served.stderr);
+        if served.code() == 1 && said.contains("are all on one machine") { Ok(()) } else { Err(said.into()) }
+    });
+}
+
+/// A server of xsrq and its clients, ours, C's and ours, in these guests: how they end. What is meant for one client comes over the
+/// connection of another, so that all must share a domain.
+fn several(guests: &Guests, server: &str, nodes: [usize; 3]) -> Result<[Output; 4]> {
+    let line = |who| {
+        let patience = if who == "c" { "" } else { "--timeout 3" };
+        tool(who, "xsrq", &format!("-n 50 -e -s 1000 {patience}"))
+    };
+    let serving = guests.node(1).spawn(words(&format!("{} -c 3", line(server))))?;
+    if !guests.node(1).await_port_of(&serving, PORT)? {
+        return serving.wait()?.ok().and(Err("the server ended before its clients came".into()));
+    }
+    let ask = |(node, who)| guests.node(node).spawn(words(&format!("{} 10.0.0.1", line(who))));
+    let [first, second, third] = nodes;
+    let asking = [ask((first, "ours"))?, ask((second, "c"))?, ask((third, "ours"))?];
+    let served = serving.wait()?;
+    if !served.success() {
+        // C's waits for ever.
+        asking.iter().try_for_each(|job| job.signal(15))?;
+    }
+    let [first, second, third] = asking;
+    Ok([served, first.wait()?, second.wait()?, third.wait()?])
 }
 
 fn tool(who: &str, service: &str, options: &str) -> String {
