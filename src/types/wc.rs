@@ -156,11 +156,11 @@ pub struct Wc {
     pub src_qp: Qpn,
     /// The first 40 bytes of the receive are a global routing header (datagrams).
     pub grh: bool,
-    /// The LID that the message came from (datagrams; 0 on Ethernet).
+    /// The LID that the message came from (datagrams on InfiniBand).
     pub slid: Lid,
-    /// The service level that it came on (datagrams).
+    /// The service level that it came on (datagrams on InfiniBand).
     pub sl: ServiceLevel,
-    /// The low bits of the LID that it came to, where the port has several (datagrams).
+    /// The low bits of the LID that it came to, where the port has several (datagrams on InfiniBand).
     pub dlid_path_bits: u8,
 }
 

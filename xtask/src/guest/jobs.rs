@@ -1,8 +1,9 @@
 //! One command: how it is started, how its output is carried to the host, how its end is told.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{Signal, killpg};
@@ -19,7 +21,7 @@ use nix::unistd::Pid;
 use crate::agent::Wire;
 use crate::protocol::{Command, Event, Status, Stream, Usage};
 
-/// How long output may still come after a command's end from children that it left behind.
+/// How long nothing may come after a command's end from children that it left behind, until no more is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 const PATH: &str = "/bin:/usr/bin:/sbin:/usr/sbin";
 
@@ -34,9 +36,16 @@ struct Job {
     number: u32,
     started: Instant,
     timed_out: bool,
-    /// One message for each output that has ended.
+    outputs: Vec<Output>,
+}
+
+/// One of a command's two outputs.
+struct Output {
+    pipe: Arc<File>,
+    /// Locked while something out of the pipe is on its way to the host.
+    carrying: Arc<Mutex<()>>,
+    /// One message when it has ended.
     ended: Receiver<()>,
-    outputs: usize,
 }
 
 impl Jobs {
@@ -56,29 +65,24 @@ impl Jobs {
             Err(reason) => return self.wire.tell(&Event::Refused { job: number, reason }),
         };
         let pid = child.id() as i32;
-        let (tell_end, ended) = channel();
-        let mut outputs = 0;
-        let ends: [(Stream, Option<Box<dyn Read + Send>>); 2] = [
-            (Stream::Stdout, child.stdout.map(|pipe| Box::new(pipe) as _)),
-            (Stream::Stderr, child.stderr.map(|pipe| Box::new(pipe) as _)),
+        let ends = [
+            (Stream::Stdout, child.stdout.map(OwnedFd::from)),
+            (Stream::Stderr, child.stderr.map(OwnedFd::from)),
         ];
-        for (stream, pipe) in ends {
-            let Some(mut pipe) = pipe else { continue };
-            let (wire, tell_end) = (self.wire.clone(), tell_end.clone());
-            outputs += 1;
-            thread::spawn(move || {
-                let mut buffer = vec![0; 16 << 10];
-                while let Ok(len @ 1..) = pipe.read(&mut buffer) {
-                    wire.tell_with(&Event::Output { job: number, stream, len }, &buffer[..len]);
-                }
-                // Nobody listens any more if the job's last words came too late.
-                let _ = tell_end.send(());
-            });
-        }
+        let outputs = ends
+            .into_iter()
+            .filter_map(|(stream, pipe)| {
+                let wire = self.wire.clone();
+                let tell = move |bytes: &[u8]| {
+                    wire.tell_with(&Event::Output { job: number, stream, len: bytes.len() }, bytes);
+                };
+                Some(Output::carry(File::from(pipe?), tell))
+            })
+            .collect();
         if let (Some(mut pipe), Some(text)) = (child.stdin, command.stdin.clone()) {
             thread::spawn(move || pipe.write_all(text.as_bytes()));
         }
-        running.insert(pid, Job { number, started: Instant::now(), timed_out: false, ended, outputs });
+        running.insert(pid, Job { number, started: Instant::now(), timed_out: false, outputs });
         drop(running);
 
         let (jobs, timeout) = (self.clone(), command.timeout);
@@ -142,13 +146,46 @@ impl Jobs {
     }
 }
 
-fn report(job: &Job, status: Status, usage: Usage, wire: &Wire) {
-    let end = Instant::now() + LAST_WORDS;
-    for _ in 0..job.outputs {
-        if job.ended.recv_timeout(end.saturating_duration_since(Instant::now())).is_err() {
-            break;
-        }
+impl Output {
+    /// Has what comes out of the pipe told, piece by piece, until its end.
+    fn carry(pipe: File, tell: impl Fn(&[u8]) + Send + 'static) -> Self {
+        let (pipe, carrying, (tell_end, ended)) = (Arc::new(pipe), Arc::new(Mutex::new(())), channel());
+        let output = Self { pipe: Arc::clone(&pipe), carrying: Arc::clone(&carrying), ended };
+        thread::spawn(move || {
+            let mut buffer = vec![0; 16 << 10];
+            loop {
+                // What is waited for is not on its way yet. Where this fails, the read says why.
+                readable(&pipe, PollTimeout::NONE);
+                let _carrying = carrying.lock();
+                let Ok(len @ 1..) = (&*pipe).read(&mut buffer) else { break };
+                tell(&buffer[..len]);
+            }
+            // Nobody listens any more if the job's last words came too late.
+            let _ = tell_end.send(());
+        });
+        output
     }
+
+    /// Waits for its end, or until only children that were left behind could still say something.
+    fn wait(&self) {
+        while self.ended.recv_timeout(LAST_WORDS).is_err() && self.has_more() {}
+    }
+
+    /// Whether something is in the pipe, when nothing is on its way any more: the way may be slow.
+    fn has_more(&self) -> bool {
+        let _carrying = self.carrying.lock();
+        readable(&self.pipe, PollTimeout::ZERO)
+    }
+}
+
+/// Waits for so long until a pipe has something.
+fn readable(pipe: &File, patience: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, patience).is_ok_and(|_| fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
+}
+
+fn report(job: &Job, status: Status, usage: Usage, wire: &Wire) {
+    job.outputs.iter().for_each(Output::wait);
     let status = if job.timed_out { Status::TimedOut } else { status };
     wire.tell(&Event::Exit { job: job.number, status, usage });
 }
@@ -205,4 +242,27 @@ fn times(pid: Pid) -> (Duration, Duration) {
     let after = text.rsplit_once(") ").map_or("", |(_, after)| after);
     let mut ticks = after.split(' ').skip(11).map(|field| field.parse::<u32>().unwrap_or(0));
     (TICK * ticks.next().unwrap_or(0), TICK * ticks.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::pipe;
+
+    use super::*;
+
+    #[test]
+    fn last_words_are_not_lost_on_a_slow_way() {
+        const LENGTH: usize = 40_000;
+        // A child that is left behind keeps the other end open.
+        let (pipe, mut child) = pipe().unwrap();
+        child.write_all(&[7; LENGTH]).unwrap();
+        let told = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&told);
+        let output = Output::carry(File::from(OwnedFd::from(pipe)), move |bytes| {
+            thread::sleep(LAST_WORDS + LAST_WORDS / 3);
+            *counted.lock().unwrap() += bytes.len();
+        });
+        output.wait();
+        assert_eq!(*told.lock().unwrap(), LENGTH);
+    }
 }
