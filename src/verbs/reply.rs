@@ -82,12 +82,10 @@ fn checks(header: &[u8; 20]) -> bool {
 mod tests {
     use super::*;
 
-    const IPV6: [u8; 24] = [
-        0x61, 0x23, 0x45, 0x67, 0, 64, 17,
-        64, // version, traffic class, flow label; length, next header, hop limit
-        0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0x45, 0, 0,
-        8, // source: where IPv4 begins it looks like that
-    ];
+    /// Version, traffic class 0x12, flow label 0x34567; length, next header, hop limit; the source, which where IPv4 begins looks
+    /// like that.
+    const IPV6: [u8; 24] =
+        [0x61, 0x23, 0x45, 0x67, 0, 64, 17, 64, 0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 0x45, 0, 0, 8];
     /// From 10.0.0.1 to 10.0.0.2, type of service 8.
     const IPV4: [u8; 20] = [0x45, 8, 0, 84, 0, 0, 0x40, 0, 64, 17, 0x26, 0x8f, 10, 0, 0, 1, 10, 0, 0, 2];
 

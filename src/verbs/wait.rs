@@ -31,7 +31,8 @@ impl Default for Wait {
 }
 
 /// The fewest and the most looks before giving way and looking at the clock: where the kernel does the device's work and may wait
-/// for this processor, and where the device needs no kernel.
+/// for this processor, and where the device needs no kernel. It doubles each time, because who has waited so long has let those run
+/// who were in the way, and giving way costs more than many looks.
 const SERVED: (u32, u32) = (64, 1024);
 const BYPASSING: (u32, u32) = (1024, 65_536);
 
