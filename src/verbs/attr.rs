@@ -1,5 +1,7 @@
 //! What a device and its ports say of themselves (`struct ibv_device_attr_ex`, `struct ibv_port_attr`).
 
+use super::firmware;
+use crate::netlink::DriverId;
 use crate::types::{DriverCaps, Guid, Lid, LinkLayer, Mtu, PhysState, PortState, open_enum};
 use crate::uapi::ioctl::verbs::QueryPortRespEx;
 use crate::uapi::verbs::ExQueryDeviceResp;
@@ -62,7 +64,7 @@ pub struct TmCaps {
 pub struct DeviceAttr {
     /// What its driver says besides.
     pub driver: DriverCaps,
-    /// The firmware's version as its driver writes it: `major.minor.sub`.
+    /// The firmware's version as its driver's users write it, mostly `major.minor.sub`.
     pub fw_ver: String,
     /// The node's GUID.
     pub node_guid: Guid,
@@ -166,17 +168,13 @@ pub struct DeviceAttr {
     pub max_dm_size: u64,
 }
 
-impl From<&ExQueryDeviceResp> for DeviceAttr {
-    fn from(raw: &ExQueryDeviceResp) -> Self {
+impl DeviceAttr {
+    /// What the kernel said of a device, with what its driver says besides.
+    pub(super) fn new(driver: DriverId, raw: &ExQueryDeviceResp, caps: DriverCaps) -> Self {
         let base = &raw.base;
         Self {
-            driver: DriverCaps::default(),
-            fw_ver: format!(
-                "{}.{}.{}",
-                (base.fw_ver >> 32) & 0xffff,
-                (base.fw_ver >> 16) & 0xffff,
-                base.fw_ver & 0xffff
-            ),
+            driver: caps,
+            fw_ver: firmware::version(driver, base.fw_ver),
             node_guid: Guid(base.node_guid),
             sys_image_guid: Guid(base.sys_image_guid),
             max_mr_size: base.max_mr_size,

@@ -127,8 +127,8 @@ impl Context {
     /// # Errors
     /// The device is gone.
     pub fn query_device(&self) -> Result<DeviceAttr> {
-        let (attr, driver) = self.0.provider.query_device(&self.0.uverbs)?;
-        Ok(DeviceAttr { driver, ..(&attr).into() })
+        let (attr, caps) = self.0.provider.query_device(&self.0.uverbs)?;
+        Ok(DeviceAttr::new(self.0.info.driver, &attr, caps))
     }
 
     /// A port's state and limits. See `ibv_query_port(3)`.

@@ -12,6 +12,7 @@ mod context;
 mod cq;
 mod device;
 mod event;
+mod firmware;
 mod mr;
 mod mw;
 mod neighbour;
