@@ -51,17 +51,23 @@ pub(crate) fn list_as_c() -> Result<Vec<Device>, Failure> {
     Device::list().in_c(NO_LIST).map_err(|failure| failure.unnamed(1))
 }
 
-/// Opens the device of that name, or the first. Where there is none, the C tool says `none`.
+/// Opens the device of that name, or the first that can be reached. Where there is none, the C tool says `none`.
 pub(crate) fn open(name: Option<&OsStr>, none: &str) -> Result<Context, Failure> {
     let (found, words) = match name.map(OsStr::to_string_lossy) {
         Some(name) => (Device::by_name(&name), format!("IB device {name} not found")),
-        None => (Device::first(), none.to_owned()),
+        None => (first(), none.to_owned()),
     };
     let device = match found {
         Err(error) if error.operation() == "list devices" => Err(error).in_c(NO_LIST),
         found => found.in_c(words),
     }?;
     device.open().in_c(format!("Couldn't get context for {}", device.name()))
+}
+
+/// The first that can be reached; where none can, opening the first of all says why.
+fn first() -> bareverbs::Result<Device> {
+    let reached = Device::list()?.into_iter().find(|device| obstacle(device.info()).is_none());
+    reached.map_or_else(Device::first, Ok)
 }
 
 /// The devices that libibverbs would list: those that have a node and a provider. Ours tells of the others.

@@ -81,6 +81,19 @@ fn a_link_that_goes_meanwhile_is_left_out() {
     assert!(lists > 10, "only {lists} lists");
 }
 
+/// As in a container that was given the second device alone.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn the_first_device_with_a_node_is_the_default() {
+    const NODE: &str = "/dev/infiniband/uverbs0";
+    let _gone = second_netdev();
+    done("ours link add rxe1 type rxe netdev dummy1");
+    refused("ours pingpong rc -i 2", &["rxe0", "port 2"]);
+    std::fs::rename(NODE, "/dev/hidden").unwrap();
+    let _back = Put(|| std::fs::rename("/dev/hidden", NODE).unwrap());
+    refused("ours pingpong rc -i 2", &["rxe1", "port 2"]);
+}
+
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn what_the_kernel_refuses_is_explained() {
