@@ -26,9 +26,9 @@ pub(crate) fn watch() {
     let tick = SigAction::new(SigHandler::Handler(on_tick), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handlers do nothing but store to an atomic.
     let installed = unsafe {
-        sigaction(Signal::SIGINT, &once)
-            .and_then(|_| sigaction(Signal::SIGTERM, &once))
-            .and_then(|_| sigaction(Signal::SIGALRM, &tick))
+        unless_ignored(Signal::SIGINT, &once)
+            .and_then(|()| unless_ignored(Signal::SIGTERM, &once))
+            .and_then(|()| sigaction(Signal::SIGALRM, &tick))
     };
     // These signals exist on every Linux: there is nothing to report.
     if installed.is_ok() {
@@ -36,5 +36,39 @@ pub(crate) fn watch() {
         let every = libc::itimerval { it_interval: second, it_value: second };
         // SAFETY: the timer's description outlives the call.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const every, std::ptr::null_mut()) };
+    }
+}
+
+/// Installs a handler, except where whoever started this process has it ignore the signal, as shells do for jobs in the background.
+///
+/// # Safety
+/// As [`sigaction`].
+unsafe fn unless_ignored(signal: Signal, action: &SigAction) -> nix::Result<()> {
+    // SAFETY: the caller's.
+    let before = unsafe { sigaction(signal, action) }?;
+    if matches!(before.handler(), SigHandler::SigIgn) {
+        // SAFETY: what was there before is as good as it was.
+        unsafe { sigaction(signal, &before) }?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_signal_stays_ignored() {
+        let action = |handler| SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+        let noted = action(SigHandler::Handler(on_tick));
+        for (before, ignored) in [(SigHandler::SigIgn, true), (SigHandler::SigDfl, false)] {
+            // SAFETY: the handler does nothing, and nobody here sends the signal.
+            let after = unsafe {
+                sigaction(Signal::SIGUSR2, &action(before)).unwrap();
+                unless_ignored(Signal::SIGUSR2, &noted).unwrap();
+                sigaction(Signal::SIGUSR2, &action(SigHandler::SigDfl)).unwrap()
+            };
+            assert_eq!(matches!(after.handler(), SigHandler::SigIgn), ignored);
+        }
     }
 }
