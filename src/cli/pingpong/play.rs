@@ -46,7 +46,7 @@ struct Game {
     first: u32,
     /// Of so many sends of a queue pair the last asks for a completion: a power of two.
     signal_every: u32,
-    /// From this send on, each asks for one.
+    /// The number of the last send, which asks for one too.
     last: u32,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
             .collect(),
         first: setup.local[0].qp_num.get(),
         signal_every: signal_every(plan),
-        last: plan.iters.saturating_sub(plan.num_qp),
+        last: plan.iters - 1,
     };
     let client = plan.server.is_some();
     if client && plan.chk {
@@ -166,15 +166,12 @@ impl Game {
         Ok(())
     }
 
-    /// Counts a send that is about to be posted; whether it asks for a completion.
-    ///
-    /// Each queue pair has at most one message that is not answered: when it has had its last, all the others have no more than
-    /// one each to come. The last of each is therefore among the last of all, one for each queue pair.
+    /// Counts a send that is about to be posted; whether it asks for a completion. The last of all has no reply to wait for.
     #[inline(always)]
     fn begin(&mut self, qp: usize) -> bool {
         let lane = &mut self.lanes[qp];
         lane.begun += 1;
-        let signaled = lane.begun & (self.signal_every - 1) == 0 || self.begun >= self.last;
+        let signaled = lane.begun & (self.signal_every - 1) == 0 || self.begun == self.last;
         self.begun += 1;
         if signaled {
             lane.pending = RECV | SEND;

@@ -17,9 +17,11 @@ pub(super) const RECV: u64 = 1;
 pub(super) const SEND: u64 = 2;
 
 /// Every so many sends of a queue pair, a power of two, one asks for a completion: a reply tells as much of the others. All do
-/// where the process sleeps: who is awake when the reply comes need not be woken, which takes longer than the completion.
+/// where the process sleeps: who is awake when the reply comes need not be woken, which takes longer than the completion. And
+/// all do where no reply need follow: while a reply of a server is on its way over one queue pair, the others may end the game.
 pub(super) fn signal_every(plan: &Plan) -> u32 {
-    if plan.wait == Wait::Events { 1 } else { 32 }
+    let leaves_first = plan.kind == Kind::Srq && plan.server.is_none();
+    if leaves_first || plan.wait == Wait::Events { 1 } else { 32 }
 }
 
 /// Longer messages are not worth a copy.
@@ -117,7 +119,7 @@ impl Setup {
         for (qp, peer) in self.qps.iter_mut().zip(peers) {
             if plan.kind == Kind::Ud {
                 let av = qp.address(peer).map_err(|e| e.to_string())?;
-                let av = AddressVector { sl: plan.sl, hop_limit: 1, ..av };
+                let av = AddressVector { sl: plan.sl, ..av };
                 let ah = qp.start().and_then(|()| self.pd.create_ah(&av));
                 self.to = Some((ah.map_err(|e| e.to_string())?, peer.qp_num));
                 continue;
@@ -206,7 +208,7 @@ impl Setup {
         if bad.is_empty() {
             return Ok(());
         }
-        tool.print(&bad.iter().map(|page| format!("invalid data in page {page}\n")).collect::<String>())?;
+        tool.report(&bad.iter().map(|page| format!("invalid data in page {page}\n")).collect::<String>())?;
         // To C's tool that is no failure.
         if tool.manner() == Manner::C {
             return Ok(());

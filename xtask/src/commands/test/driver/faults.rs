@@ -26,6 +26,7 @@ const SILENT: &str = "nothing has come from the peer for 3 s";
 /// For guests whose cards may fail; the last of these leaves them with cards that were reset.
 pub(super) fn all(checks: &mut Checks<'_>) {
     checks.check("lost and doubled packets are not noticed", lost);
+    checks.check("a server stays until its last replies have arrived", late_reply);
     checks.check("a wrong byte that the card does not see is noticed", flipped);
     checks.check("a peer that does not answer", unanswered);
     checks.check("a cable is pulled and plugged in", cable);
@@ -71,6 +72,12 @@ fn lost(guests: &Guests) -> Result<()> {
     // Of a message whose first packets were lost, the next came out of sequence.
     let count = guests.node(1).run(words(COUNTER))?.ok()?.text();
     if count.trim() == "0" { Err("no packet was lost".into()) } else { Ok(()) }
+}
+
+/// While one queue pair's reply is sent again, the others have all the messages that are left.
+fn late_reply(guests: &Guests) -> Result<()> {
+    let fault = ["drop from 1 rc send skip 60"];
+    suffering(guests, &fault, || pair(guests, 2, "srq", "-n 100 -s 64", "ours", "ours")).map(drop)
 }
 
 /// What the checks before rely on: `-c` sees one byte of 20000.
