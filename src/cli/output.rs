@@ -52,6 +52,17 @@ impl Tool {
         })
     }
 
+    /// The same in the middle of work that others wait for: a reader that went away does not end it.
+    ///
+    /// # Errors
+    /// The device is full or failed.
+    pub(crate) fn report(&self, text: &str) -> Outcome {
+        match self.print(text) {
+            Err(failure) if failure == Failure::said(0) => Ok(()),
+            printed => printed,
+        }
+    }
+
     /// Writes a line to standard error after the tool's name.
     pub(crate) fn complain(&self, line: &str) {
         self.say(&format!("{}: {line}", self.name));

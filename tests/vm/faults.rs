@@ -185,6 +185,21 @@ fn an_interrupt_prints_what_was_measured() {
     }
 }
 
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_reader_that_leaves_ends_no_run() {
+    let port = fresh_port();
+    let line = format!("{RC} -p {port} -n 100");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut server = command(&line);
+    let mut server = server.stdout(writer).spawn().unwrap();
+    await_listener(port);
+    let asked = run(&format!("{line} --timeout 3 127.0.0.1"));
+    assert!(asked.status.success(), "{}", text(&asked.stderr));
+    assert!(server.wait().unwrap().success());
+}
+
 /// Removes the link, and makes it again at the end.
 pub struct NoLink;
 

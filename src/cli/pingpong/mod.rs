@@ -62,7 +62,7 @@ fn measured(tool: &Tool, plan: &Plan) -> Outcome {
     setup.post_first_receives()?;
     let local = setup.local.clone();
     if !plan.json {
-        tool.print(&report::endpoints(plan.kind, "local", &local))?;
+        tool.report(&report::endpoints(plan.kind, "local", &local))?;
     }
 
     let wire = plan.kind.endpoints_on_wire();
@@ -78,13 +78,13 @@ fn measured(tool: &Tool, plan: &Plan) -> Outcome {
         }
     };
     if !plan.json {
-        tool.print(&report::endpoints(plan.kind, "remote", &peer))?;
+        tool.report(&report::endpoints(plan.kind, "remote", &peer))?;
     }
 
     signals::watch();
     let score = play::run(&mut setup, plan);
     if score.done > 0 {
-        tool.print(&report::score(plan, &local, &peer, &score)?)?;
+        tool.report(&report::score(plan, &local, &peer, &score)?)?;
     }
     match score.end {
         End::Complete => setup.check_received(tool, plan),

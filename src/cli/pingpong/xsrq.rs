@@ -152,7 +152,7 @@ impl Run {
         let local = connection.local;
         let shown = |side: &str, dest: &Dest| match plan.json {
             true => Ok(()),
-            false => tool.print(&dest.line(side)),
+            false => tool.report(&dest.line(side)),
         };
         if plan.server.is_some() {
             shown("local", &local)?;
