@@ -64,6 +64,8 @@ pub struct Card {
     pub frames: Vec<Frame>,
     /// The number of the first of the special queue pairs.
     pub special_qpn: Option<u32>,
+    /// Whether it has a clock, and completions can have the time.
+    pub clock: bool,
     /// Whether and where the card explains what it does.
     pub trace: Trace,
 }
@@ -82,6 +84,7 @@ impl Card {
             events: Vec::new(),
             frames: Vec::new(),
             special_qpn: None,
+            clock: false,
             trace,
         }
     }

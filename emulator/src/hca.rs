@@ -8,10 +8,11 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::{
     be::{get16, get32, get64, put32, put64},
     card::Card,
+    clock,
     data::{Data, Next},
     ethernet::EthernetPort,
     fw::{self, Command, Firmware, Stage},
-    identity::{Identity, LinkLayer},
+    identity::{Identity, LinkLayer, Model},
     packet::Packet,
     pci::{BAR0_SIZE, BAR2_SIZE, Config},
     port::Port,
@@ -64,8 +65,9 @@ impl Hca {
             port.ethernet = Some(Box::new(EthernetPort::new(identity.mac())));
         }
         let config = Config::new(&identity);
+        let clock = identity.model == Model::ConnectX3;
         let mut hca = Self {
-            card: Card::new(name, port, trace),
+            card: Card { clock, ..Card::new(name, port, trace) },
             firmware: Firmware::new(identity),
             data: Data::default(),
             config,
@@ -129,7 +131,7 @@ impl Hca {
     }
 
     /// Reads in BAR 0 or 2.
-    pub fn read(&mut self, bar: u32, offset: u64, bytes: &mut [u8]) {
+    pub fn read(&mut self, now: Duration, bar: u32, offset: u64, bytes: &mut [u8]) {
         bytes.fill(0);
         if bar != 0 || offset.checked_add(bytes.len() as u64).is_none_or(|end| end > BAR0_SIZE) {
             // Doorbells read as zeros.
@@ -140,7 +142,10 @@ impl Hca {
             put32(bytes, 0, u32::from(!self.semaphores.insert(offset)));
         }
         let catastrophe: &[u8] = if self.catastrophe { &[0, 0, 0, 1] } else { &[] };
-        for (base, register) in [(HCR, self.hcr.as_slice()), (CATASTROPHE, catastrophe)] {
+        let ticks = if self.card.clock { clock::ticks(now).to_be_bytes() } else { [0; 8] };
+        for (base, register) in
+            [(HCR, self.hcr.as_slice()), (CATASTROPHE, catastrophe), (clock::REGISTER, &ticks)]
+        {
             for (at, byte) in bytes.iter_mut().enumerate() {
                 let within =
                     (offset + at as u64).checked_sub(base).and_then(|within| usize::try_from(within).ok());

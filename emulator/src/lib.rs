@@ -5,6 +5,7 @@
 
 pub mod be;
 pub mod card;
+mod clock;
 pub mod control;
 pub mod data;
 pub mod diagnostics;

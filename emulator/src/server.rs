@@ -195,9 +195,9 @@ impl ServerBackend for Guest {
         if data.len() > ACCESS {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        self.with(|hca, _| match region {
+        self.with(|hca, now| match region {
             VFIO_PCI_CONFIG_REGION_INDEX => hca.config_read(offset, data),
-            bar => hca.read(bar, offset, data),
+            bar => hca.read(now, bar, offset, data),
         });
         Ok(())
     }

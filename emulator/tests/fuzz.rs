@@ -228,7 +228,7 @@ impl Fuzz {
                 let bar = random.below(9) as u32;
                 self.write(bar, offset, &bytes);
                 let mut read = vec![0; length];
-                self.hca.read(bar, offset, &mut read);
+                self.hca.read(self.now, bar, offset, &mut read);
                 self.hca.config_read(offset, &mut read);
                 self.hca.config_write(offset, &bytes);
             }

@@ -162,6 +162,9 @@ pub struct Wc {
     pub sl: ServiceLevel,
     /// The low bits of the LID that it came to, where the port has several (datagrams on InfiniBand).
     pub dlid_path_bits: u8,
+    /// When the device made it, in cycles of its clock: of queues made with `CqInit::timestamps`, else 0. The count wraps behind
+    /// the bits of `DeviceAttr::completion_timestamp_mask`.
+    pub timestamp: u64,
 }
 
 impl Default for Wc {
@@ -179,6 +182,7 @@ impl Default for Wc {
             slid: Lid(0),
             sl: ServiceLevel(0),
             dlid_path_bits: 0,
+            timestamp: 0,
         }
     }
 }

@@ -35,9 +35,11 @@ uapi_numbers! {
         IB_USER_VERBS_CMD_CLOSE_XRCD = 38,
         IB_USER_VERBS_CMD_CREATE_XSRQ = 39,
         IB_USER_VERBS_EX_CMD_QUERY_DEVICE = 1,
+        IB_USER_VERBS_EX_CMD_CREATE_CQ = 18,
         IB_USER_VERBS_CMD_FLAG_EXTENDED = 0x8000_0000,
     }
     u32 {
+        IB_UVERBS_CQ_FLAGS_TIMESTAMP_COMPLETION = 1 << 0,
         IB_UVERBS_DEVICE_SRQ_RESIZE = 1 << 13,
         IB_UVERBS_DEVICE_XRC = 1 << 20,
         IB_UVERBS_WC_SEND = 0,
@@ -232,6 +234,20 @@ uapi_structs! {
     }
 
     struct CreateCqResp = "struct ib_uverbs_create_cq_resp" { cq_handle: u32, cqe: u32, driver_data: [u64; 0] = _ }
+
+    struct ExCreateCq = "struct ib_uverbs_ex_create_cq" {
+        user_handle: u64,
+        cqe: u32,
+        comp_vector: u32,
+        comp_channel: i32,
+        comp_mask: u32,
+        flags: u32,
+        reserved: u32,
+    }
+
+    struct ExCreateCqResp = "struct ib_uverbs_ex_create_cq_resp" {
+        base: CreateCqResp, comp_mask: u32, response_length: u32,
+    }
 
     struct ResizeCq = "struct ib_uverbs_resize_cq" { response: u64, cq_handle: u32, cqe: u32 }
 

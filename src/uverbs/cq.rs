@@ -8,9 +8,10 @@ use super::{Udata, Uverbs, ioctl};
 use crate::error::Result;
 use crate::uapi::ioctl as abi;
 use crate::uapi::verbs::{
-    CreateCq, CreateCqResp, DestroyCq, DestroyCqResp, IB_USER_VERBS_CMD_CREATE_CQ,
-    IB_USER_VERBS_CMD_DESTROY_CQ, IB_USER_VERBS_CMD_REQ_NOTIFY_CQ, IB_USER_VERBS_CMD_RESIZE_CQ, ReqNotifyCq,
-    ResizeCq, ResizeCqResp,
+    CreateCq, CreateCqResp, DestroyCq, DestroyCqResp, ExCreateCq, ExCreateCqResp,
+    IB_USER_VERBS_CMD_CREATE_CQ, IB_USER_VERBS_CMD_DESTROY_CQ, IB_USER_VERBS_CMD_FLAG_EXTENDED,
+    IB_USER_VERBS_CMD_REQ_NOTIFY_CQ, IB_USER_VERBS_CMD_RESIZE_CQ, IB_USER_VERBS_EX_CMD_CREATE_CQ,
+    IB_UVERBS_CQ_FLAGS_TIMESTAMP_COMPLETION, ReqNotifyCq, ResizeCq, ResizeCqResp,
 };
 
 /// What is wanted of a completion queue.
@@ -20,11 +21,15 @@ pub(crate) struct CqInit<'a> {
     pub(crate) comp_vector: u32,
     /// What events of this CQ will carry.
     pub(crate) user_handle: u64,
+    /// Completions have the time.
+    pub(crate) timestamps: bool,
 }
 
 impl Uverbs {
     /// Makes a completion queue; gives its handle and size.
     pub(crate) fn create_cq(&self, init: &CqInit<'_>, driver: Udata<'_>) -> Result<CreateCqResp> {
+        let flags = if init.timestamps { IB_UVERBS_CQ_FLAGS_TIMESTAMP_COMPLETION } else { 0 };
+        let comp_channel = init.channel.map_or(-1, |fd| fd.as_raw_fd());
         let mut cqe = 0u32;
         let mut request = ioctl::Request::new(abi::UVERBS_OBJECT_CQ, abi::UVERBS_METHOD_CQ_CREATE)
             .new_handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE)
@@ -36,17 +41,33 @@ impl Uverbs {
         if let Some(channel) = init.channel {
             request = request.fd(abi::UVERBS_ATTR_CREATE_CQ_COMP_CHANNEL, channel);
         }
+        if flags != 0 {
+            request = request.input(abi::UVERBS_ATTR_CREATE_CQ_FLAGS, &flags);
+        }
         let answer = match self.attributes(request) {
             Some(done) => done
                 .and_then(|done| done.handle(abi::UVERBS_ATTR_CREATE_CQ_HANDLE))
                 .map(|cq_handle| CreateCqResp { cq_handle, cqe, ..CreateCqResp::default() }),
+            None if flags != 0 => {
+                let extended = IB_USER_VERBS_EX_CMD_CREATE_CQ | IB_USER_VERBS_CMD_FLAG_EXTENDED;
+                let command = ExCreateCq {
+                    user_handle: init.user_handle,
+                    cqe: init.cqe,
+                    comp_vector: init.comp_vector,
+                    comp_channel,
+                    comp_mask: 0,
+                    flags,
+                    reserved: 0,
+                };
+                self.legacy(extended, &command, driver).map(|answer: ExCreateCqResp| answer.base)
+            }
             None => {
                 let command = CreateCq {
                     response: 0,
                     user_handle: init.user_handle,
                     cqe: init.cqe,
                     comp_vector: init.comp_vector,
-                    comp_channel: init.channel.map_or(-1, |fd| fd.as_raw_fd()),
+                    comp_channel,
                     reserved: 0,
                 };
                 self.legacy(IB_USER_VERBS_CMD_CREATE_CQ, &command, driver)

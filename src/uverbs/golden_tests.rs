@@ -232,6 +232,7 @@ fn completion_queues() {
         channel: Some(channel.as_fd()),
         comp_vector: number(abi::UVERBS_ATTR_CREATE_CQ_COMP_VECTOR) as u32,
         user_handle: number(abi::UVERBS_ATTR_CREATE_CQ_USER_HANDLE),
+        timestamps: false,
     };
     let mut answer = crate::uapi::rxe::CreateCqResp::default();
     compare(PINGPONG, "CQ_CREATE", &differences, |uverbs| {
@@ -404,7 +405,7 @@ fn answers_that_make_no_sense_are_errors() {
     assert!(uverbs(Encoding::Write).get_context(Udata::none()).is_err());
     let uverbs_of_ioctl = uverbs(Encoding::Ioctl);
     assert_eq!(uverbs_of_ioctl.async_fd().unwrap_err().errno(), Some(Errno::EBADMSG));
-    let init = CqInit { cqe: 1, channel: None, comp_vector: 0, user_handle: 0 };
+    let init = CqInit { cqe: 1, channel: None, comp_vector: 0, user_handle: 0, timestamps: false };
     let made = uverbs_of_ioctl.create_cq(&init, Udata::none());
     assert_eq!(made.map(drop).unwrap_err().errno(), Some(Errno::EBADMSG));
     let used = abi::UVERBS_ATTR_QUERY_GID_TABLE_RESP_NUM_ENTRIES;

@@ -18,6 +18,7 @@ pub struct CqInit {
     cqe: u32,
     comp_vector: u32,
     channel: Channel,
+    timestamps: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ enum Channel {
 impl CqInit {
     /// Room for at least `cqe` completions, no channel.
     pub const fn new(cqe: u32) -> Self {
-        Self { cqe, comp_vector: 0, channel: Channel::None }
+        Self { cqe, comp_vector: 0, channel: Channel::None, timestamps: false }
     }
 
     /// With a channel of its own, so that [`Cq::wait`] can sleep.
@@ -48,6 +49,14 @@ impl CqInit {
     /// Which of the device's completion vectors (interrupts) signals it; 0 by default.
     pub fn comp_vector(mut self, vector: u32) -> Self {
         self.comp_vector = vector;
+        self
+    }
+
+    /// Its completions have the time ([`Wc::timestamp`]), and in its place no LID and service level of a sender.
+    ///
+    /// For devices whose [`DeviceAttr::completion_timestamp_mask`](super::DeviceAttr) is not 0; among those driven here, ConnectX-3.
+    pub fn timestamps(mut self) -> Self {
+        self.timestamps = true;
         self
     }
 }
@@ -107,13 +116,19 @@ impl Cq {
             channel: channel.as_ref().map(|channel| channel.as_fd()),
             comp_vector: init.comp_vector,
             user_handle: cookie,
+            timestamps: init.timestamps,
         };
         let events = Arc::new(AtomicU32::new(0));
         if let Some(channel) = &channel {
             channel.count(cookie, &events);
         }
         let (handle, cqe, ring, hold) =
-            ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| explain(e, init.cqe))?;
+            ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| match e.errno() {
+                Some(nix::errno::Errno::EINVAL | nix::errno::Errno::EOPNOTSUPP) if init.timestamps => {
+                    e.hint("has this device a clock, so that completions can have timestamps?")
+                }
+                _ => explain(e, init.cqe),
+            })?;
         let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
         let object = Object::new(ctx, handle, KIND).holding(hold);
         let core = CqCore { object, own_channel, _channel: channel, cookie, events };

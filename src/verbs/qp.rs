@@ -10,7 +10,7 @@ use super::srq::SrqCore;
 use super::transition::{self, QpAttr};
 use crate::error::{Error, Result};
 use crate::provider;
-use crate::types::{Gid, Lid, Mtu, PostError, QpState, QpType, Qpn, RecvWr, SendWr};
+use crate::types::{Gid, Lid, Mtu, PortNum, PostError, QpState, QpType, Qpn, RecvWr, SendWr};
 
 /// A queue pair: a send queue and a receive queue, each with one owner.
 ///
@@ -23,6 +23,8 @@ pub struct Qp {
     qp_type: QpType,
     cap: QpCap,
     cookie: u64,
+    /// The port that it was told to use.
+    port: Option<PortNum>,
     /// Set by `endpoint`, used by `connect`.
     pub(super) local: Option<(Endpoint, super::connect::Path)>,
 }
@@ -159,6 +161,7 @@ impl Qp {
                 max_inline_data: made.cap.max_inline_data,
             },
             cookie,
+            port: None,
             local: None,
         })
     }
@@ -245,14 +248,16 @@ impl Qp {
                 _ => error,
             }
         })?;
-        if attr.state == Some(QpState::Reset) {
+        if attr.state.map(u8::from) == Some(QpState::Reset.into()) {
             object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
         }
-        if let (QpType::Ud, Some(port)) = (self.qp_type, attr.port) {
+        self.port = attr.port.or(self.port);
+        if let (QpType::Ud, Some(port)) = (self.qp_type, self.port)
             // A device may drop a datagram that does not fit and say that it was sent: posting refuses it.
-            if let Some(mtu) = Mtu::from(uverbs.query_port(port.get())?.legacy_resp.active_mtu).bytes() {
-                self.send.ring.set_mtu(mtu);
-            }
+            && let Ok(told) = uverbs.query_port(port.get())
+            && let Some(mtu) = Mtu::from(told.legacy_resp.active_mtu).bytes()
+        {
+            self.send.ring.set_mtu(mtu);
         }
         Ok(())
     }

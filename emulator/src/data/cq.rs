@@ -7,7 +7,7 @@ use super::{
     cqe::{self, Cqe},
     violate,
 };
-use crate::{be, card::Card, diagnostics::CQ_OVERFLOW, event::Event, mtt::Mtt, status::Status};
+use crate::{be, card::Card, clock, diagnostics::CQ_OVERFLOW, event::Event, mtt::Mtt, status::Status};
 
 /// Bytes of a context (`struct mlx4_cq_context`, drivers/net/ethernet/mellanox/mlx4/mlx4.h).
 pub const CONTEXT: usize = 64;
@@ -157,7 +157,7 @@ impl Cqs {
             return Err(Status::BadResState);
         }
         let flags = be::get32(context, 0);
-        if flags & FLAG_TIMESTAMPS != 0 {
+        if flags & FLAG_TIMESTAMPS != 0 && !card.clock {
             card.trace.line(format_args!("CQ {cqn:#x}: refused, completions have no time stamps"));
             return Err(Status::BadParam);
         }
@@ -336,7 +336,7 @@ impl Cq {
             card.trace.line(format_args!("CQ {:#x} [{}] {entry}", self.cqn, self.producer));
         }
         let index = if self.flags & FLAG_COLLAPSED == 0 { self.producer } else { 0 };
-        if !self.write(card, index, entry) {
+        if !self.write(card, now, index, entry) {
             return Err(self.fail(card, Failure::Access));
         }
         self.producer = self.producer.wrapping_add(1);
@@ -356,8 +356,11 @@ impl Cq {
     }
 
     /// Writes the body, and then the byte with the owner bit: whoever sees the bit sees the body.
-    fn write(&self, card: &Card, index: u32, entry: &Cqe) -> bool {
-        let bytes = entry.bytes();
+    fn write(&self, card: &Card, now: Duration, index: u32, entry: &Cqe) -> bool {
+        let mut bytes = entry.bytes();
+        if self.flags & FLAG_TIMESTAMPS != 0 {
+            cqe::stamp(&mut bytes, clock::ticks(now));
+        }
         let end = self.buffer.offset(card, index) + entry_bytes(card);
         let (body, last) = bytes.split_at(cqe::OWNER);
         let last = last[0] | owner(self.producer, self.buffer.size());

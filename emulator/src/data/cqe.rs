@@ -245,6 +245,12 @@ impl FrameCame {
     }
 }
 
+/// Puts the time in (`struct mlx4_ts_cqe`): where the LID is, and before the owner's byte.
+pub(crate) fn stamp(bytes: &mut [u8; BYTES], ticks: u64) {
+    be::put32(bytes, 0x0c, (ticks >> 16) as u32);
+    be::put16(bytes, 0x1d, ticks as u16);
+}
+
 /// Puts the queue pair and the tag in.
 fn put_tag(bytes: &mut [u8; BYTES], qpn: u32, tag: Option<(u16, u16)>) {
     let present = match tag {
@@ -327,5 +333,15 @@ mod tests {
         let error = Error::RnrRetriesExceeded;
         let bytes = Cqe::Failed(Failed { qpn: 0x41, wqe: 7, send: true, error, srqn: 0 }).bytes();
         assert_eq!(bytes[0x1a..0x1c], [0, 0x16]);
+    }
+
+    /// rdma-core's `struct mlx4_cqe`: `ts_47_16`, `ts_15_8`, `ts_7_0`.
+    #[test]
+    fn the_time_is_in_two_places() {
+        let received = Received { slid: 9, sl: 3, qpn: 0x41, ..Received::default() };
+        let mut bytes = Cqe::Received(received).bytes();
+        stamp(&mut bytes, 0xffff_1234_5678_9abc);
+        assert_eq!(bytes[0x0c..0x10], [0x12, 0x34, 0x56, 0x78]);
+        assert_eq!(bytes[0x1d..0x20], [0x9a, 0xbc, ReceivedKind::Send as u8]);
     }
 }

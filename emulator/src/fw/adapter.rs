@@ -5,6 +5,7 @@
 use super::{Answer, Call};
 use crate::{
     be::{put16, put32, put64},
+    clock,
     hca::{CATASTROPHE, CATASTROPHE_WORDS, CLEAR_INTERRUPT, Hca},
     identity::Model,
 };
@@ -57,6 +58,10 @@ pub(super) fn query_fw(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answer {
     put64(out, 0x20, CLEAR_INTERRUPT);
     put64(out, 0x30, CATASTROPHE);
     put32(out, 0x38, CATASTROPHE_WORDS);
+    if hca.card.clock {
+        // QUERY_FW_CLOCK_OFFSET; the BAR, after it, is 0.
+        put64(out, 0x50, clock::REGISTER);
+    }
     Ok(0)
 }
 
@@ -139,6 +144,7 @@ pub(super) fn query_dev_cap(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answ
         put16(out, offset, bytes);
     }
     put64(out, 0xa0, 1 << 40); // MAX_ICM_SZ
+    out[0x3e] = if hca.card.clock { 0x80 } else { 0 }; // CQ_TS_SUPPORT
 
     let mut flags = flag::RC
         | flag::UC

@@ -4,6 +4,7 @@ use super::{Answer, Call, Stage, mcg};
 use crate::{
     be::{get32, get64, put32},
     card::Tables,
+    clock,
     hca::Hca,
     icm::PAGE,
     status::Status,
@@ -35,7 +36,7 @@ mod field {
     pub(super) const MTT_BASE: usize = TPT + 0x10;
     pub(super) const LOG_UAR: usize = 0x120 + 0x0a;
     pub(super) const UAR_PAGE: usize = 0x120 + 0x0b;
-    /// QUERY_HCA alone: the frequency of the clock in MHz.
+    /// QUERY_HCA alone: the frequency of the clock in MHz, of 16 bits.
     pub(super) const CLOCK: usize = 0x00c;
 }
 
@@ -114,7 +115,7 @@ pub(super) fn query_hca(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answer {
         out.copy_from_slice(&hca.firmware.init_hca);
     }
     // The bytes before are the driver's to the card.
-    put32(out, field::CLOCK, 0);
+    put32(out, field::CLOCK, if hca.card.clock { clock::MHZ << 16 } else { 0 });
     Ok(0)
 }
 

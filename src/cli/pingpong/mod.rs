@@ -9,11 +9,13 @@
 //! | `setup` | device, region, queues: what a run needs |
 //! | `exchange` | how the two sides tell each other their endpoints |
 //! | `dest` | the same for `xsrq` |
+//! | `cycles` | what the time of completions says |
 //! | `play` | the loop that is measured, of four of them |
 //! | `xsrq` | the fifth, which has several clients and measures nothing |
 //! | `report` | what is printed |
 
 mod args;
+mod cycles;
 mod dest;
 mod exchange;
 mod limits;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bareverbs::{AsyncEventType, Context, Qpn, Wait, Wc, WcStatus};
 
+use super::cycles::Cycles;
 use super::plan::Plan;
 use super::setup::{RECV, SEND, Setup, signal_every};
 use crate::cli::signals;
@@ -20,6 +21,7 @@ pub(super) struct Score {
     pub(super) done: u32,
     pub(super) elapsed: Duration,
     pub(super) end: End,
+    pub(super) cycles: Option<Cycles>,
 }
 
 /// How a run ended.
@@ -48,6 +50,8 @@ struct Game {
     signal_every: u32,
     /// The number of the last send, which asks for one too.
     last: u32,
+    /// Of a run that asks the device for the time.
+    cycles: Option<Cycles>,
 }
 
 /// A queue pair in the game.
@@ -75,6 +79,7 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
         first: setup.local[0].qp_num.get(),
         signal_every: signal_every(plan),
         last: plan.iters - 1,
+        cycles: setup.timestamp_mask.map(Cycles::new),
     };
     let client = plan.server.is_some();
     if client && plan.chk {
@@ -86,7 +91,7 @@ pub(super) fn run(setup: &mut Setup, plan: &Plan) -> Score {
         Ok(()) => game.play(setup, plan),
         Err(why) => End::Failed(why),
     };
-    Score { done: game.sent.min(game.received), elapsed: start.elapsed(), end }
+    Score { done: game.sent.min(game.received), elapsed: start.elapsed(), end, cycles: game.cycles }
 }
 
 impl Game {
@@ -155,6 +160,9 @@ impl Game {
                     self.posted = plan.rx_depth;
                 }
                 self.received += 1;
+                if let Some(cycles) = &mut self.cycles {
+                    cycles.note(wc.timestamp);
+                }
             }
             other => return Err(format!("Completion for unknown wr_id {other}")),
         }

@@ -3,6 +3,7 @@
 use bareverbs::Endpoint;
 use serde::Serialize;
 
+use super::cycles::{Cycles, Figures};
 use super::plan::Plan;
 use super::play::{End, Score};
 use super::service::Kind;
@@ -37,12 +38,14 @@ pub(super) fn score(
     let bytes = u64::from(plan.size) * u64::from(score.done) * 2;
     let mbit = bytes as f64 * 8. / usec;
     let each = usec / f64::from(score.done);
+    let cycles = score.cycles.as_ref().and_then(Cycles::figures);
     if !plan.json {
         return Ok(format!(
-            "{bytes} bytes in {:.2} seconds = {mbit:.2} Mbit/sec\n{} iters in {:.2} seconds = {each:.2} usec/iter\n",
+            "{bytes} bytes in {:.2} seconds = {mbit:.2} Mbit/sec\n{} iters in {:.2} seconds = {each:.2} usec/iter\n{}",
             usec / 1e6,
             score.done,
             usec / 1e6,
+            cycles.map_or(String::new(), |cycles| cycles.lines()),
         ));
     }
     let whole = Json {
@@ -55,6 +58,7 @@ pub(super) fn score(
         seconds: usec / 1e6,
         mbit_per_second: mbit,
         usec_per_iteration: each,
+        receive_completion_clock_cycles: cycles,
     };
     json::text(&whole)
 }
@@ -70,6 +74,8 @@ struct Json {
     seconds: f64,
     mbit_per_second: f64,
     usec_per_iteration: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receive_completion_clock_cycles: Option<Figures>,
 }
 
 /// One endpoint, or an array of them where the service has several.

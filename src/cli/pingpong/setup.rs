@@ -37,6 +37,8 @@ pub(super) struct Setup {
     pub(super) qps: Vec<Qp>,
     pub(super) local: Vec<Endpoint>,
     pub(super) active_mtu: Mtu,
+    /// The bits of the device's clock that count, where completions have the time.
+    pub(super) timestamp_mask: Option<u64>,
     /// What went wrong and does not matter much.
     pub(super) warning: Option<String>,
     srq: Option<Srq>,
@@ -64,6 +66,11 @@ impl Setup {
         let mut init = CqInit::new(plan.rx_depth + limits::sends_in_cq(plan));
         if plan.wait != Wait::Poll {
             init = init.own_channel();
+        }
+        let mut timestamp_mask = None;
+        if plan.ts {
+            init = init.timestamps();
+            timestamp_mask = Some(ctx.query_device()?.completion_timestamp_mask);
         }
         let cq = ctx.create_cq(init).in_c("Couldn't create CQ")?;
         let srq = match plan.kind {
@@ -96,6 +103,7 @@ impl Setup {
             qps,
             local,
             active_mtu: port.active_mtu,
+            timestamp_mask,
             warning,
             srq,
             to: None,

@@ -39,6 +39,8 @@ pub(crate) struct Cq {
     armed: Word,
     cqn: u32,
     uar: Arc<Uar>,
+    /// Entries have the time.
+    timestamps: bool,
 }
 
 /// Of a queue that is in no list.
@@ -77,7 +79,8 @@ pub(crate) fn create(
         let why = format!("it made a queue of {} entries where {} were asked for", made.cqe, entries - 1);
         return Err(Error::bad_answer("create_cq", uverbs.device(), why));
     }
-    let cq = Cq::new(buffer, &record, answer.cqn, Arc::clone(&ctx.uar));
+    let mut cq = Cq::new(buffer, &record, answer.cqn, Arc::clone(&ctx.uar));
+    cq.timestamps = init.timestamps;
     Ok((made.cq_handle, made.cqe, cq, record))
 }
 
@@ -108,7 +111,7 @@ impl Cq {
         let shared = Shared::new(buffer.clone());
         let (consumer, armed) = (record.word(0), record.word(1));
         let next = buffer.position(0);
-        Self { buffer, next, queues: Copied::new(), shared, consumer, armed, cqn, uar }
+        Self { buffer, next, queues: Copied::new(), shared, consumer, armed, cqn, uar, timestamps: false }
     }
 
     /// What queues that complete here are registered with.
@@ -120,7 +123,7 @@ impl Cq {
     #[inline(never)]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
         let before = self.next.place;
-        let taken = self.take(out);
+        let taken = if self.timestamps { self.take_with_time(out) } else { self.take::<false>(out) };
         if self.next.place != before {
             self.publish();
         }
@@ -129,7 +132,7 @@ impl Cq {
 
     /// The same, without giving the entries back.
     #[inline(always)]
-    fn take(&mut self, out: &mut [Wc]) -> usize {
+    fn take<const TIME: bool>(&mut self, out: &mut [Wc]) -> usize {
         let room = out.len();
         let mut left = out;
         let entries = self.buffer.memory.view();
@@ -143,12 +146,20 @@ impl Cq {
                 self.queues.renew(&self.shared, at.place);
             }
             if self.queues.complete(&entry, owner, at.place, wc) {
+                if TIME {
+                    cqe::tell_time(&entry, wc);
+                }
                 left = &mut left[1..];
             }
             at = self.buffer.next(at);
         }
         self.next = at;
         room - left.len()
+    }
+
+    #[inline(never)]
+    fn take_with_time(&mut self, out: &mut [Wc]) -> usize {
+        self.take::<true>(out)
     }
 
     /// Whether the device has filled none.
@@ -218,7 +229,7 @@ impl Drop for Cq {
     fn drop(&mut self) {
         let mut wcs = [Wc::default(); 16];
         for _ in 0..self.buffer.entries {
-            if self.take(&mut wcs) == 0 {
+            if self.take::<false>(&mut wcs) == 0 {
                 break;
             }
         }

@@ -193,7 +193,16 @@ pub(super) fn tell_received(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, w
         slid: Lid(u16::from_be(cqe.get(REMOTE_LID))),
         sl: ServiceLevel(cqe.get::<u8>(SL) >> 4),
         dlid_path_bits: (remote >> 24 & 0x7f) as u8,
+        timestamp: 0,
     };
+}
+
+/// Says of an entry that has the time, 48 bits in two places, when it was made. One is where others have the sender's LID.
+pub(super) fn tell_time(cqe: &Cqe<'_>, wc: &mut Wc) {
+    let high = u32::from_be(cqe.get(SL));
+    let low = cqe.owner(OWNER).to_ne_bytes();
+    wc.timestamp = u64::from(high) << 16 | u64::from(u16::from_be_bytes([low[1], low[2]]));
+    (wc.slid, wc.sl) = (Lid(0), ServiceLevel(0));
 }
 
 /// An entry of a request that failed, or of an operation that there is not.

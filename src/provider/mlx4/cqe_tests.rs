@@ -6,17 +6,22 @@ use crate::sys::region::Region;
 
 /// An entry of 32 bytes: the words before the last, and the last byte.
 fn told(words: [u32; 7], owner: u8) -> Wc {
+    told_of(words, owner.into(), |_, _| {})
+}
+
+/// The same with the whole of the last word, and with more that is said of the entry.
+fn told_of(words: [u32; 7], last: u32, more: fn(&Cqe<'_>, &mut Wc)) -> Wc {
     let mut region = Region::heap(SIZE);
-    for (n, word) in words.into_iter().enumerate() {
+    for (n, word) in words.into_iter().chain([last]).enumerate() {
         region.write(n * 4, word.to_be());
     }
-    region.write(31, owner);
     let pieces = Pieces::of(region);
     let entry = pieces.view().entry(0);
     let mut wc = Wc { vendor_err: 77, byte_len: 77, src_qp: Qpn::truncate(77), grh: true, ..Wc::default() };
     let owner = Owner::of(&entry);
     let tell = if owner.is_send() { tell_sent } else { tell_received };
     tell(&entry, owner, BeQpn::of(&entry).get(), 0x1122_3344_5566_7788, &mut wc);
+    more(&entry, &mut wc);
     wc
 }
 
@@ -38,6 +43,7 @@ fn every_field_of_a_receive_is_found() {
         slid: Lid(0x4567),
         sl: ServiceLevel(10),
         dlid_path_bits: 5,
+        timestamp: 0,
     };
     assert_eq!(told(words, 0x81), want);
     let kinds = [
@@ -49,6 +55,8 @@ fn every_field_of_a_receive_is_found() {
     for (raw, opcode, extra) in kinds {
         assert_eq!(told(words, raw), Wc { opcode, extra, ..want }, "{raw}");
     }
+    let want = Wc { slid: Lid(0), sl: ServiceLevel(0), timestamp: 0xa123_4567_89ab, ..want };
+    assert_eq!(told_of(words, 0xff89_ab81, tell_time), want);
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn translate(cqe: &Cqe) -> Wc {
         slid: Lid(cqe.slid),
         sl: ServiceLevel(cqe.sl),
         dlid_path_bits: cqe.dlid_path_bits,
+        timestamp: 0,
     }
 }
 

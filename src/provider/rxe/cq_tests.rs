@@ -40,6 +40,7 @@ fn every_field_is_found_where_the_driver_puts_it() {
         grh: true,
         slid: Lid(9),
         sl: ServiceLevel(5),
+        timestamp: 0,
         dlid_path_bits: 3,
     };
     assert_eq!(polled(&entry), want);

@@ -108,6 +108,11 @@ impl Rq {
         Ok(Self { ring: Producer::new(region, what, limits.recv_slot())?, limits })
     }
 
+    /// How many requests no message has taken.
+    pub(super) fn queued(&self) -> u32 {
+        self.ring.queued()
+    }
+
     /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.
     #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {

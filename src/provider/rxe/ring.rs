@@ -55,11 +55,18 @@ pub(super) struct Producer<const N: usize> {
 }
 
 impl<const N: usize> Producer<N> {
-    /// A ring of which the kernel is the consumer.
+    /// A ring of which the kernel is the consumer; of a queue that was resized, with what was moved into it.
     pub(super) fn new(region: Region, what: &'static str, slot: usize) -> Result<Self> {
         let slots = checked(region, what, slot)?;
         let head = slots.word::<PRODUCER>().load(Ordering::Relaxed) & slots.mask();
-        Ok(Self { slots, head, tail: head })
+        let tail = slots.word::<CONSUMER>().load(Ordering::Acquire) & slots.mask();
+        Ok(Self { slots, head, tail })
+    }
+
+    /// How many slots are filled and not yet taken; the kernel may take some meanwhile.
+    pub(super) fn queued(&self) -> u32 {
+        let tail = self.slots.word::<CONSUMER>().load(Ordering::Relaxed);
+        self.head.wrapping_sub(tail) & self.slots.mask()
     }
 
     /// The number of the slot to fill next; `None` while the ring is full.

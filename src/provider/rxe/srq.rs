@@ -1,5 +1,7 @@
 //! rxe's shared receive queue: a receive queue's ring that several queue pairs take from.
 
+use nix::errno::Errno;
+
 use super::qp::Rq;
 use super::wqe::Limits;
 use crate::error::Result;
@@ -52,6 +54,13 @@ impl Srq {
 
     /// Changes the size; the kernel moves what is in the queue.
     pub(crate) fn resize(&mut self, uverbs: &Uverbs, srq_handle: u32, max_wr: u32) -> Result<()> {
+        let slots = max_wr.checked_add(1).and_then(u32::checked_next_power_of_two);
+        let queued = self.queue.queued();
+        if slots.is_some_and(|slots| slots <= queued) {
+            // The driver of 6.1 would refuse that too, but lose its queue and stumble over that at the next message.
+            let error = uverbs.error("modify_srq", Errno::EINVAL);
+            return Err(error.hint(format!("{queued} receives are in the queue")));
+        }
         let command = ModifySrq { srq_handle, attr_mask: SRQ_MAX_WR, max_wr, ..ModifySrq::default() };
         let mut place = MmInfo::default();
         uverbs.modify_srq_answered(&command, &mut place, |mmap_info_addr| ModifySrqCmd { mmap_info_addr })?;

@@ -89,7 +89,10 @@ fn a_resized_queue_goes_on_behind_what_was_in_it() {
     }
     region.store_release(queue_buf::PRODUCER_INDEX, moved);
     srq = Srq::new(region, "test", srq.limits).unwrap();
-    assert_eq!(srq.post(&[recv(3)]), Ok(()));
+    assert_eq!(srq.queue.queued(), 2);
+    let full = (3..100).map(|id| srq.post(&[recv(id)])).find_map(Result::err);
+    assert_eq!(full, Some(PostError { posted: 0, refusal: Refusal::QueueFull }));
     let ids: Vec<_> = std::iter::from_fn(|| new.consume()).map(|wqe| wqe.u64(recv_wqe::WR_ID)).collect();
-    assert_eq!(ids, [1, 2, 3]);
+    assert_eq!(ids, (1..=15).collect::<Vec<_>>());
+    assert_eq!(srq.queue.queued(), 0);
 }

@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use super::ring::Slots;
 use crate::sys::region::{Region, Slot};
-use crate::types::{Data, Dest, DeviceAh, MwBind, RecvWr, Refusal, Remote, SendOp, SendWr};
+use crate::types::{Data, Dest, DeviceAh, MwBind, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr};
 use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUd, WrUnion};
 use crate::uapi::verbs as abi;
 
@@ -77,7 +77,7 @@ pub(super) fn write_send(
     slot.put_behind(offset_of!(SendWqe, status), &wqe);
     slot.put(offset_of!(SendWqe, wr.wr_id), wr.wr_id);
     slot.put(offset_of!(SendWqe, wr.reserved), 0u32);
-    slot.put(offset_of!(SendWqe, wr.send_flags), wr.flags.bits() | data.flag);
+    slot.put(offset_of!(SendWqe, wr.send_flags), wr.flags.bits() & SendFlags::all().bits() | data.flag);
 
     let mut arm = |remote: Option<Remote>, arm: WrUnion| {
         slot.put(offset_of!(SendWqe, wr.wr), arm);

@@ -152,6 +152,8 @@ fn flags_are_those_of_the_kernel() {
         (wr.signaled(), 2),
         (wr.solicited(), 4),
         (wr.fence().signaled().solicited().inline(&INLINE), 15),
+        // With 8, `IB_SEND_INLINE`, the driver would look for the data where there are none.
+        (wr.flags(SendFlags::from_bits_retain(8 | 4)), 4),
     ];
     for (wr, flags) in table {
         assert_eq!(written(&wr, 3).unwrap(), expected(&wr, send, 3, flags));

@@ -40,7 +40,7 @@ fn paths_do_not_migrate() {
     pair.clean();
 }
 
-/// `IBV_WC_EX_WITH_COMPLETION_TIMESTAMP`: the kernel asks for it without a look at the card's abilities.
+/// `IBV_WC_EX_WITH_COMPLETION_TIMESTAMP`: the kernel asks for it without a look at the abilities of the card, here ConnectX-2.
 #[test]
 fn completions_have_no_time_stamps() {
     let mut world = World::new(1);

@@ -29,6 +29,7 @@ fn init_hca_sets_the_tables() {
     assert!(tables.cqe64 && tables.eqe64 && tables.windows);
     let out = hca.ask("QUERY_HCA", 0, &[]).unwrap();
     assert_eq!(get64(&out, 0xf0), 0x40_0000);
+    assert_eq!(get16(&out, 0x0c), 427, "QUERY_HCA_CORE_CLOCK_OFFSET");
     assert_eq!(hca.ask("INIT_HCA", 0, &init_hca(true)), Err(Status::BadSysState), "once only");
     hca.command(&command("CLOSE_HCA")).unwrap();
     let mut wrong = init_hca(false);

@@ -138,6 +138,7 @@ fn query_fw_has_the_version_the_wrong_way_round() {
     assert_eq!(out[0x0f], 4, "QUERY_FW_MAX_CMD_OFFSET");
     assert_eq!(get64(&out, 0x30), crate::hca::CATASTROPHE, "QUERY_FW_ERR_START_OFFSET");
     assert_eq!(get32(&out, 0x38), 16, "QUERY_FW_ERR_SIZE_OFFSET");
+    assert_eq!((get64(&out, 0x50), out[0x58]), (0, 0), "QUERY_FW_CLOCK_OFFSET, _BAR");
 }
 
 #[test]
@@ -160,6 +161,7 @@ fn query_dev_cap_tells_what_a_model_can() {
         // MLX4_DEV_CAP_FLAG_64B_CQE, _64B_EQE, _MEM_WINDOW.
         assert_eq!(flags >> 61 & 3 == 3, wide);
         assert_eq!(flags >> 16 & 1 == 1, wide);
+        assert_eq!(out[0x3e] >> 7 == 1, wide, "CQ_TS_SUPPORT");
         assert_eq!(flags & 0xf, 0xf, "RC, UC, UD, XRC");
         assert_eq!(out[0x37] & 0xf, 1, "QUERY_DEV_CAP_VL_PORT_OFFSET: ports");
         // QUERY_DEV_CAP_UAR_SZ_OFFSET: half of BAR 2; the other half is BlueFlame's.
@@ -189,7 +191,6 @@ fn what_the_card_does_not_do_is_not_offered() {
     assert_eq!(get32(&out, 0x44) >> 17 & 1, 0, "path migration");
     assert_eq!(out[0x2d] & 0x1f, 0, "MAX_GSO");
     assert_eq!(out[0x2e], 0, "RSS");
-    assert_eq!(out[0x3e] >> 7, 0, "CQ_TS_SUPPORT");
     assert_eq!(get32(&out, 0x70) >> 16 & 1, 0, "EXT_2_FLAGS: UPDATE_QP");
     // include/linux/mlx4/cmd.h: MLX4_CMD_UPDATE_QP.
     assert_eq!(hca.command(&Command { opcode: 0x61, ..command("NOP") }), Err(Status::BadOp));

@@ -11,7 +11,7 @@ fn post(hca: &mut Hca, opcode: u32, toggle: bool) -> u32 {
     let word = 1 << 23 | u32::from(toggle) << 21 | opcode;
     hca.write(Duration::ZERO, 0, HCR + 24, &word.to_be_bytes());
     let mut status = [0; 4];
-    hca.read(0, HCR + 24, &mut status);
+    hca.read(Duration::ZERO, 0, HCR + 24, &mut status);
     u32::from_be_bytes(status)
 }
 
@@ -37,7 +37,7 @@ fn a_catastrophe_lasts_until_the_reset() {
     let mut hca = card(Model::ConnectX3);
     let read = |hca: &mut Hca, at| {
         let mut word = [0; 4];
-        hca.read(0, at, &mut word);
+        hca.read(Duration::ZERO, 0, at, &mut word);
         u32::from_be_bytes(word)
     };
     assert_eq!(read(&mut hca, crate::hca::CATASTROPHE), 0);
@@ -62,4 +62,17 @@ fn writes_beside_registers_are_violations() {
     hca.reports("HCR: a command with a status", |hca| {
         write(hca, HCR + 24, &(3 << 24 | 1 << 23 | 1 << 21 | 0x004_u32).to_be_bytes());
     });
+}
+
+#[test]
+fn the_clock_is_read_in_two_words() {
+    for (model, ticks) in [(Model::ConnectX2, 0), (Model::ConnectX3, 427_000_000 * 20)] {
+        let mut hca = card(model);
+        let mut word = |at| {
+            let mut word = [0; 4];
+            hca.read(Duration::from_secs(20), 0, crate::clock::REGISTER + at, &mut word);
+            u64::from(u32::from_be_bytes(word))
+        };
+        assert_eq!(word(0) << 32 | word(4), ticks);
+    }
 }

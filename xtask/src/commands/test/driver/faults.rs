@@ -26,6 +26,7 @@ const SILENT: &str = "nothing has come from the peer for 3 s";
 /// For guests whose cards may fail; the last of these leaves them with cards that were reset.
 pub(super) fn all(checks: &mut Checks<'_>) {
     checks.check("lost and doubled packets are not noticed", lost);
+    checks.check("a card without a clock", no_clock);
     checks.check("a server stays until its last replies have arrived", late_reply);
     checks.check("a wrong byte that the card does not see is noticed", flipped);
     checks.check("a peer that does not answer", unanswered);
@@ -72,6 +73,11 @@ fn lost(guests: &Guests) -> Result<()> {
     // Of a message whose first packets were lost, the next came out of sequence.
     let count = guests.node(1).run(words(COUNTER))?.ok()?.text();
     if count.trim() == "0" { Err("no packet was lost".into()) } else { Ok(()) }
+}
+
+/// The kernel says that ConnectX-2 has one, and passes the request on.
+fn no_clock(guests: &Guests) -> Result<()> {
+    failed(&guests.node(1).run(words("bareverbs pingpong rc -t"))?, "has this device a clock")
 }
 
 /// While one queue pair's reply is sent again, the others have all the messages that are left.

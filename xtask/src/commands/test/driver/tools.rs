@@ -195,6 +195,11 @@ pub(super) fn pingpongs(checks: &mut Checks<'_>) {
             }
         }
     }
+    for (server, client) in [("ours", "ours"), ("c", "ours"), ("ours", "c")] {
+        checks.check(&format!("rc -t: {server} <- {client}"), |guests| {
+            pair(guests, 2, "rc", "-n 200 -t", server, client)?.iter().try_for_each(clock_and_time_agree)
+        });
+    }
     for server in ["ours", "c"] {
         checks.check(&format!("xsrq: {server} <- three clients in the other guest"), |guests| {
             let [served, asked @ ..] = several(guests, server, [2, 2, 2])?;
@@ -209,6 +214,29 @@ pub(super) fn pingpongs(checks: &mut Checks<'_>) {
         let said = String::from_utf8_lossy(&served.stderr);
         if served.code() == 1 && said.contains("are all on one machine") { Ok(()) } else { Err(said.into()) }
     });
+}
+
+/// The cycles from one message to the next are the time that an iteration takes, by the clock that `devinfo -v` tells of.
+fn clock_and_time_agree(output: &Output) -> Result<()> {
+    const MHZ: f64 = 427.0;
+    let text = output.text();
+    let number = |before: &str, after: &str| {
+        let line = text.lines().find_map(|line| line.strip_suffix(after)?.rsplit_once(before));
+        line.and_then(|(_, number)| number.trim().parse::<f64>().ok())
+    };
+    let cycles = |which: &str| number(&format!("{which} receive completion clock cycles ="), "");
+    let figures = (number(" = ", " usec/iter"), cycles("Min"), cycles("Average"), cycles("Max"));
+    match figures {
+        (Some(time), Some(min), Some(average), Some(max))
+            if (0.5..2.0).contains(&(average / MHZ / time))
+                && 0.0 < min
+                && min <= average
+                && average <= max =>
+        {
+            Ok(())
+        }
+        _ => Err(format!("{}: {text}", output.command)),
+    }
 }
 
 /// A server of xsrq and its clients, ours, C's and ours, in these guests: how they end. What is meant for one client comes over the
