@@ -95,17 +95,22 @@ fn serve(listener: &CmId, clients: usize) -> Outcome {
         }
         while let Some(event) = events.next_event()? {
             match (event.event_type, event.request) {
-                (CmEventType::ConnectRequest, Some(id)) => present.push(Client::accept(id)?),
-                (CmEventType::Disconnected, _) => {
+                (CmEventType::ConnectRequest, Some(id)) => match Client::accept(id) {
+                    Ok(client) => present.push(client),
+                    // It has given up; others have not.
+                    Err(error) => eprintln!("server: {error}"),
+                },
+                (CmEventType::Established, _) => {}
+                // It has left, or has given up before it was connected.
+                _ => {
                     let Some(at) = present.iter().position(|client| client.id.cookie() == event.cookie)
                     else {
                         continue;
                     };
                     let mut client = present.swap_remove(at);
-                    client.id.disconnect(&mut client.qp)?;
+                    let _ = client.id.disconnect(&mut client.qp);
                     gone += 1;
                 }
-                _ => {}
             }
         }
     }

@@ -66,15 +66,17 @@ fn serve(address: SocketAddr) -> Outcome {
                     None => home.insert(Home::of(&id)?),
                 };
                 let mut qp = home.qp(&id)?;
-                id.accept(&mut qp, &ConnParam::new())?;
-                clients.insert(id.cookie(), (id, qp));
-            }
-            (CmEventType::Disconnected, _) => {
-                if let Some((id, mut qp)) = clients.remove(&event.cookie) {
-                    id.disconnect(&mut qp)?;
+                // Whoever has given up is not there to be told.
+                if id.accept(&mut qp, &ConnParam::new()).is_ok() {
+                    clients.insert(id.cookie(), (id, qp));
                 }
             }
-            _ => {}
+            (CmEventType::Established, _) => {}
+            _ => {
+                if let Some((id, mut qp)) = clients.remove(&event.cookie) {
+                    let _ = id.disconnect(&mut qp);
+                }
+            }
         }
     }
 }

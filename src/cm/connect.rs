@@ -90,7 +90,8 @@ impl CmId {
         self.channel.ucma.tell(&command).map_err(|errno| self.error("establish", errno))
     }
 
-    /// Takes a client's request: brings the queue pair to where it can send, and answers. Event `Established`.
+    /// Takes a client's request: brings the queue pair to where it can send, and answers. Event `Established`; none for
+    /// datagrams.
     ///
     /// Reads and atomics are held to what the client asked for. See `rdma_accept(3)`.
     ///
@@ -135,7 +136,7 @@ impl CmId {
         sent.map_err(|errno| self.explain("accept", errno, param.private_data_len(), self.limits().accept))
     }
 
-    /// Refuses a client's request. Dropping its id does so too, with another reason. See `rdma_reject(3)`.
+    /// Refuses a client's request. Dropping its id does so too, without data. See `rdma_reject(3)`.
     ///
     /// # Errors
     /// The client has given up, or the private data are too long.

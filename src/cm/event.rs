@@ -189,9 +189,11 @@ impl CmEvent {
             CmEventType::AddrError => "resolve_addr",
             CmEventType::RouteError => "resolve_route",
             CmEventType::ConnectError | CmEventType::Unreachable | CmEventType::Rejected => "connect",
-            CmEventType::Disconnected => {
+            // Else nobody has answered that this side disconnects.
+            CmEventType::Disconnected if self.status >= 0 => {
                 return Some(Error::new("wait", object, Cause::Refused("the peer has disconnected".into())));
             }
+            CmEventType::Disconnected => "disconnect",
             CmEventType::DeviceRemoval => {
                 return Some(Error::new(
                     "wait",

@@ -1,7 +1,7 @@
 //! Ids: what a socket is to TCP.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use crate::uapi::ucm::{
 };
 use crate::verbs::Context;
 
+const SCOPE: &str = "a link-local address needs its network device, as in fe80::1%eth0";
 const PORT_TAKEN: &str = "somebody else has that port; choose another";
 
 /// An id of the connection manager: a listener, or one side of a connection.
@@ -33,7 +34,7 @@ pub struct CmId {
     pub(super) asked: Option<(u8, u8)>,
     live: bool,
     /// What errors call it by.
-    target: OnceLock<SocketAddr>,
+    target: Mutex<Option<SocketAddr>>,
     bound: OnceLock<Bound>,
 }
 
@@ -79,7 +80,7 @@ impl CmId {
             datagram,
             asked,
             live: true,
-            target: OnceLock::new(),
+            target: Mutex::new(None),
             bound: OnceLock::new(),
         }
     }
@@ -118,6 +119,7 @@ impl CmId {
                     error.hint(PORT_TAKEN)
                 }
                 Errno::ENODEV | Errno::EADDRNOTAVAIL => error.hint("no RDMA device has that address"),
+                Errno::EINVAL if lacks_scope(address) => error.hint(SCOPE),
                 Errno::EACCES => error.hint("ports below 1024 take CAP_NET_BIND_SERVICE"),
                 _ => error,
             }
@@ -157,7 +159,7 @@ impl CmId {
         peer: SocketAddr,
         timeout: Duration,
     ) -> Result<()> {
-        let _ = self.target.set(peer);
+        *self.target() = Some(peer);
         let (src_addr, src_size) = source.map(to_kernel).unwrap_or_default();
         let (dst_addr, dst_size) = to_kernel(peer);
         let timeout_ms = milliseconds(timeout);
@@ -172,6 +174,7 @@ impl CmId {
                 (Errno::EINVAL, Some(source)) if source.is_ipv4() != peer.is_ipv4() => {
                     error.hint(format!("the source {} is of another family", source.ip()))
                 }
+                (Errno::EINVAL, Some(source)) if lacks_scope(source) => error.hint(SCOPE),
                 _ => out_of_reach(error, errno),
             }
         })
@@ -236,7 +239,9 @@ impl CmId {
     /// The id has none: it listens, or has not resolved an address.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         let none = || Error::invalid("get_peer_addr", "rdma_cm", "the id has no peer");
-        from_kernel(&self.query()?.dst_addr).ok_or_else(none)
+        // Of one that is bound or listens the kernel says that its peer is nobody at port 0.
+        let is_somebody = |peer: &SocketAddr| peer.port() != 0 || !peer.ip().is_unspecified();
+        from_kernel(&self.query()?.dst_addr).filter(is_somebody).ok_or_else(none)
     }
 
     /// The device that it is bound to. All ids of a channel share one context for each device, which is closed with the last of
@@ -330,9 +335,13 @@ impl CmId {
         Error::os(operation, self.object(), errno)
     }
 
+    fn target(&self) -> MutexGuard<'_, Option<SocketAddr>> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What errors call it by: its peer's address, or its own.
     pub(super) fn object(&self) -> String {
-        if let Some(target) = self.target.get() {
+        if let Some(target) = *self.target() {
             return target.to_string();
         }
         let known = self.query().ok();
@@ -352,7 +361,12 @@ impl Drop for CmId {
     }
 }
 
+/// Whether an address is of one link, and it is not said of which.
+fn lacks_scope(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0)
+}
+
 fn milliseconds(timeout: Duration) -> u32 {
-    // The kernel's is an int.
-    u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).min(i32::MAX as u32)
+    // The kernel's is an int, and refuses 0.
+    timeout.as_nanos().div_ceil(1_000_000).clamp(1, i32::MAX as u128) as u32
 }

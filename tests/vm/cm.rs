@@ -225,6 +225,38 @@ fn waits_end() {
     assert!(!readable(&channel));
 }
 
+/// An id may look for a second address where the first was none; errors name the one it was told last.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn ids_know_whom_they_mean() {
+    let waiting = listener(SocketAddr::new(ipv4(), fresh_port()));
+    let said = waiting.peer_addr().unwrap_err().to_string();
+    assert!(said.contains("the id has no peer"), "{said}");
+
+    let (id, address) = (id(), SocketAddr::new(ipv4(), fresh_port()));
+    let nowhere = "192.0.2.1:1".parse().unwrap();
+    let said = id.resolve_addr(None, nowhere, SOON).unwrap_err().to_string();
+    assert!(said.starts_with("resolve_addr on 192.0.2.1:1: "), "{said}");
+    // The kernel takes no time of 0 ms.
+    id.resolve_addr(None, address, Duration::from_micros(1)).unwrap();
+    id.wait_for(CmEventType::AddrResolved, SOON).unwrap();
+    id.resolve_route(Duration::from_micros(1)).unwrap();
+    let said = id.listen(1).unwrap_err().to_string();
+    assert!(said.starts_with(&format!("listen on {address}: ")), "{said}");
+    assert_eq!(id.peer_addr().unwrap(), address);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn an_address_of_a_link_needs_its_device() {
+    let address: SocketAddr = "[fe80::1]:0".parse().unwrap();
+    let peer = SocketAddr::new(ipv6(), 1);
+    for said in [id().bind(address), id().resolve_addr(Some(address), peer, SOON)] {
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("EINVAL") && said.contains("fe80::1%eth0"), "{said}");
+    }
+}
+
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_queue_pair_brought_up_by_hand() {

@@ -285,6 +285,27 @@ fn a_client_is_not_persistent() {
     assert_eq!(asked.status.code(), Some(255), "{}", text(&asked.stderr));
 }
 
+/// What nobody reads of one client's figures is no reason to send the others away, nor to say that an interrupt was a good end.
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_persistent_server_outlives_its_reader() {
+    for options in ["--json", "-v -d"] {
+        let port = fresh_port();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut server = command(&format!("ours rping -s -P {options} -p {port}"));
+        let mut server = server.stdout(writer).spawn().unwrap();
+        await_cm_listener(port);
+        for _ in 0..2 {
+            let asked = run(&format!("ours rping -c -a {} -p {port} -C 3", ipv4()));
+            assert!(asked.status.success(), "{options}: {}", text(&asked.stderr));
+        }
+        let pid = nix::unistd::Pid::from_raw(server.id() as i32);
+        nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+        assert_eq!(server.wait().unwrap().code(), Some(130), "{options}");
+    }
+}
+
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_persistent_server_outlives_its_device() {

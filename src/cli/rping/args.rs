@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::getopt::{Getopt, Spec};
-use crate::cli::number::{between, integer};
+use crate::cli::number::{decimal, within};
 use crate::cli::outcome::{Failure, ending};
 use crate::cli::output::Tool;
 
@@ -189,7 +189,7 @@ impl Plan {
     fn take(&mut self, tool: &Tool, letter: char, value: &OsStr) -> Result<(), Failure> {
         let text = value.to_string_lossy();
         let number =
-            || integer(&text).map_err(|why| Failure::bare(format!("option -{letter}: {why}")).code(EINVAL));
+            || decimal(&text).map_err(|why| Failure::bare(format!("option -{letter}: {why}")).code(EINVAL));
         match letter {
             'a' => {
                 let port = self.address.port();
@@ -287,19 +287,19 @@ rping -c [-vVd] [-S size] [-C count] [-I addr] -a addr [-p port]
 }
 
 fn port(text: &str) -> Result<u16, String> {
-    between(text, 0, u16::MAX)
+    within(decimal(text)?, 0, u16::MAX)
 }
 
 fn size(text: &str) -> Result<u32, String> {
-    between(text, LEAST, MOST)
+    within(decimal(text)?, LEAST, MOST)
 }
 
 fn count(text: &str) -> Result<u32, String> {
-    between(text, 0, i32::MAX as u32)
+    within(decimal(text)?, 0, i32::MAX as u32)
 }
 
 fn seconds(text: &str) -> Result<u32, String> {
-    between(text, 0, u32::MAX)
+    within(decimal(text)?, 0, u32::MAX)
 }
 
 #[cfg(test)]

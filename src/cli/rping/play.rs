@@ -184,8 +184,9 @@ impl Run<'_> {
     /// Gives up those who have been silent for too long.
     fn silent(&mut self) -> Outcome {
         let Some(limit) = self.plan.timeout else { return Ok(()) };
-        self.each(|session, _| {
-            if session.silence() < limit {
+        self.each(|session, tool| {
+            // Whoever was stopped while something came has not looked yet.
+            if session.silence() < limit || session.turn(tool)? {
                 return Ok(false);
             }
             let (wanted, _) = session.waits_for();

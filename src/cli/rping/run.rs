@@ -297,14 +297,14 @@ impl Run<'_> {
     /// The last of a connection: what was measured, where that is to be told.
     fn over(&self, session: &Session, complete: bool) -> Outcome {
         if self.plan.json {
-            self.tool.print(&report::json(self.plan, session, complete)?)?;
+            self.tool.report(&report::json(self.plan, session, complete)?)?;
         }
         self.log(|| format!("rping_free_buffers called on cb {:p}\n", self.plan))
     }
 
     /// A line of the steps, where they are printed.
     fn log(&self, line: impl FnOnce() -> String) -> Outcome {
-        if self.plan.debug { self.tool.print(&line()) } else { Ok(()) }
+        if self.plan.debug { self.tool.report(&line()) } else { Ok(()) }
     }
 
     fn told(&self, event: &CmEvent, id: &CmId) -> Outcome {

@@ -77,7 +77,7 @@ impl Server {
         self.text.truncate(end + 1);
         if self.verbose {
             let text = String::from_utf8_lossy(&self.text[..end]);
-            tool.print(&format!("server ping data: {text}\n"))?;
+            tool.report(&format!("server ping data: {text}\n"))?;
         }
         self.phase = Phase::Sink;
         wires.send(Buffer::default())?;

@@ -63,7 +63,7 @@ pub(super) struct Wires {
 impl Session {
     /// Makes everything that a connection over `id` needs, and posts the first receives.
     pub(super) fn new(tool: &Tool, plan: &Plan, id: CmId) -> Result<Self, Failure> {
-        let log = |line: String| if plan.debug { tool.print(&line) } else { Ok(()) };
+        let log = |line: String| if plan.debug { tool.report(&line) } else { Ok(()) };
         let ctx = id.context()?;
         let pd = ctx.alloc_pd()?;
         log(format!("created pd {:p}\n", &pd))?;
@@ -252,7 +252,7 @@ impl Wires {
     pub(super) fn log(&self, tool: &Tool, line: impl FnOnce() -> String) -> Result<(), Failure> {
         match self.debug {
             false => Ok(()),
-            true => tool.print(&line()),
+            true => tool.report(&line()),
         }
     }
 
