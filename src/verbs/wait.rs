@@ -30,11 +30,23 @@ impl Default for Wait {
     }
 }
 
-/// The fewest and the most looks before giving way and looking at the clock: where the kernel does the device's work and may wait
-/// for this processor, and where the device needs no kernel. It doubles each time, because who has waited so long has let those run
-/// who were in the way, and giving way costs more than many looks.
-const SERVED: (u32, u32) = (64, 1024);
-const BYPASSING: (u32, u32) = (1024, 65_536);
+/// The fewest and the most looks before giving way and looking at the clock.
+struct Looks {
+    fewest: u32,
+    most: u32,
+}
+
+/// Where the kernel does the device's work and may wait for this processor, and where the device needs no kernel.
+const SERVED: Looks = Looks { fewest: 64, most: 1024 };
+const BYPASSING: Looks = Looks { fewest: 1024, most: 65_536 };
+
+impl Looks {
+    /// How many after so many: twice as many, because who has waited so long has let those run who were in the way, and giving way
+    /// costs more than many looks. Where giving way has helped, somebody needs the processor for what is awaited: fewer.
+    fn after(&self, looks: u32, helped: bool) -> u32 {
+        if helped { self.fewest.max(looks / 2) } else { self.most.min(2 * looks) }
+    }
+}
 
 impl Cq {
     /// Takes completions out, waiting for the first.
@@ -73,25 +85,22 @@ impl Cq {
     fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> bool {
         let mut start = None;
         let bypasses = self.ring.bypasses_kernel();
-        let (fewest, most) = if bypasses { BYPASSING } else { SERVED };
+        let bounds = if bypasses { BYPASSING } else { SERVED };
         // What one wait has learnt of a device that needs no kernel holds for the next.
-        let mut looks = if bypasses { self.looks.max(fewest) } else { fewest };
+        let learns = bypasses && give_way;
+        let mut looks = if bypasses { self.looks.max(bounds.fewest) } else { bounds.fewest };
         loop {
             for _ in 0..looks {
                 if !self.ring.is_empty() {
                     return true;
                 }
             }
-            looks = most.min(2 * looks);
             if give_way {
                 std::thread::yield_now();
-                if bypasses {
-                    // Where somebody needs the processor for what is awaited, giving way brings it and is worth doing sooner.
-                    if !self.ring.is_empty() {
-                        looks = fewest.max(looks / 4);
-                    }
-                    self.looks = looks;
-                }
+            }
+            looks = bounds.after(looks, learns && !self.ring.is_empty());
+            if learns {
+                self.looks = looks;
             }
             let start = *start.get_or_insert_with(Instant::now);
             if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
@@ -143,5 +152,19 @@ impl Cq {
                 return Ok(true);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_learns_whether_giving_way_helps() {
+        let after = |looks, helped| (0..100).fold(looks, |looks, _| BYPASSING.after(looks, helped));
+        assert_eq!(after(BYPASSING.fewest, false), BYPASSING.most);
+        assert_eq!(after(BYPASSING.most, true), BYPASSING.fewest);
+        let often = BYPASSING.after(after(BYPASSING.most, true), false);
+        assert_eq!(BYPASSING.after(often, true), BYPASSING.fewest, "one that did not help is soon forgotten");
     }
 }
