@@ -79,7 +79,13 @@ fn open_in(dev: &Path, node: Node<'_>) -> Result<OwnedFd> {
         // Where a device manager names things its own way, the numbers still find them.
         Err(Errno::ENOENT) => open_char_device(&path_by_number(dev, node))
             .map_err(|_| explain("open", &path, node, Errno::ENOENT))?,
-        Err(errno) => return Err(explain("open", &path, node, errno)),
+        Err(errno) => {
+            // Where nothing is behind the node, it may be one of another device, or of a number that was the device's once.
+            if let (Errno::ENXIO | Errno::ENODEV, Ok(number)) = (errno, char_device_number(&path)) {
+                matches("open", &path, node, number)?;
+            }
+            return Err(explain("open", &path, node, errno));
+        }
     };
     matches("open", &path, node, number)?;
     Ok(fd)
@@ -129,11 +135,11 @@ fn explain(operation: &'static str, path: &Path, node: Node<'_>, errno: Errno) -
             ))
         }
         Errno::EACCES => error.hint(format!(
-            "this user may not open the node (character device {}): see its owner and mode",
+            "this user may not open the node (character device {}): see its owner and mode, and whether it is mounted with nodev",
             node.number
         )),
         Errno::EPERM => error.hint(format!(
-            "a device policy (cgroup, container) or the mount forbids character device {}",
+            "a device policy (cgroup, container) forbids character device {}",
             node.number
         )),
         Errno::ENXIO | Errno::ENODEV => error.hint(format!(

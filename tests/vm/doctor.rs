@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use nix::mount::{MntFlags, umount2};
+use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
@@ -154,6 +154,22 @@ fn a_node_that_is_missing_wrong_or_closed() {
     let command = Diagnosis::now().names("node", NODE, "fail", "the node is 1:3");
     assert_eq!(command, format!("rm {NODE} && {mknod}"));
     mend(&command);
+    assert_eq!(Diagnosis::now().code, 0);
+
+    // A number of old, behind which nothing is any more.
+    std::fs::remove_file(NODE).unwrap();
+    mend(&format!("mknod -m 666 {NODE} c 231 255"));
+    let command = Diagnosis::now().names("node", NODE, "fail", "the node is 231:255");
+    assert_eq!(command, format!("rm {NODE} && {mknod}"));
+    mend(&command);
+    {
+        const FOLDER: &str = "/dev/infiniband";
+        mount(Some("none"), FOLDER, Some("tmpfs"), MsFlags::MS_NODEV, None::<&str>).unwrap();
+        let _off = Put(|| umount(FOLDER).unwrap());
+        mend(&mknod);
+        let command = Diagnosis::now().names("node", NODE, "fail", "nodev");
+        assert!(command.contains("--device") && command.contains("without nodev"), "{command}");
+    }
     assert_eq!(Diagnosis::now().code, 0);
 
     std::fs::set_permissions(NODE, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -43,7 +43,11 @@ fn none(snapshot: &Snapshot) -> Finding {
         _ => "there is none",
     };
     let finding = Finding::fail(DEVICE, "", reason);
-    let driver = snapshot.adapters.iter().find(|adapter| !snapshot.modules.works(adapter.module));
+    let loads = |module| match snapshot.modules.state(module) {
+        ModuleState::Available | ModuleState::Unknown => !snapshot.modules.locked,
+        _ => false,
+    };
+    let driver = snapshot.adapters.iter().find(|adapter| loads(adapter.module));
     if let Some(adapter) = driver.filter(|adapter| adapter.always) {
         return finding.mend(format!("modprobe {}", adapter.module));
     }
@@ -75,12 +79,21 @@ fn opens(node: &Node) -> Finding {
         }
         NodeState::Denied => fail("this user may not read and write it (EACCES)".into())
             .mend(format!("as root: chmod 666 {path}")),
-        NodeState::Forbidden => fail(
-            "a device policy (container, cgroup) or the mount forbids it (EPERM)".into(),
-        )
+        NodeState::Barred => {
+            let folder = path.rsplit_once('/').map_or("/dev", |(folder, _)| folder);
+            fail("its mode permits it, but its mount (nodev) or a security module does not (EACCES)".into())
+                .mend(format!("start the container with --device {path}, or mount {folder} without nodev"))
+        }
+        NodeState::Forbidden => fail("a device policy (container, cgroup) forbids it (EPERM)".into())
         .mend(format!("start the container with --device {path}, or the service with DeviceAllow={path} rw")),
         NodeState::Wrong(why) => fail(why.clone()).mend(format!("rm {path} && {mknod}")),
         NodeState::Gone => fail(format!("no device is behind {major}:{minor}")).mend("modprobe ib_uverbs"),
+        NodeState::Unasked(why) => Finding::warning(
+            NODE,
+            path.clone(),
+            format!("character device {major}:{minor}, can be read and written; its driver tells nothing here ({why})"),
+        )
+        .mend("see ibv_devinfo: nothing in bareverbs drives such devices"),
         NodeState::Failed(why) => fail(why.clone()),
     }
 }
@@ -88,6 +101,7 @@ fn opens(node: &Node) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::super::finding::Level;
+    use super::super::modules::ADAPTERS;
     use super::super::sample;
     use super::super::snapshot::Trouble;
     use super::*;
@@ -118,6 +132,11 @@ mod tests {
         snapshot.modules.available.as_mut().unwrap().insert("rdma_rxe".into());
         let mend = check(&snapshot).remove(0).mend.unwrap();
         assert_eq!(mend, "modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV");
+        // An adapter's module that does not exist is not proposed.
+        snapshot.adapters = vec![&ADAPTERS[1]];
+        assert!(check(&snapshot)[0].mend.as_deref().unwrap().contains("rdma_rxe"));
+        snapshot.modules.available.as_mut().unwrap().insert("mlx5_ib".into());
+        assert_eq!(check(&snapshot)[0].mend.as_deref(), Some("modprobe mlx5_ib"));
         snapshot.namespaces = Some(NetNamespaceMode::Exclusive);
         assert!(check(&snapshot)[0].reason.contains("exclusive"));
         snapshot.devices = Err(Trouble { reason: "no RDMA".into(), absent: true });
@@ -136,6 +155,7 @@ mod tests {
                 "mkdir -p /dev/infiniband && mknod -m 666 /dev/infiniband/uverbs0 c 231 192",
             ),
             (NodeState::Denied, "EACCES", "as root: chmod 666 /dev/infiniband/uverbs0"),
+            (NodeState::Barred, "nodev", "mount /dev/infiniband without nodev"),
             (NodeState::Forbidden, "EPERM", "--device /dev/infiniband/uverbs0"),
             (NodeState::Wrong("is 1:3".into()), "is 1:3", "rm /dev/infiniband/uverbs0 && mknod -m 666"),
             (NodeState::Gone, "231:192", "modprobe ib_uverbs"),
@@ -145,6 +165,8 @@ mod tests {
             assert!(finding.reason.contains(reason), "{}", finding.reason);
             assert!(finding.mend.as_deref().unwrap().contains(mend), "{finding:?}");
         }
+        let unasked = node_in(NodeState::Unasked("get_context: EINVAL".into()));
+        assert_eq!(unasked.level, Level::Warning, "{unasked:?}");
         let mut snapshot = sample::healthy();
         snapshot.rdma_cm.as_mut().unwrap().state = NodeState::Missing;
         let finding = check(&snapshot).pop().unwrap();

@@ -22,7 +22,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
         let reason = "adapters pass by this host's packet filters; switches must let UDP port 4791 through";
         return vec![Finding::ok(CHECK, "", reason)];
     }
-    vec![filters(snapshot)]
+    filters(snapshot)
 }
 
 /// RoCE v1 has an Ethernet type of its own. A port that has no GID yet, or does not tell, may be one of v2.
@@ -30,7 +30,7 @@ fn sends_udp(port: &Port) -> bool {
     port.netdev.is_some() && ports::choose(port).is_none_or(|entry| entry.gid_type == GidType::RoceV2)
 }
 
-fn filters(snapshot: &Snapshot) -> Finding {
+fn filters(snapshot: &Snapshot) -> Vec<Finding> {
     let mut hints = Vec::new();
     match &snapshot.filter.nf_tables {
         NfTables::NotThere => {}
@@ -38,8 +38,9 @@ fn filters(snapshot: &Snapshot) -> Finding {
             hints.push(format!("nf_tables' rules are not known here ({why}): nft list ruleset"))
         }
         NfTables::Chains(chains) => {
-            if let Some(chain) = chains.iter().find(|chain| chain.drops) {
-                return dropping(chain);
+            let dropping: Vec<_> = chains.iter().filter(|chain| chain.drops).map(dropping).collect();
+            if !dropping.is_empty() {
+                return dropping;
             }
             for chain in chains.iter().filter(|chain| chain.rules > 0) {
                 let Chain { family, table, name, rules, .. } = chain;
@@ -56,10 +57,10 @@ fn filters(snapshot: &Snapshot) -> Finding {
         None => hints.push("iptables' rules are not known here (only root is told): iptables -S".to_owned()),
     }
     if hints.is_empty() {
-        return Finding::ok(CHECK, "", "no packet filter is in the way of UDP port 4791 on this host");
+        return vec![Finding::ok(CHECK, "", "no packet filter is in the way of UDP port 4791 on this host")];
     }
     let reason = format!("nothing seen that drops UDP port 4791 on this host; {}", hints.join("; "));
-    Finding::ok(CHECK, "", reason)
+    vec![Finding::ok(CHECK, "", reason)]
 }
 
 fn dropping(chain: &Chain) -> Finding {
@@ -70,7 +71,12 @@ fn dropping(chain: &Chain) -> Finding {
         "",
         format!("chain {family} {table} {name} ({hook}) drops {but}; rxe needs UDP port 4791"),
     );
-    finding.mend(format!("nft insert rule {family} {table} {name} udp dport 4791 accept"))
+    let accept = format!("nft insert rule {family} {table} {name} udp dport 4791 accept");
+    finding.mend(match rules {
+        0 => accept,
+        // A rule that is there already stays unseen here.
+        _ => format!("unless nft list chain {family} {table} {name} has it: {accept}"),
+    })
 }
 
 #[cfg(test)]
@@ -104,7 +110,13 @@ mod tests {
         assert!(rules.level == Level::Ok && rules.reason.contains("3 rules"), "{rules:?}");
         let drops = with(NfTables::Chains(vec![chain(false, 0), chain(true, 3)]), Some(false));
         assert_eq!(drops.level, Level::Warning);
-        assert_eq!(drops.mend.as_deref(), Some("nft insert rule inet filter input udp dport 4791 accept"));
+        let accept = "nft insert rule inet filter input udp dport 4791 accept";
+        let unless = format!("unless nft list chain inet filter input has it: {accept}");
+        assert_eq!(drops.mend, Some(unless));
+        let mut snapshot = sample::healthy();
+        snapshot.filter.nf_tables = NfTables::Chains(vec![chain(true, 0), chain(false, 1), chain(true, 0)]);
+        let mends: Vec<_> = check(&snapshot).into_iter().filter_map(|finding| finding.mend).collect();
+        assert_eq!(mends, [accept, accept], "each chain that drops");
     }
 
     #[test]

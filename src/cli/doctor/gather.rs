@@ -5,17 +5,22 @@ use std::fs;
 use std::path::Path;
 
 use bareverbs::cm::EventChannel;
-use bareverbs::discover::{DeviceInfo, DeviceNumber, Transport};
+use bareverbs::discover::{DeviceInfo, DeviceNumber, DriverId, Transport};
 use bareverbs::netlink::Nldev;
 use bareverbs::{Cause, Context, Error, LinkLayer, PortNum};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{AccessFlags, access};
 
 use super::modules::ADAPTERS;
 use super::netfilter;
 use super::snapshot::{
-    Detail, Device, Filter, Memlock, Modules, Netdev, NfTables, Node, NodeState, Port, Snapshot, Trouble,
+    Detail, Device, Filter, Memlock, ModuleState, Modules, Netdev, NfTables, Node, NodeState, Port, Snapshot,
+    Trouble,
 };
+
+/// The drivers whose devices bareverbs drives.
+const DRIVEN: [DriverId; 2] = [DriverId::RXE, DriverId::MLX4];
 
 /// What this process can see of the machine.
 pub(super) fn gather() -> Snapshot {
@@ -62,10 +67,17 @@ fn device(found: &bareverbs::Device, nldev: Option<&mut Nldev>) -> Device {
         path: uverbs.path().display().to_string(),
         major: uverbs.number.major,
         minor: uverbs.number.minor,
-        state: state(info.open_node()),
+        state: state(info.open_node(), &uverbs.path()),
     });
     let ctx = match node.as_mut().filter(|node| node.state == NodeState::Opens) {
-        Some(node) => found.open().map_err(|error| node.state = NodeState::Failed(reason(&error))).ok(),
+        Some(node) => {
+            let failed = |error| match DRIVEN.contains(&info.driver) {
+                true => NodeState::Failed(reason(&error)),
+                // Some drivers make a context for a program alone that knows their devices.
+                false => NodeState::Unasked(reason(&error)),
+            };
+            found.open().map_err(|error| node.state = failed(error)).ok()
+        }
         None => None,
     };
     Device {
@@ -78,7 +90,7 @@ fn device(found: &bareverbs::Device, nldev: Option<&mut Nldev>) -> Device {
 }
 
 /// What came of opening a node.
-fn state<T>(opened: Result<T, Error>) -> NodeState {
+fn state<T>(opened: Result<T, Error>, path: &Path) -> NodeState {
     let error = match opened {
         Ok(_) => return NodeState::Opens,
         Err(error) => error,
@@ -87,7 +99,10 @@ fn state<T>(opened: Result<T, Error>) -> NodeState {
         None if matches!(error.cause(), Cause::BadAnswer(_)) => NodeState::Wrong(reason(&error)),
         None => NodeState::Failed(reason(&error)),
         Some(Errno::ENOENT) => NodeState::Missing,
-        Some(Errno::EACCES) => NodeState::Denied,
+        Some(Errno::EACCES) => match access(path, AccessFlags::R_OK | AccessFlags::W_OK) {
+            Ok(()) => NodeState::Barred,
+            Err(_) => NodeState::Denied,
+        },
         Some(Errno::EPERM) => NodeState::Forbidden,
         Some(Errno::ENXIO | Errno::ENODEV) => NodeState::Gone,
         Some(errno) => NodeState::Failed(format!("{} ({errno:?})", errno.desc())),
@@ -146,19 +161,25 @@ fn netdev(name: String) -> Netdev {
     Netdev { name, mtu, up }
 }
 
-/// Ethernet devices, those that are up before the others.
+/// Ethernet devices that can carry a software device: those that are up before the others, then adapters and bonds before what
+/// programs have made or what is part of a bond.
 fn netdevs() -> Vec<String> {
     let of = |name: &str, attribute| text(&format!("/sys/class/net/{name}/{attribute}"));
     let ethernet = nix::libc::ARPHRD_ETHER.to_string();
     let mut names = entries("/sys/class/net");
-    names.retain(|name| of(name, "type").as_deref() == Some(&ethernet));
+    // rxe takes no VLAN.
+    let is_vlan =
+        |name: &str| of(name, "uevent").is_some_and(|lines| lines.lines().any(|line| line == "DEVTYPE=vlan"));
+    names.retain(|name| of(name, "type").as_deref() == Some(&ethernet) && !is_vlan(name));
+    let has = |name: &str, entry: &str| Path::new(&format!("/sys/class/net/{name}/{entry}")).exists();
     names.sort_by_key(|name| {
         let rank = match of(name, "operstate").as_deref() {
             Some("up") => 0,
             Some("unknown") => 1,
             _ => 2,
         };
-        (rank, name.clone())
+        let real = has(name, "device") || has(name, "bonding");
+        (rank, !real || has(name, "master"), name.clone())
     });
     names
 }
@@ -234,8 +255,9 @@ fn rdma_cm(nldev: Option<&mut Nldev>, modules: &Modules) -> Option<Node> {
         }
     };
     let DeviceNumber { major, minor } = number;
-    let state = state(EventChannel::open());
-    Some(Node { path: "/dev/infiniband/rdma_cm".into(), major, minor, state })
+    const PATH: &str = "/dev/infiniband/rdma_cm";
+    let state = state(EventChannel::open(), Path::new(PATH));
+    Some(Node { path: PATH.into(), major, minor, state })
 }
 
 fn memlock() -> Memlock {
@@ -260,8 +282,11 @@ fn has_capability(capability: u32) -> bool {
 }
 
 fn filter(modules: &Modules) -> Filter {
-    // A question would load it.
-    let nf_tables = if modules.works("nf_tables") { netfilter::chains() } else { NfTables::NotThere };
+    let nf_tables = match modules.state("nf_tables") {
+        // A question would load it.
+        ModuleState::Available | ModuleState::Absent => NfTables::NotThere,
+        _ => netfilter::chains(),
+    };
     let legacy = match fs::read_to_string("/proc/net/ip_tables_names") {
         Ok(names) => Some(names.lines().any(|name| name == "filter")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(false),

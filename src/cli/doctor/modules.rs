@@ -38,6 +38,12 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
     // With one driver at work, another that is not loaded is nobody's failure.
     let some_work = drivers.iter().any(|driver| modules.works(driver)) || !devices.is_empty();
     for driver in drivers {
+        let at_work = devices.iter().find(|device| module_of(device.driver) == Some(driver));
+        if let Some(device) = at_work.filter(|_| !modules.works(driver)) {
+            // What is built in and has no parameters shows nowhere else.
+            findings.push(Finding::ok(CHECK, driver, format!("at work: it drives {}", device.name)));
+            continue;
+        }
         let finding = needed(modules, driver, "it drives devices");
         findings.push(if some_work { finding.softened() } else { finding });
     }
@@ -131,6 +137,14 @@ mod tests {
         snapshot.modules.loaded = None;
         snapshot.modules.builtin = names(["ib_uverbs", "rdma_rxe", "rdma_ucm"]);
         assert!(check(&snapshot).iter().all(|finding| finding.reason == "built into the kernel"));
+    }
+
+    #[test]
+    fn what_drives_a_device_is_at_work() {
+        let mut snapshot = sample::healthy();
+        snapshot.modules.loaded.as_mut().unwrap().remove("rdma_rxe");
+        let rxe = finding(&snapshot, "rdma_rxe");
+        assert_eq!((rxe.level, rxe.reason.as_str()), (Level::Ok, "at work: it drives rxe0"));
     }
 
     #[test]

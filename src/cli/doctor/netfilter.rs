@@ -38,6 +38,8 @@ pub(super) fn chains() -> NfTables {
         Ok(messages) => {
             NfTables::Chains(messages.iter().filter_map(|(family, body)| chain(*family, body)).collect())
         }
+        // There is no nfnetlink, or no nf_tables behind it.
+        Err(Errno::EPROTONOSUPPORT | Errno::EINVAL) => NfTables::NotThere,
         Err(Errno::EPERM) => NfTables::Silent("only root is told".into()),
         Err(errno) => NfTables::Silent(format!("{} ({errno:?})", errno.desc())),
     }

@@ -27,9 +27,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
                 _ if device.iwarp => {
                     Finding::warning(CHECK, name, "not tried: iWARP connects by RDMA-CM alone")
                 }
-                Some(why) if opens && ports::some_active(device) && !ports::is_active(port) => {
-                    not_tried(why).softened()
-                }
+                Some(why) if opens && ports::may_be_unplugged(snapshot, port) => not_tried(why).softened(),
                 Some(why) => not_tried(why),
                 None => tried(&device.name, port, name),
             });

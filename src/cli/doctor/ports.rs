@@ -23,11 +23,12 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
     for device in snapshot.devices.as_deref().unwrap_or_default() {
         for port in &device.ports {
             let name = format!("{}/{}", device.name, port.number);
-            let found = state(device, port, &name);
-            findings.push(if some_active(device) { found.softened() } else { found });
+            let soften =
+                |found: Finding| if may_be_unplugged(snapshot, port) { found.softened() } else { found };
+            findings.push(soften(state(device, port, &name)));
             if let Some(detail) = &port.detail {
                 findings.extend(mtu(port, detail, &name));
-                findings.extend((!device.iwarp).then(|| gid(port, detail, &name)));
+                findings.extend((!device.iwarp).then(|| soften(gid(port, detail, &name))));
             }
         }
     }
@@ -38,9 +39,11 @@ pub(super) fn is_active(port: &Port) -> bool {
     matches!(port.state, PortState::Active | PortState::ActiveDefer)
 }
 
-/// Beside a port that is active, one that is not may be left unplugged.
-pub(super) fn some_active(device: &Device) -> bool {
-    device.ports.iter().any(is_active)
+/// Beside a port that is active, of the same device or, as adapters have it whose ports are a device each, of another, one that is
+/// not may be left unplugged.
+pub(super) fn may_be_unplugged(snapshot: &Snapshot, port: &Port) -> bool {
+    let mut ports = snapshot.devices.as_deref().unwrap_or_default().iter().flat_map(|device| &device.ports);
+    !is_active(port) && ports.any(is_active)
 }
 
 fn state(device: &Device, port: &Port, name: &str) -> Finding {

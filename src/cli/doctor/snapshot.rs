@@ -126,12 +126,16 @@ pub(super) enum NodeState {
     Missing,
     /// Owner and mode forbid it.
     Denied,
-    /// A device policy or the mount forbids it.
+    /// They do not, but its mount or a security module does.
+    Barred,
+    /// A device policy forbids it.
     Forbidden,
     /// It stands for something else, in words.
     Wrong(String),
     /// Nothing is behind it.
     Gone,
+    /// It opens, but nothing here drives its device, and the driver tells others nothing, in words.
+    Unasked(String),
     /// Anything else, in words.
     Failed(String),
 }
