@@ -1,7 +1,7 @@
 //! The loop that is measured: a message goes out when the peer's has come.
 //!
-//! The peer's reply says that the last message of its queue pair has arrived, so only every so many sends of each, and those
-//! that no reply may follow, ask for a completion of their own. The C tools ask for all.
+//! The peer's reply says that the last message of its queue pair has arrived, so only every so many sends of each, and the
+//! last, which no reply follows, ask for a completion of their own (`setup::signal_every`). The C tools ask for all.
 
 use std::time::{Duration, Instant};
 
