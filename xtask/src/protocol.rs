@@ -92,6 +92,8 @@ pub(crate) struct Command {
     pub(crate) memlock: Option<u64>,
     /// The processor that it stays on; any if none.
     pub(crate) cpu: Option<usize>,
+    /// Its output is told when it has ended: carrying it takes time from whoever is measured.
+    pub(crate) held: bool,
     /// After this time the command's process group is killed.
     pub(crate) timeout: Duration,
 }

@@ -37,6 +37,7 @@ struct Job {
     started: Instant,
     timed_out: bool,
     outputs: Vec<Output>,
+    held: Arc<Mutex<Vec<(Stream, Vec<u8>)>>>,
 }
 
 /// One of a command's two outputs.
@@ -69,12 +70,16 @@ impl Jobs {
             (Stream::Stdout, child.stdout.map(OwnedFd::from)),
             (Stream::Stderr, child.stderr.map(OwnedFd::from)),
         ];
+        let held = Arc::<Mutex<Vec<_>>>::default();
         let outputs = ends
             .into_iter()
             .filter_map(|(stream, pipe)| {
-                let wire = self.wire.clone();
-                let tell = move |bytes: &[u8]| {
-                    wire.tell_with(&Event::Output { job: number, stream, len: bytes.len() }, bytes);
+                let (wire, held) = (self.wire.clone(), command.held.then(|| Arc::clone(&held)));
+                let tell = move |bytes: &[u8]| match &held {
+                    Some(held) => {
+                        held.lock().unwrap_or_else(PoisonError::into_inner).push((stream, bytes.to_vec()));
+                    }
+                    None => output(&wire, number, stream, bytes),
                 };
                 Some(Output::carry(File::from(pipe?), tell))
             })
@@ -82,7 +87,7 @@ impl Jobs {
         if let (Some(mut pipe), Some(text)) = (child.stdin, command.stdin.clone()) {
             thread::spawn(move || pipe.write_all(text.as_bytes()));
         }
-        running.insert(pid, Job { number, started: Instant::now(), timed_out: false, outputs });
+        running.insert(pid, Job { number, started: Instant::now(), timed_out: false, outputs, held });
         drop(running);
 
         let (jobs, timeout) = (self.clone(), command.timeout);
@@ -184,8 +189,16 @@ fn readable(pipe: &File, patience: PollTimeout) -> bool {
     poll(&mut fds, patience).is_ok_and(|_| fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
 }
 
+/// Tells a piece of a command's output.
+fn output(wire: &Wire, job: u32, stream: Stream, bytes: &[u8]) {
+    wire.tell_with(&Event::Output { job, stream, len: bytes.len() }, bytes);
+}
+
 fn report(job: &Job, status: Status, usage: Usage, wire: &Wire) {
     job.outputs.iter().for_each(Output::wait);
+    for (stream, bytes) in job.held.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        output(wire, job.number, stream, &bytes);
+    }
     let status = if job.timed_out { Status::TimedOut } else { status };
     wire.tell(&Event::Exit { job: job.number, status, usage });
 }

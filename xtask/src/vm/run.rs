@@ -45,6 +45,12 @@ impl Run {
         self
     }
 
+    /// Tells what the command says when it has ended, so that nothing else is at work while it runs.
+    pub(crate) fn held(mut self) -> Self {
+        self.command.held = true;
+        self
+    }
+
     /// Limits locked memory, in bytes.
     pub(crate) fn memlock(mut self, bytes: u64) -> Self {
         self.command.memlock = Some(bytes);

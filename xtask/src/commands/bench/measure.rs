@@ -173,7 +173,7 @@ fn ends(guests: &Guests, server: Run, client: Run, port: u16) -> Result<Output> 
 }
 
 pub(super) fn words(command: &str) -> Run {
-    Run::new(command.split_whitespace()).timeout(PATIENCE)
+    Run::new(command.split_whitespace()).timeout(PATIENCE).held()
 }
 
 /// What one iteration adds.

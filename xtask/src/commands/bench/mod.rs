@@ -248,7 +248,8 @@ fn in_turn(repeat: u32, measure: impl Fn(Side) -> Result<f64>) -> Result<Samples
     Ok(samples)
 }
 
-/// The times of a service in every mode, in turn and back again, so that whatever slows the machine down slows them all.
+/// The times of a service in every mode, in turn and back again, so that whatever slows the machine down slows them all; those
+/// that are compared stand side by side.
 fn latencies(
     guests: &Guests,
     service: &'static str,
@@ -258,7 +259,7 @@ fn latencies(
     results: &mut Results,
 ) {
     const MODES: [(Side, &str); 5] =
-        [(Side::C, ""), (Side::Ours, "--poll"), (Side::C, "-e"), (Side::Ours, "-e"), (Side::Ours, "")];
+        [(Side::Ours, "--poll"), (Side::C, ""), (Side::Ours, ""), (Side::Ours, "-e"), (Side::C, "-e")];
     let mut samples: [Vec<f64>; 5] = Default::default();
     for at in 0..repeat {
         for n in 0..MODES.len() {
@@ -274,7 +275,7 @@ fn latencies(
             }
         }
     }
-    let [c_poll, poll, c_events, events, adaptive] = samples;
+    let [poll, c_poll, adaptive, events, c_events] = samples;
     let even = Some(Bound::Ratio(1.0));
     let mut rows = vec![("default", c_poll.clone(), adaptive.clone(), even)];
     if median(&c_events) < median(&c_poll) {
