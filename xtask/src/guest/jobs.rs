@@ -37,8 +37,11 @@ struct Job {
     started: Instant,
     timed_out: bool,
     outputs: Vec<Output>,
-    held: Arc<Mutex<Vec<(Stream, Vec<u8>)>>>,
+    held: Arc<Mutex<Vec<Piece>>>,
 }
+
+/// What a command has said on one of its outputs.
+type Piece = (Stream, Vec<u8>);
 
 /// One of a command's two outputs.
 struct Output {
@@ -70,7 +73,7 @@ impl Jobs {
             (Stream::Stdout, child.stdout.map(OwnedFd::from)),
             (Stream::Stderr, child.stderr.map(OwnedFd::from)),
         ];
-        let held = Arc::<Mutex<Vec<_>>>::default();
+        let held = Arc::<Mutex<Vec<Piece>>>::default();
         let outputs = ends
             .into_iter()
             .filter_map(|(stream, pipe)| {
