@@ -26,6 +26,11 @@ pub(crate) enum Provider {
     None(u32),
 }
 
+/// Whether there is a provider for the devices of this driver.
+pub(crate) const fn drives(driver: u32) -> bool {
+    matches!(driver, RDMA_DRIVER_MLX4 | RDMA_DRIVER_RXE)
+}
+
 impl Provider {
     /// Makes the context of an open device of `driver`; `abi` is the version of what it says to its provider.
     pub(crate) fn open(uverbs: &Uverbs, driver: u32, abi: u32) -> Result<(NewContext, Self)> {

@@ -3,6 +3,7 @@
 use super::{Context, OpenOptions};
 use crate::discover::{self, DeviceInfo};
 use crate::error::{Cause, Error, Result};
+use crate::provider;
 use crate::types::Guid;
 
 /// An RDMA device of this machine.
@@ -52,6 +53,12 @@ impl Device {
     #[must_use]
     pub fn info(&self) -> &DeviceInfo {
         &self.0
+    }
+
+    /// Whether its queues can be driven; any other can be opened and asked, where its driver lets strangers do so.
+    #[must_use]
+    pub fn has_provider(&self) -> bool {
+        provider::drives(self.0.driver.0)
     }
 
     /// Opens it. See `ibv_open_device(3)`.

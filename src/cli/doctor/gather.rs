@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use bareverbs::cm::EventChannel;
-use bareverbs::discover::{DeviceInfo, DeviceNumber, DriverId, Transport};
+use bareverbs::discover::{DeviceInfo, DeviceNumber, Transport};
 use bareverbs::netlink::Nldev;
 use bareverbs::{Cause, Context, Error, LinkLayer, PortNum};
 use nix::errno::Errno;
@@ -18,9 +18,6 @@ use super::snapshot::{
     Detail, Device, Filter, Memlock, ModuleState, Modules, Netdev, NfTables, Node, NodeState, Port, Snapshot,
     Trouble,
 };
-
-/// The drivers whose devices bareverbs drives.
-const DRIVEN: [DriverId; 2] = [DriverId::RXE, DriverId::MLX4];
 
 /// What this process can see of the machine.
 pub(super) fn gather() -> Snapshot {
@@ -71,7 +68,7 @@ fn device(found: &bareverbs::Device, nldev: Option<&mut Nldev>) -> Device {
     });
     let ctx = match node.as_mut().filter(|node| node.state == NodeState::Opens) {
         Some(node) => {
-            let failed = |error| match DRIVEN.contains(&info.driver) {
+            let failed = |error| match found.has_provider() {
                 true => NodeState::Failed(reason(&error)),
                 // Some drivers make a context for a program alone that knows their devices.
                 false => NodeState::Unasked(reason(&error)),
