@@ -161,7 +161,8 @@ impl Cq {
     /// Changes how many completions it holds; those in it stay. See `ibv_resize_cq(3)`.
     ///
     /// # Errors
-    /// `cqe` is over the device's limit or below what is in the queue, or the device cannot resize.
+    /// `cqe` is over the device's limit or below what is in the queue, or the device cannot resize. If what fails is the mapping of
+    /// rxe's new queue, nothing comes out of this one until it is resized again.
     pub fn resize(&mut self, cqe: u32) -> Result<()> {
         let object = &self.core.object;
         self.cqe = self.ring.resize(&object.ctx.uverbs, object.handle, cqe).map_err(|e| explain(e, cqe))?;

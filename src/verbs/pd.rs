@@ -38,7 +38,8 @@ impl Pd {
     /// # Safety
     /// The `length` bytes at `base` are valid for reads and writes, whatever `access` allows the device ([`Mr::write`] asks
     /// nobody), and are neither freed nor read or written through Rust references until the region is gone: the
-    /// device, and peers where `access` allows it, read and write them at any time. [`Mr::destroy`] tells whether it
+    /// device, and peers where `access` allows it, read and write them at any time. Where regions overlap, no thread calls
+    /// [`Mr::write`] of one while another calls [`Mr::read`] or [`Mr::write`] of the other. [`Mr::destroy`] tells whether it
     /// is gone; after a failed one, and after a drop that nobody can be told the failure of, the device may reach them
     /// until the context closes.
     #[allow(unsafe_code)]

@@ -66,7 +66,7 @@ pub struct SendQueue {
 /// The receiving half of a queue pair.
 pub struct RecvQueue {
     ring: provider::Rq,
-    _core: Arc<QpCore>,
+    core: Arc<QpCore>,
 }
 
 impl Qp {
@@ -149,7 +149,7 @@ impl Qp {
         let core = Arc::new(core(Object::new(ctx, made.handle, KIND).holding(hold)));
         Ok(Self {
             send: SendQueue { ring: sq, core: Arc::clone(&core) },
-            recv: RecvQueue { ring: rq, _core: Arc::clone(&core) },
+            recv: RecvQueue { ring: rq, core: Arc::clone(&core) },
             core,
             qp_num: Qpn::truncate(made.qp_num),
             qp_type: raw.qp_type.into(),
@@ -240,6 +240,11 @@ impl Qp {
     pub fn modify(&mut self, attr: &QpAttr) -> Result<()> {
         let object = &self.core.object;
         let uverbs = &object.ctx.uverbs;
+        // `split` lends whole halves, and what is lent can be exchanged.
+        if [&self.send.core, &self.recv.core].iter().any(|core| !Arc::ptr_eq(core, &self.core)) {
+            let why = "one of its halves is another queue pair's";
+            return Err(Error::invalid("modify_qp", uverbs.device(), why));
+        }
         uverbs.modify_qp(&attr.to_raw(object.handle)).map_err(|errno| {
             let error = uverbs.error("modify_qp", errno);
             let from = self.query().ok().and_then(|now| now.state);
@@ -329,7 +334,8 @@ impl Qp {
         super::Context(Arc::clone(&self.core.object.ctx))
     }
 
-    /// Unmakes the queue pair. Requests that are outstanding do not complete any more.
+    /// Unmakes the queue pair. Requests that are outstanding do not complete any more; completions that nobody has taken out keep
+    /// their places in the completion queue until it is polled.
     ///
     /// # Errors
     /// The device is gone.

@@ -184,7 +184,8 @@ impl Srq {
     /// Changes how many receives it holds; those in it stay. See `ibv_modify_srq(3)`.
     ///
     /// # Errors
-    /// `max_wr` is over the device's limit or below what is in the queue, or the device cannot resize.
+    /// `max_wr` is over the device's limit or below what is in the queue, or the device cannot resize. If what fails is the mapping
+    /// of rxe's new queue, nobody looks at this one until it is resized again.
     pub fn resize(&mut self, max_wr: u32) -> Result<()> {
         let object = &self.core.object;
         let uverbs = &object.ctx.uverbs;

@@ -64,6 +64,22 @@ fn a_queue_pair_lives_again_after_reset() {
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
+fn a_half_of_another_queue_pair_is_not_reset() {
+    let mut both = Loop::new();
+    let exchange = |both: &mut Loop| std::mem::swap(both.left.split().1, both.right.split().1);
+    exchange(&mut both);
+    for qp in [&mut both.left, &mut both.right] {
+        let refused = message(qp.modify(&QpAttr::to(QpState::Reset)));
+        assert!(refused.contains("one of its halves is another queue pair's"), "{refused}");
+        assert_eq!(qp.state().unwrap(), QpState::Rts);
+    }
+    exchange(&mut both);
+    both.left.modify(&QpAttr::to(QpState::Reset)).unwrap();
+    both.right.modify(&QpAttr::to(QpState::Reset)).unwrap();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
 fn full_queues_and_oversized_requests_are_refused() {
     let mut both = Loop::new();
     let region = both.region(4096);

@@ -127,7 +127,7 @@ impl Setup {
         for (qp, peer) in self.qps.iter_mut().zip(peers) {
             if plan.kind == Kind::Ud {
                 let av = qp.address(peer).map_err(|e| e.to_string())?;
-                let av = AddressVector { sl: plan.sl, ..av };
+                let av = AddressVector { sl: plan.sl, hop_limit: 1, ..av };
                 let ah = qp.start().and_then(|()| self.pd.create_ah(&av));
                 self.to = Some((ah.map_err(|e| e.to_string())?, peer.qp_num));
                 continue;

@@ -243,6 +243,19 @@ fn a_reset_between_two_polls_divides_what_was_from_what_is() {
 }
 
 #[test]
+fn who_has_completed_nothing_is_forgotten_at_once() {
+    let (cq, mut device) = made(8, 32);
+    let first = registered(&cq, 0x40, 0);
+    assert!(device.fill(told(0x40, 0, SEND)));
+    // Its entry has not been taken out.
+    drop(first);
+    for qpn in 0x41..0x50 {
+        drop(registered(&cq, qpn, 100));
+    }
+    assert_eq!(cq.shared().copy().len(), 1);
+}
+
+#[test]
 fn a_slot_of_a_shared_queue_comes_back_whoever_took_it() {
     let (mut cq, mut device) = made(8, 32);
     let (record, words) = dbrec::Record::heap();

@@ -32,6 +32,8 @@ pub(super) struct Queue {
     pub(super) key: Key,
     pub(super) sent: Option<Arc<Ring>>,
     pub(super) received: Received,
+    /// Entries before this place are not of this queue yet.
+    since: u64,
     /// Entries from this place on are not of this queue any more.
     pub(super) until: u64,
     /// Which registration it is.
@@ -164,7 +166,8 @@ impl Shared {
             };
             state.queues = state.queues.iter().map(ended).collect();
         }
-        let new = Queue { key, sent, received, until: u64::MAX, id };
+        let since = self.produced(&state);
+        let new = Queue { key, sent, received, since, until: u64::MAX, id };
         let place = state.queues.partition_point(|queue| queue.key <= key);
         let (before, after) = state.queues.split_at(place);
         state.queues = before.iter().cloned().chain([new]).chain(after.iter().cloned()).collect();
@@ -214,7 +217,7 @@ impl Drop for Registration {
             until: if queue.id == self.id { queue.until.min(until) } else { queue.until },
             ..queue
         });
-        state.queues = left.filter(|queue| queue.until > consumed).collect();
+        state.queues = left.filter(|queue| queue.until > consumed.max(queue.since)).collect();
         self.shared.changed.store(true, Ordering::Release);
     }
 }

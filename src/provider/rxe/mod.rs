@@ -24,6 +24,7 @@ fn map(uverbs: &Uverbs, what: &'static str, info: MmInfo) -> Result<Region> {
         return Err(Error::bad_answer(what, uverbs.device(), "the driver gave no queue to map"));
     }
     Region::map(uverbs.as_fd(), info.offset, info.size as usize).map_err(|errno| {
-        uverbs.error(what, errno).hint(format!("mapping {} bytes at {:#x} failed", info.size, info.offset))
+        let why = "the kernel's new queue could not be mapped: is the address space limited (ulimit -v)?";
+        uverbs.error(what, errno).hint(why)
     })
 }
