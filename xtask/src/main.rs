@@ -1,27 +1,15 @@
 //! `cargo xtask`: build, boot, test and measure bareverbs.
 //!
-//! Where to look: [`commands`] has a file per subcommand; they stand on [`vm`] (guests), which stands on [`image`]
-//! (what a guest boots from) and [`packages`] (kernels, QEMU and C tools from Debian's archive, in [`cache`]). What runs
-//! inside a guest is the other program of this package, in `guest/`; the two speak [`protocol`].
+//! Where to look: [`commands`] has a file per subcommand. They stand on the library [`rdma_lab`], which makes the guests.
 
-mod cache;
-mod cargo;
 mod checker;
 mod commands;
-mod image;
-mod packages;
-mod process;
-mod progress;
-mod protocol;
 mod tally;
-mod vm;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-/// A result whose error is one line for the user.
-type Result<T> = std::result::Result<T, String>;
+use rdma_lab::{Result, cache, cargo, image, packages, process, progress, vm};
 
 /// The exit code of a guest or a tool that failed, apart from what a command says.
 const BROKEN: u8 = 125;

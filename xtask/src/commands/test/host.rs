@@ -18,11 +18,11 @@ pub(crate) fn checks(filter: Option<&str>) -> Tally {
         ("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
         (
             "clippy, library alone",
-            &["clippy", "--lib", "--no-default-features", "--quiet", "--", "-D", "warnings"],
+            &["clippy", "--package", "bareverbs", "--lib", "--quiet", "--", "-D", "warnings"],
         ),
         (
             "clippy, the guest's init",
-            &["clippy", "--package", "xtask", "--no-default-features", "--quiet", "--", "-D", "warnings"],
+            &["clippy", "--package", "rdma-lab", "--no-default-features", "--quiet", "--", "-D", "warnings"],
         ),
     ];
     for (name, words) in lints {

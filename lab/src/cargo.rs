@@ -1,0 +1,103 @@
+//! Building with cargo: static programs for the guest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::{Result, process};
+
+/// The target of everything that runs in a guest.
+pub const MUSL: &str = "x86_64-unknown-linux-musl";
+
+/// cargo, in the checkout.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(process::checkout());
+    command
+}
+
+/// Has rustup add a target unless it is there.
+pub fn require_target(target: &str) -> Result<()> {
+    let listed = match process::output(Command::new("rustup").args(["target", "list", "--installed"])) {
+        Ok(listed) => listed,
+        // A toolchain from elsewhere brings its own targets; the build will tell if this one is missing.
+        Err(_) => return Ok(()),
+    };
+    if listed.lines().any(|line| line == target) {
+        return Ok(());
+    }
+    process::output(Command::new("rustup").args(["target", "add", target]).current_dir(process::checkout()))
+        .map(drop)
+}
+
+/// Builds with these arguments for the guest, and gives the executables' names and paths.
+pub fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    require_target(MUSL)?;
+    let (verb, rest) = arguments.split_first().ok_or("nothing to build")?;
+    let mut command = cargo();
+    // Whatever runs in an emulated guest should be optimised a little, with all its checks: its tests look at every byte.
+    let optimised = ["--config", "profile.dev.opt-level=1"];
+    command
+        .args([verb, "--quiet", "--target", MUSL, "--message-format", "json-render-diagnostics"])
+        .args(optimised)
+        .args(rest);
+    let out = process::run(&mut command)?;
+    if !out.status.success() {
+        // Warnings are clippy's to show; only what stopped the build matters here.
+        eprintln!("{}", String::from_utf8_lossy(&out.stderr));
+        return Err(format!("cargo {} failed, see above", arguments.join(" ")));
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    Ok(messages
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        })
+        .collect())
+}
+
+/// The guest's init, built once in a run.
+pub fn guest_init() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(build_guest_init).clone()
+}
+
+fn build_guest_init() -> Result<PathBuf> {
+    // A profile of its own: small enough to boot with, without the release profile's long link.
+    let profile =
+        ["inherits=\"release\"", "lto=false", "codegen-units=16", "opt-level=1", "incremental=true"];
+    let settings: Vec<String> = profile.iter().map(|setting| format!("profile.guest.{setting}")).collect();
+    let mut arguments = vec![
+        "build",
+        "--package",
+        "rdma-lab",
+        "--no-default-features",
+        "--bin",
+        "bareverbs-guest",
+        "--profile",
+        "guest",
+    ];
+    for setting in &settings {
+        arguments.extend(["--config", setting]);
+    }
+    only(build(&arguments)?, "bareverbs-guest")
+}
+
+/// The release binary of bareverbs, static.
+pub fn release_binary() -> Result<PathBuf> {
+    only(build(&["build", "--release", "--package", "bareverbs-cli", "--bin", "bareverbs"])?, "bareverbs")
+}
+
+/// An example of bareverbs, static.
+pub fn release_example(name: &str) -> Result<PathBuf> {
+    only(build(&["build", "--release", "--package", "bareverbs", "--example", name])?, name)
+}
+
+/// The named one of the executables that a build gave.
+pub fn only(built: Vec<(String, PathBuf)>, name: &str) -> Result<PathBuf> {
+    let found = built.into_iter().find(|(built, _)| built == name).map(|(_, path)| path);
+    found.filter(|path| Path::new(path).is_file()).ok_or_else(|| format!("cargo built no {name}"))
+}

@@ -1,0 +1,82 @@
+//! What the guests and checks take from Debian's archive: kernels, QEMU, the C tools, the kernel's headers.
+//!
+//! Every set of packages is a folder in the cache, fetched and unpacked once by [`apt`], with no need of root
+//! and nothing installed on the host. A newer version in the archive does not replace what is cached; removing
+//! the folder does.
+
+pub mod apt;
+
+use std::path::PathBuf;
+
+use crate::{Result, cache};
+
+/// A suite of the archive, and the one that its packages' dependencies come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Suite {
+    /// Its name.
+    pub name: &'static str,
+    /// The suite underneath, for backports.
+    pub base: Option<&'static str>,
+}
+
+const BOOKWORM: Suite = Suite { name: "bookworm", base: None };
+const TRIXIE: Suite = Suite { name: "trixie", base: None };
+const BACKPORTS: Suite = Suite { name: "trixie-backports", base: Some("trixie") };
+
+/// The kernel lines that bareverbs is tested on.
+pub const KERNEL_LINES: [(&str, Suite); 3] = [("6.1", BOOKWORM), ("6.12", TRIXIE), ("7.3", BACKPORTS)];
+
+/// Sets of kernel headers, oldest first.
+pub const HEADER_SETS: [(&str, Suite); 2] = [("6.1", BOOKWORM), ("7.3", BACKPORTS)];
+
+/// The packages of the C tools' image.
+const C_TOOLS: [&str; 7] =
+    ["ibverbs-utils", "rdmacm-utils", "ibverbs-providers", "perftest", "strace", "valgrind", "iproute2"];
+
+/// The folder with a kernel line's image and modules.
+pub fn kernel(line: &str, suite: Suite) -> Result<PathBuf> {
+    let parts = ["linux-image-", "linux-binary-", "linux-modules-"];
+    // The metapackage names the current kernel; the parts that matter are recognised by name in its closure.
+    unpacked(
+        &format!("kernel-{line}"),
+        &format!("kernel {line} from {}", suite.name),
+        suite,
+        &["linux-image-amd64"],
+        |name| parts.iter().any(|part| name.starts_with(part)),
+    )
+}
+
+/// The folder with QEMU and all that it links to.
+pub fn qemu() -> Result<PathBuf> {
+    unpacked("qemu", "QEMU", BACKPORTS, &["qemu-system-x86"], |_| true)
+}
+
+/// The folder with the C tools and all that they link to.
+pub fn c_tools() -> Result<PathBuf> {
+    unpacked("c-tools", "C tools", BOOKWORM, &C_TOOLS, |_| true)
+}
+
+/// The folder with what a C program for a guest is compiled against: libibverbs, the C library, their headers.
+pub fn c_development() -> Result<PathBuf> {
+    unpacked("c-development", "C headers and libraries", BOOKWORM, &["libibverbs-dev", "libc6-dev"], |_| true)
+}
+
+/// The folder with a suite's kernel headers.
+pub fn headers(suite: Suite) -> Result<PathBuf> {
+    let name = format!("headers-{}", suite.name);
+    unpacked(&name, &format!("kernel headers of {}", suite.name), suite, &["linux-libc-dev"], |name| {
+        name == "linux-libc-dev"
+    })
+}
+
+fn unpacked(
+    folder: &str,
+    what: &str,
+    suite: Suite,
+    packages: &[&str],
+    keep: impl Fn(&str) -> bool,
+) -> Result<PathBuf> {
+    cache::produce(&format!("packages/{folder}"), what, |root, progress| {
+        apt::fetch(suite, packages, keep, root, progress).map_err(|error| format!("{what}: {error}"))
+    })
+}

@@ -1,0 +1,52 @@
+//! Running programs of the host, with errors that name the program and what it said.
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::Result;
+
+/// Runs a program and gives its standard output; failing is an error with its last words.
+pub fn output(command: &mut Command) -> Result<String> {
+    let out = run(command)?;
+    if !out.status.success() {
+        return Err(format!("{}: {}\n{}", name(command), out.status, last_lines(&out.stderr, 8)));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Runs a program with its output captured, whatever its exit status.
+pub fn run(command: &mut Command) -> Result<Output> {
+    command.output().map_err(|error| cannot_start(command, &error))
+}
+
+fn cannot_start(command: &Command, error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => format!("{} is not installed (or not in PATH)", name(command)),
+        _ => format!("{}: {error}", name(command)),
+    }
+}
+
+fn name(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}
+
+/// The last lines of a program's output, for messages.
+pub fn last_lines(bytes: &[u8], count: usize) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Where a program is in PATH.
+pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|folder| folder.join(program.as_ref())).find(|path| path.is_file())
+}
+
+/// The checkout's top folder.
+pub fn checkout() -> &'static Path {
+    let lab = Path::new(env!("CARGO_MANIFEST_DIR"));
+    lab.parent().unwrap_or(lab)
+}

@@ -1,0 +1,213 @@
+//! What the host and the guest's init say to each other over the guest's second serial port.
+//!
+//! Both directions carry one JSON value a line; an [`Event::Output`] line is followed by that many raw bytes, so a
+//! command's output travels unchanged whatever it contains. The kernel's log has a serial port of its own and
+//! never mixes with this.
+
+use std::io::{self, BufRead, Write};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Where the guest finds its [`Boot`] file.
+pub const BOOT_FILE: &str = "/etc/bareverbs-guest.json";
+
+/// How often the host says [`Request::Alive`].
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// What the guest has to set up before it takes requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The guest's host name.
+    pub hostname: String,
+    /// Module files to load, in order.
+    pub modules: Vec<Module>,
+    /// Nothing is loaded and nothing but the loopback device is brought up; the helper `load` may load modules later.
+    pub bare: bool,
+    /// The network device that carries RDMA.
+    pub netdev: String,
+    /// Its IPv4 address; the network is a /24.
+    pub address: [u8; 4],
+    /// Its MTU.
+    pub mtu: u32,
+    /// The soft-RDMA links to make: kind and name.
+    pub links: Vec<Link>,
+    /// RDMA devices that have to get a GID of that address.
+    pub gids: Vec<String>,
+    /// RDMA devices whose port 1 has to become active.
+    pub ports: Vec<String>,
+    /// Addresses of network devices that come with the RDMA devices.
+    pub addresses: Vec<Address>,
+    /// The guest powers itself off after this time even if the host says nothing.
+    pub lifetime: Duration,
+}
+
+/// An address of a network device, and how many of its bits are the network's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The network device.
+    pub netdev: String,
+    /// The address.
+    pub ip: IpAddr,
+    /// The bits.
+    pub prefix: u8,
+}
+
+/// A kernel module in the image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its file.
+    pub path: String,
+    /// Its parameters.
+    pub parameters: String,
+    /// Whether the guest can go on without it.
+    pub optional: bool,
+}
+
+/// A soft-RDMA link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The RDMA device's name.
+    pub name: String,
+    /// The kernel's name for its kind, such as `rxe`.
+    pub kind: String,
+}
+
+/// A command for the guest to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Added to the guest's environment.
+    pub env: Vec<(String, String)>,
+    /// The working folder; `/` if none.
+    pub cwd: Option<String>,
+    /// What the command reads; nothing if none.
+    pub stdin: Option<String>,
+    /// The user and group to run as; root if none.
+    pub uid: Option<u32>,
+    /// The limit of locked memory in bytes; unlimited if none.
+    pub memlock: Option<u64>,
+    /// The processor that it stays on; any if none.
+    pub cpu: Option<usize>,
+    /// Its output is told when it has ended: carrying it takes time from whoever is measured.
+    pub held: bool,
+    /// After this time the command's process group is killed.
+    pub timeout: Duration,
+}
+
+/// Host to guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Start a command under a number that the host chose.
+    Start {
+        /// The number that its events carry.
+        job: u32,
+        /// What to run.
+        command: Command,
+    },
+    /// Send a signal to a job's process group.
+    Signal {
+        /// The job.
+        job: u32,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// Nothing but that the host is still there.
+    Alive,
+    /// Take the links down, say [`Event::Bye`] and power off.
+    Off,
+}
+
+/// Which of a command's outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// It exited.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It was killed because its time was up.
+    TimedOut,
+}
+
+/// What a command took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// From start to end.
+    pub wall: Duration,
+    /// Processor time in user mode, in the kernel's clock ticks' resolution.
+    pub user: Duration,
+    /// Processor time in the kernel.
+    pub system: Duration,
+}
+
+/// Guest to host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// What the guest is about to do during its setup.
+    Doing(String),
+    /// The setup is done.
+    Ready,
+    /// The setup failed; the guest powers off.
+    Failed(String),
+    /// `len` raw bytes of a job's output follow this line.
+    Output {
+        /// The job.
+        job: u32,
+        /// Where it wrote them.
+        stream: Stream,
+        /// How many.
+        len: usize,
+    },
+    /// A job ended; all its output has been sent.
+    Exit {
+        /// The job.
+        job: u32,
+        /// How it ended.
+        status: Status,
+        /// What it took.
+        usage: Usage,
+    },
+    /// A job could not be started.
+    Refused {
+        /// The job.
+        job: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The last word before the power goes.
+    Bye,
+}
+
+/// Writes one value as a line.
+pub fn send<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+/// Reads one value; nothing at the end of the stream.
+pub fn receive<T: DeserializeOwned>(input: &mut impl BufRead) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    if input.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    match serde_json::from_slice(&line) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("not a message: {error}: {:?}", String::from_utf8_lossy(&line)),
+        )),
+    }
+}

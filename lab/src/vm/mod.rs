@@ -1,0 +1,462 @@
+//! Guests: describe them with [`Vm`], boot them, run commands in them, shut them down.
+//!
+//! ```ignore
+//! let guests = Vm::new(Kernel::Line("6.1")).cpus(2).c_tools(true).boot()?;
+//! let node = guests.node(1);
+//! let server = node.spawn(Run::new(["ibv_rc_pingpong", "-g", "1"]))?;
+//! node.await_port(18515)?;
+//! let client = node.run(Run::new(["ibv_rc_pingpong", "-g", "1", "127.0.0.1"]))?;
+//! assert!(client.success() && server.wait()?.success());
+//! guests.shutdown()?; // an error if the kernel complained about anything
+//! ```
+
+pub mod emulator;
+pub mod kernel;
+pub mod log;
+pub mod node;
+pub mod qemu;
+pub mod run;
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::image::cpio::Archive;
+use crate::image::{modules, tools, vmlinux};
+use crate::protocol::{Address, BOOT_FILE, Boot, Link};
+use crate::{Result, cache, cargo, image, process};
+
+pub use emulator::{Emulator, Mlx4};
+pub use kernel::Kernel;
+pub use node::{Job, Node};
+pub use run::{Output, Run};
+
+/// How long a guest may take to set itself up, under emulation on a busy machine.
+const BOOT_TIME: Duration = Duration::from_secs(120);
+
+/// A description of one guest, or of two on a wire.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    kernel: Kernel,
+    modules: Option<PathBuf>,
+    nodes: u32,
+    cpus: u32,
+    memory: u32,
+    c_tools: bool,
+    files: Vec<(PathBuf, String)>,
+    links: Vec<Link>,
+    bare: bool,
+    lifetime: Duration,
+    devices: Vec<String>,
+    more_modules: Vec<String>,
+    mlx4: Option<Mlx4>,
+}
+
+impl Vm {
+    /// One guest with two processors and an rxe link.
+    pub fn new(kernel: Kernel) -> Self {
+        Self {
+            kernel,
+            modules: None,
+            nodes: 1,
+            cpus: 2,
+            memory: 1024,
+            c_tools: false,
+            files: Vec::new(),
+            links: vec![Link { name: "rxe0".into(), kind: "rxe".into() }],
+            bare: false,
+            lifetime: Duration::from_secs(600),
+            devices: Vec::new(),
+            more_modules: Vec::new(),
+            mlx4: None,
+        }
+    }
+
+    /// The folder of the kernel's modules, where it cannot be told from the kernel.
+    pub fn modules(mut self, folder: Option<PathBuf>) -> Self {
+        self.modules = folder;
+        self
+    }
+
+    /// One guest, or two on a wire.
+    pub fn nodes(mut self, nodes: u32) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Virtual processors of each guest.
+    pub fn cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Memory of each guest in MiB.
+    pub fn memory(mut self, mebibytes: u32) -> Self {
+        self.memory = mebibytes;
+        self
+    }
+
+    /// Whether the guests have the C tools.
+    pub fn c_tools(mut self, wanted: bool) -> Self {
+        self.c_tools = wanted;
+        self
+    }
+
+    /// Copies a host's file into the guests.
+    pub fn file(mut self, host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
+        self.files.push((host.into(), guest.into()));
+        self
+    }
+
+    /// Boots on emulated ConnectX cards, one for each guest, without any soft-RDMA link.
+    pub fn mlx4(mut self, cards: Mlx4) -> Self {
+        self.mlx4 = Some(cards);
+        self.no_link()
+    }
+
+    /// Boots without any RDMA link.
+    pub fn no_link(mut self) -> Self {
+        self.links.clear();
+        self
+    }
+
+    /// Boots without loading any module, so without RDMA; `/init load NAME` loads one later.
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
+        self.no_link()
+    }
+
+    /// The time after which the guests are ended, whatever they do.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+
+    /// One more kernel module, with all that it depends on.
+    pub fn module(mut self, name: impl Into<String>) -> Self {
+        self.more_modules.push(name.into());
+        self
+    }
+
+    /// More arguments for QEMU.
+    pub fn devices(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
+        self.devices.extend(arguments);
+        self
+    }
+
+    /// Boots the guests and waits until their RDMA devices work.
+    pub fn boot(&self) -> Result<Guests> {
+        self.prepare()?.boot()
+    }
+
+    /// Fetches and builds all that the guests are made of, which takes a while the first time.
+    pub fn prepare(&self) -> Result<Prepared<'_>> {
+        let mut files = self.kernel.files(self.modules.as_deref())?;
+        let emulator = self.mlx4.as_ref().map(|_| emulator::build()).transpose()?;
+        let oldest = if self.mlx4.is_some() { qemu::VFIO_USER } else { qemu::OLDEST };
+        let qemu = qemu::Qemu::find(oldest)?;
+        let mut layers = vec![self.modules_layer(&files)?];
+        files.image = vmlinux::bootable(&files.image, cache::key(&image::identity(&files.image)?))?;
+        if self.c_tools {
+            layers.push(tools::archive()?);
+        }
+        Ok(Prepared { vm: self, files, qemu, layers, init: cargo::guest_init()?, emulator })
+    }
+
+    /// The kernel's modules, cached by kernel and by what is wanted of it.
+    fn modules_layer(&self, files: &kernel::Files) -> Result<PathBuf> {
+        let wanted = self.wanted();
+        let key = cache::key(&(image::identity(&files.image)?, &files.modules, &wanted));
+        cache::produce(&format!("images/modules-{key:016x}.cpio"), "kernel modules' image", |path, _| {
+            let found = modules::Modules::find(&files.modules)?.closure(&wanted)?;
+            let failed = |error: io::Error| format!("{}: {error}", path.display());
+            let mut archive = Archive::new(BufWriter::new(File::create(path).map_err(failed)?));
+            for one in &found {
+                archive.file(&one.module.path, 0o644, &one.content).map_err(failed)?;
+            }
+            // The guest's boot file tells the order; kept with the modules because only their content shows it.
+            let order = serde_json::to_vec(&found.iter().map(|one| &one.module).collect::<Vec<_>>());
+            let order = order.map_err(|error| format!("modules' order: {error}"))?;
+            fs::write(path.with_extension("").with_extension("order"), order).map_err(failed)?;
+            archive.finish().map(drop).map_err(failed)
+        })
+    }
+
+    fn wanted(&self) -> Vec<modules::Wanted> {
+        let wire = if self.has_wire() { modules::WIRE } else { &[] };
+        let more = self
+            .more_modules
+            .iter()
+            .map(|name| modules::Wanted { name: name.clone().into(), optional: false });
+        let device = if self.mlx4.is_some() { modules::MLX4 } else { modules::RXE };
+        let ethernet = if self.is_ethernet() { modules::MLX4_ETHERNET } else { &[] };
+        wire.iter().chain(modules::BASE).chain(device).chain(ethernet).cloned().chain(more).collect()
+    }
+
+    /// Whether the guests' cards are their network devices.
+    fn is_ethernet(&self) -> bool {
+        self.mlx4.as_ref().is_some_and(Mlx4::is_ethernet)
+    }
+
+    /// Whether the guests have a network device of QEMU's between them.
+    fn has_wire(&self) -> bool {
+        self.nodes > 1 && !self.is_ethernet()
+    }
+
+    /// The image of one node: what is cached, then what belongs to this run.
+    fn write_initrd(&self, path: &Path, number: u32, init: &Path, layers: &[PathBuf]) -> Result<()> {
+        let failed = |error: io::Error| format!("{}: {error}", path.display());
+        let mut out = BufWriter::new(File::create(path).map_err(failed)?);
+        let mut base = Archive::new(&mut out);
+        for (link, target) in
+            [("bin", "usr/bin"), ("sbin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+        {
+            base.link(link, target).map_err(failed)?;
+        }
+        for folder in ["usr/bin", "usr/lib", "usr/lib64", "dev", "proc", "sys", "tmp", "etc", "root", "var"] {
+            base.folder(folder).map_err(failed)?;
+        }
+        base.device("dev/console", 5, 1).map_err(failed)?;
+        base.link("usr/sbin", "bin").map_err(failed)?;
+        base.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n10.0.0.1 node1\n10.0.0.2 node2\n")
+            .map_err(failed)?;
+        // Nobody answers there, as people who look for an unknown name need not wait long to hear.
+        base.file("etc/resolv.conf", 0o644, b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+            .map_err(failed)?;
+        base.file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/false\nuser:x:1000:1000:user:/:/bin/false\n")
+            .map_err(failed)?;
+        base.file("init", 0o755, &image::read(init)?).map_err(failed)?;
+        let boot =
+            serde_json::to_vec(&self.boot_file(number, &layers[0])?).map_err(|error| error.to_string())?;
+        base.file(BOOT_FILE, 0o644, &boot).map_err(failed)?;
+        for (host, guest) in &self.files {
+            let content = image::read(host)?;
+            base.file(&in_usr(guest), image::mode(host)?, &content).map_err(failed)?;
+        }
+        base.finish().map_err(failed)?;
+        for layer in layers {
+            let mut file = File::open(layer).map_err(|error| format!("{}: {error}", layer.display()))?;
+            io::copy(&mut file, &mut out).map_err(failed)?;
+        }
+        io::Write::flush(&mut out).map_err(failed)
+    }
+
+    fn boot_file(&self, number: u32, modules: &Path) -> Result<Boot> {
+        let order = modules.with_extension("order");
+        Ok(Boot {
+            hostname: format!("node{number}"),
+            modules: serde_json::from_slice(&image::read(&order)?)
+                .map_err(|error| format!("{}: {error}; remove it and the file beside it", order.display()))?,
+            bare: self.bare,
+            netdev: if self.nodes > 1 || self.is_ethernet() { "eth0" } else { "dummy0" }.into(),
+            address: [10, 0, 0, number as u8],
+            // Room for the largest path MTU, 4096, and its headers.
+            mtu: 9000,
+            links: self.links.clone(),
+            ports: if self.mlx4.is_some() { vec!["mlx4_0".into()] } else { Vec::new() },
+            gids: if self.is_ethernet() {
+                vec!["mlx4_0".into()]
+            } else {
+                self.links.iter().map(|link| link.name.clone()).collect()
+            },
+            addresses: match self.is_ethernet() {
+                true => vec![ipv6("eth0", 0xfd00, number as u8)],
+                false if self.mlx4.is_some() => ipoib(number as u8),
+                false => Vec::new(),
+            },
+            lifetime: BOOT_TIME + self.lifetime,
+        })
+    }
+}
+
+/// The addresses of a guest's IP over InfiniBand.
+fn ipoib(number: u8) -> Vec<Address> {
+    let ip = Ipv4Addr::new(10, 1, 0, number).into();
+    vec![Address { netdev: "ib0".into(), ip, prefix: 24 }, ipv6("ib0", 0xfd01, number)]
+}
+
+/// An address with this beginning.
+fn ipv6(netdev: &str, network: u16, number: u8) -> Address {
+    let ip = Ipv6Addr::new(network, 0, 0, 0, 0, 0, 0, number.into()).into();
+    Address { netdev: netdev.into(), ip, prefix: 64 }
+}
+
+/// Guests that only need power.
+pub struct Prepared<'vm> {
+    vm: &'vm Vm,
+    files: kernel::Files,
+    qemu: qemu::Qemu,
+    layers: Vec<PathBuf>,
+    init: PathBuf,
+    emulator: Option<PathBuf>,
+}
+
+impl Prepared<'_> {
+    /// Boots the guests and waits until their RDMA devices work.
+    pub fn boot(&self) -> Result<Guests> {
+        let vm = self.vm;
+        let deadline = Instant::now() + BOOT_TIME + vm.lifetime;
+        let mut guests =
+            Guests { nodes: Vec::new(), emulator: None, folder: Folder::new()?, kernel: vm.kernel.clone() };
+        if let (Some(cards), Some(program)) = (&vm.mlx4, &self.emulator) {
+            let log = log_path(&vm.kernel, "emulator")?;
+            guests.emulator = Some(cards.start(program, vm.nodes, &guests.folder.0, log)?);
+        }
+        let socket = guests.folder.0.join("wire");
+        for number in 1..=vm.nodes {
+            if number > 1 && vm.has_wire() {
+                await_file(&socket)?;
+            }
+            let path = |name: &str| guests.folder.0.join(format!("{name}-{number}"));
+            let (initrd, control, complaints) = (path("initrd"), path("control"), path("qemu"));
+            vm.write_initrd(&initrd, number, &self.init, &self.layers)?;
+            let listener =
+                UnixListener::bind(&control).map_err(|error| format!("{}: {error}", control.display()))?;
+            let log = log_path(&vm.kernel, &format!("node{number}"))?;
+            let card = guests.emulator.as_ref().map(|_| emulator::socket(&guests.folder.0, number));
+            let wire =
+                vm.has_wire().then_some(qemu::Wire { socket: &socket, listens: number == 1, node: number });
+            let child = self.qemu.start(&qemu::Machine {
+                image: &self.files.image,
+                initrd: &initrd,
+                cpus: vm.cpus,
+                memory: vm.memory,
+                control: &control,
+                log: &log,
+                complaints: &complaints,
+                wire,
+                card: card.as_deref(),
+                more: &vm.devices,
+            })?;
+            let name = format!("guest {number} ({})", vm.kernel);
+            let quiet = vm.mlx4.as_ref().is_some_and(|cards| !cards.may_fail());
+            let log = log::Log { path: log, mlx4: quiet };
+            guests.nodes.push(Node::connect(name, child, &listener, log, complaints, deadline)?);
+        }
+        for node in &guests.nodes {
+            node.await_ready(BOOT_TIME)?;
+        }
+        Ok(guests)
+    }
+}
+
+/// Running guests. Dropping them ends them at once.
+#[derive(Debug)]
+pub struct Guests {
+    nodes: Vec<Node>,
+    emulator: Option<Emulator>,
+    folder: Folder,
+    kernel: Kernel,
+}
+
+impl Guests {
+    /// A guest, counted from one.
+    ///
+    /// # Panics
+    /// If there is no such guest: a slip of the caller's, who has chosen their number.
+    pub fn node(&self, number: usize) -> &Node {
+        &self.nodes[number - 1]
+    }
+
+    /// The emulator of their cards.
+    ///
+    /// # Errors
+    /// They have none.
+    #[allow(dead_code, reason = "tests of faults use it")]
+    pub fn emulator(&self) -> Result<&Emulator> {
+        self.emulator.as_ref().ok_or_else(|| "these guests have no emulated cards".into())
+    }
+
+    /// Powers the guests off. Whatever their kernels, or the emulator of their cards, complained about is an error.
+    pub fn shutdown(mut self) -> Result<()> {
+        for node in &self.nodes {
+            node.power_off()?;
+        }
+        let mut complaints = Vec::new();
+        for node in &mut self.nodes {
+            complaints.extend(node.finish()?);
+        }
+        let emulator = self.emulator.take().map_or(Ok(()), Emulator::finish);
+        if complaints.is_empty() {
+            emulator
+        } else {
+            // Both matter, and the kernel's is likely the consequence.
+            if let Err(error) = emulator {
+                complaints.insert(0, error);
+            }
+            Err(format!("kernel {} complained:\n{}", self.kernel, complaints.join("\n")))
+        }
+    }
+}
+
+/// A temporary folder that goes when it is dropped.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        remove_stale();
+        let path = std::env::temp_dir().join(format!("bareverbs-{}-{}", std::process::id(), serial()));
+        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+/// Removes what runs that were killed have left in the temporary folder.
+fn remove_stale() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("bareverbs-").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
+        let owner = owner.and_then(|pid| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            // Another user's stays.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder is not worth an error.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn serial() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn log_path(kernel: &Kernel, whose: &str) -> Result<PathBuf> {
+    let folder = process::checkout().join("target/guest-logs");
+    cache::create(&folder)?;
+    let kernel = kernel.to_string().replace('/', "_");
+    Ok(folder.join(format!("{kernel}-{whose}-{}-{}.log", std::process::id(), serial())))
+}
+
+fn await_file(path: &Path) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !path.exists() {
+        if Instant::now() > end {
+            return Err(format!("{}: QEMU has not made it in 10 s", path.display()));
+        }
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The real path of a guest's file: top folders such as `/bin` are links, which an archive's folders would replace.
+fn in_usr(path: &str) -> String {
+    let path = path.trim_start_matches('/');
+    match path.split_once('/') {
+        Some(("bin" | "sbin", rest)) => format!("usr/bin/{rest}"),
+        Some(("lib" | "lib64", _)) => format!("usr/{path}"),
+        _ => path.to_owned(),
+    }
+}
