@@ -95,12 +95,12 @@ fn serve(listener: &CmId, clients: usize) -> Outcome {
         }
         while let Some(event) = events.next_event()? {
             match (event.event_type, event.request) {
-                (CmEventType::ConnectRequest, Some(id)) => match Client::accept(id) {
+                (CmEventType::CONNECT_REQUEST, Some(id)) => match Client::accept(id) {
                     Ok(client) => present.push(client),
                     // It has given up; others have not.
                     Err(error) => eprintln!("server: {error}"),
                 },
-                (CmEventType::Established, _) => {}
+                (CmEventType::ESTABLISHED, _) => {}
                 // It has left, or has given up before it was connected.
                 _ => {
                     let Some(at) = present.iter().position(|client| client.id.cookie() == event.cookie)
@@ -162,9 +162,9 @@ impl Client {
 fn ask(address: SocketAddr, name: &str) -> Outcome {
     let id = EventChannel::open()?.create_id(PortSpace::Tcp)?;
     id.resolve_addr(None, address, PATIENCE)?;
-    id.wait_for(CmEventType::AddrResolved, PATIENCE)?;
+    id.wait_for(CmEventType::ADDR_RESOLVED, PATIENCE)?;
     id.resolve_route(PATIENCE)?;
-    id.wait_for(CmEventType::RouteResolved, PATIENCE)?;
+    id.wait_for(CmEventType::ROUTE_RESOLVED, PATIENCE)?;
 
     let ctx = id.context()?;
     let pd = ctx.alloc_pd()?;
@@ -173,7 +173,7 @@ fn ask(address: SocketAddr, name: &str) -> Outcome {
     let received = pd.alloc_mr(SIZE, Access::LOCAL_WRITE)?;
     let mut qp = id.create_qp(&pd, QpInit::rc(&cq, &cq))?;
     id.connect(&qp, &ConnParam::new())?;
-    let response = id.wait_for(CmEventType::ConnectResponse, PATIENCE)?;
+    let response = id.wait_for(CmEventType::CONNECT_RESPONSE, PATIENCE)?;
     if !response.private_data().starts_with(b"echo") {
         return Err("that is no echo server".into());
     }
@@ -206,6 +206,6 @@ fn ask(address: SocketAddr, name: &str) -> Outcome {
     }
     println!("{name}: {MESSAGES} messages came back as they were sent");
     id.disconnect(&mut qp)?;
-    id.wait_for(CmEventType::Disconnected, PATIENCE)?;
+    id.wait_for(CmEventType::DISCONNECTED, PATIENCE)?;
     Ok(())
 }

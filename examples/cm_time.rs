@@ -60,7 +60,7 @@ fn serve(address: SocketAddr) -> Outcome {
     loop {
         let Some(event) = events.wait(None)? else { continue };
         match (event.event_type, event.request) {
-            (CmEventType::ConnectRequest, Some(id)) => {
+            (CmEventType::CONNECT_REQUEST, Some(id)) => {
                 let home = match &home {
                     Some(home) => home,
                     None => home.insert(Home::of(&id)?),
@@ -71,7 +71,7 @@ fn serve(address: SocketAddr) -> Outcome {
                     clients.insert(id.cookie(), (id, qp));
                 }
             }
-            (CmEventType::Established, _) => {}
+            (CmEventType::ESTABLISHED, _) => {}
             _ => {
                 if let Some((id, mut qp)) = clients.remove(&event.cookie) {
                     let _ = id.disconnect(&mut qp);
@@ -102,11 +102,11 @@ fn ask(address: SocketAddr, count: usize) -> Outcome {
     })?;
     client.step("resolve addr", |client| {
         client.each(|_, id| id.resolve_addr(None, address, RESOLVE))?;
-        client.all(CmEventType::AddrResolved, |_, _| Ok(()))
+        client.all(CmEventType::ADDR_RESOLVED, |_, _| Ok(()))
     })?;
     client.step("resolve route", |client| {
         client.each(|_, id| id.resolve_route(RESOLVE))?;
-        client.all(CmEventType::RouteResolved, |_, _| Ok(()))
+        client.all(CmEventType::ROUTE_RESOLVED, |_, _| Ok(()))
     })?;
     let home = Home::of(client.ids.first().ok_or("no connections are wanted")?)?;
     let mut qps = Vec::with_capacity(count);
@@ -118,12 +118,12 @@ fn ask(address: SocketAddr, count: usize) -> Outcome {
     })?;
     client.step("connect", |client| {
         client.each(|n, id| id.connect(&qps[n], &ConnParam::new()))?;
-        client.all(CmEventType::ConnectResponse, |n, id| id.establish(&mut qps[n]))
+        client.all(CmEventType::CONNECT_RESPONSE, |n, id| id.establish(&mut qps[n]))
     })?;
     client.step("disconnect", |client| {
         client.each(|n, id| id.disconnect(&mut qps[n]))?;
         qps.clear();
-        client.all(CmEventType::Disconnected, |_, _| Ok(()))
+        client.all(CmEventType::DISCONNECTED, |_, _| Ok(()))
     })?;
     client.step("destroy", |client| {
         client.ids.clear();
@@ -164,8 +164,7 @@ impl Client {
             let n = *self.at.get(&event.cookie).ok_or("an event of nobody's")?;
             let id = &self.ids[n];
             if event.event_type != wanted {
-                let why =
-                    id.failure(&event).map_or_else(|| event.event_type.name().into(), |e| e.to_string());
+                let why = id.failure(&event).map_or_else(|| event.event_type.to_string(), |e| e.to_string());
                 return Err(why.into());
             }
             then(n, id)?;

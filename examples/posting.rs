@@ -80,7 +80,7 @@ fn connected(ctx: &Context, pd: &Pd, cq: &Cq, room: Sge) -> Outcome<(Qp, (Qp, Cq
     };
     let (mut near, mut far) = (make(cq)?, make(&far_cq)?);
     let (at_near, at_far) = (near.endpoint(PortNum::ONE, None)?, far.endpoint(PortNum::ONE, None)?);
-    let attr = RcAttr::new().mtu(Mtu::Mtu4096).retry(18, 7);
+    let attr = RcAttr::new().mtu(Mtu::MTU_4096).retry(18, 7);
     near.connect(&at_far, attr)?;
     far.connect(&at_near, attr)?;
     for id in 0..RECEIVES.into() {
@@ -112,5 +112,5 @@ fn collect(cq: &mut Cq, wcs: &mut [Wc], mut count: usize) -> Outcome {
 
 #[cold]
 fn failed(wc: &Wc) -> Outcome {
-    Err(wc.status.text().into())
+    Err(wc.status.to_string().into())
 }

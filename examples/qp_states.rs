@@ -24,14 +24,14 @@ fn main() -> Outcome {
     println!("a new queue pair is in {:?}", qp.state()?);
 
     // The kernel answers EINVAL to all of these; the hint says what is wrong.
-    refused(&mut qp, &QpAttr::to(QpState::Rts));
-    refused(&mut qp, &QpAttr { port: Some(PortNum::ONE), ..QpAttr::to(QpState::Init) });
+    refused(&mut qp, &QpAttr::to(QpState::RTS));
+    refused(&mut qp, &QpAttr { port: Some(PortNum::ONE), ..QpAttr::to(QpState::INIT) });
 
     let init = QpAttr {
         pkey_index: Some(0),
         port: Some(PortNum::ONE),
         access: Some(Access::empty()),
-        ..QpAttr::to(QpState::Init)
+        ..QpAttr::to(QpState::INIT)
     };
     go(&mut qp, &init)?;
     // Receives can be posted from here on.
@@ -46,12 +46,12 @@ fn main() -> Outcome {
     let psn = Psn::new(0x00ab_cdef)?;
     let rtr = QpAttr {
         av: Some(peer),
-        path_mtu: Some(Mtu::Mtu1024),
+        path_mtu: Some(Mtu::MTU_1024),
         dest_qp_num: Some(qp.qp_num()),
         rq_psn: Some(psn),
         max_dest_rd_atomic: Some(1),
         min_rnr_timer: Some(12),
-        ..QpAttr::to(QpState::Rtr)
+        ..QpAttr::to(QpState::RTR)
     };
     refused(&mut qp, &QpAttr { av: None, min_rnr_timer: None, ..rtr });
     refused(&mut qp, &QpAttr { timeout: Some(14), ..rtr });
@@ -64,7 +64,7 @@ fn main() -> Outcome {
             retry_cnt: Some(7),
             rnr_retry: Some(7),
             max_rd_atomic: Some(1),
-            ..QpAttr::to(QpState::Rts)
+            ..QpAttr::to(QpState::RTS)
         },
     )?;
     qp.post_send(SendWr::send(2).sge(mr.slice(32..)).signaled())?;
@@ -73,9 +73,9 @@ fn main() -> Outcome {
 
     // What is outstanding when a queue pair fails is flushed.
     qp.post_recv(RecvWr::new(3).sge(mr.slice(..32)))?;
-    go(&mut qp, &QpAttr::to(QpState::Err))?;
+    go(&mut qp, &QpAttr::to(QpState::ERR))?;
     let flushed = completion(&mut cq)?;
-    go(&mut qp, &QpAttr::to(QpState::Reset))?;
+    go(&mut qp, &QpAttr::to(QpState::RESET))?;
     match flushed.status {
         WcStatus::WR_FLUSH_ERR => Ok(()),
         other => Err(format!("the receive was not flushed: {other}").into()),

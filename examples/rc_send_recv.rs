@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for wc in cq.wait(&mut wcs, Wait::default(), None)? {
             println!("wr {} {:?}: {}, {} bytes, {:?}", wc.wr_id, wc.opcode, wc.status, wc.byte_len, wc.extra);
             if !wc.is_success() {
-                return Err(wc.status.text().into());
+                return Err(wc.status.to_string().into());
             }
             completed += 1;
         }

@@ -87,7 +87,7 @@ fn watch(tool: &Tool, name: Option<&OsStr>, json: bool) -> Outcome {
         while let Some(event) = events.next_event()? {
             tool.print(&if json { object(device, &event)? } else { line(&event) })?;
             // The kernel says nothing after that, not even that nothing comes any more.
-            if event.event_type == Type::DeviceFatal {
+            if event.event_type == Type::DEVICE_FATAL {
                 return Err(Failure::new(format!("{device}: the device has failed or is gone")));
             }
         }
@@ -98,38 +98,12 @@ fn watch(tool: &Tool, name: Option<&OsStr>, json: bool) -> Outcome {
 fn line(event: &AsyncEvent) -> String {
     // The C tool names no event of a queue, and prints the lower half of whatever the event is about.
     let name = match event.source() {
-        EventSource::Port(_) | EventSource::Device => name(event.event_type),
+        EventSource::Port(_) | EventSource::Device => event.event_type.name(),
         _ => None,
     };
     let name = name.unwrap_or("unexpected");
     let number = u32::from(event.event_type);
     format!("  event_type {name} ({number}), port {}\n", event.element as i32)
-}
-
-/// The names of `enum ibv_event_type`.
-fn name(event_type: Type) -> Option<&'static str> {
-    Some(match event_type {
-        Type::CqErr => "IBV_EVENT_CQ_ERR",
-        Type::QpFatal => "IBV_EVENT_QP_FATAL",
-        Type::QpReqErr => "IBV_EVENT_QP_REQ_ERR",
-        Type::QpAccessErr => "IBV_EVENT_QP_ACCESS_ERR",
-        Type::CommEst => "IBV_EVENT_COMM_EST",
-        Type::SqDrained => "IBV_EVENT_SQ_DRAINED",
-        Type::PathMig => "IBV_EVENT_PATH_MIG",
-        Type::PathMigErr => "IBV_EVENT_PATH_MIG_ERR",
-        Type::DeviceFatal => "IBV_EVENT_DEVICE_FATAL",
-        Type::PortActive => "IBV_EVENT_PORT_ACTIVE",
-        Type::PortErr => "IBV_EVENT_PORT_ERR",
-        Type::LidChange => "IBV_EVENT_LID_CHANGE",
-        Type::PkeyChange => "IBV_EVENT_PKEY_CHANGE",
-        Type::SmChange => "IBV_EVENT_SM_CHANGE",
-        Type::SrqErr => "IBV_EVENT_SRQ_ERR",
-        Type::SrqLimitReached => "IBV_EVENT_SRQ_LIMIT_REACHED",
-        Type::QpLastWqeReached => "IBV_EVENT_QP_LAST_WQE_REACHED",
-        Type::ClientReregister => "IBV_EVENT_CLIENT_REREGISTER",
-        Type::GidChange => "IBV_EVENT_GID_CHANGE",
-        Type::Other(_) => return None,
-    })
 }
 
 #[derive(Serialize)]
@@ -145,7 +119,7 @@ fn object(device: &str, event: &AsyncEvent) -> Result<String, Failure> {
         _ => None,
     };
     let number = u32::from(event.event_type);
-    let event = super::json::Named { value: number.into(), name: name(event.event_type) };
+    let event = super::json::Named { value: number.into(), name: event.event_type.name() };
     let object = Object { device, event, port };
     let mut text = serde_json::to_string(&object).map_err(|error| Failure::new(error.to_string()))?;
     text.push('\n');
@@ -160,12 +134,12 @@ mod tests {
     fn lines_are_those_of_the_c_tool() {
         let event = |event_type, element| AsyncEvent { event_type, element };
         for (event, text) in [
-            (event(Type::PortErr, 1), "  event_type IBV_EVENT_PORT_ERR (10), port 1\n"),
-            (event(Type::PortActive, 2), "  event_type IBV_EVENT_PORT_ACTIVE (9), port 2\n"),
-            (event(Type::DeviceFatal, 0), "  event_type IBV_EVENT_DEVICE_FATAL (8), port 0\n"),
-            (event(Type::GidChange, 1), "  event_type IBV_EVENT_GID_CHANGE (18), port 1\n"),
-            (event(Type::CqErr, 1), "  event_type unexpected (0), port 1\n"),
-            (event(Type::Other(77), 3), "  event_type unexpected (77), port 3\n"),
+            (event(Type::PORT_ERR, 1), "  event_type IBV_EVENT_PORT_ERR (10), port 1\n"),
+            (event(Type::PORT_ACTIVE, 2), "  event_type IBV_EVENT_PORT_ACTIVE (9), port 2\n"),
+            (event(Type::DEVICE_FATAL, 0), "  event_type IBV_EVENT_DEVICE_FATAL (8), port 0\n"),
+            (event(Type::GID_CHANGE, 1), "  event_type IBV_EVENT_GID_CHANGE (18), port 1\n"),
+            (event(Type::CQ_ERR, 1), "  event_type unexpected (0), port 1\n"),
+            (event(Type(77), 3), "  event_type unexpected (77), port 3\n"),
         ] {
             assert_eq!(line(&event), text);
         }
@@ -173,7 +147,7 @@ mod tests {
 
     #[test]
     fn objects_name_the_port() {
-        let event = AsyncEvent { event_type: Type::PortErr, element: 1 };
+        let event = AsyncEvent { event_type: Type::PORT_ERR, element: 1 };
         assert_eq!(
             object("rxe0", &event).unwrap(),
             "{\"device\":\"rxe0\",\"event\":{\"value\":10,\"name\":\"IBV_EVENT_PORT_ERR\"},\"port\":1}\n"

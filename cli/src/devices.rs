@@ -138,7 +138,7 @@ fn describe(info: &DeviceInfo) -> Described<'_> {
         node_guid: info.node_guid.to_string(),
         sys_image_guid: info.sys_image_guid.map(|guid| guid.to_string()),
         node_type: info.node_type.into(),
-        transport: Named { value: info.transport().number().into(), name: info.transport().name() },
+        transport: Named { value: info.transport().0.into(), name: info.transport().name() },
         protocol: info.protocol.as_deref(),
         port_count: info.port_count,
         driver: Named { value: info.driver.0.into(), name: info.driver.name() },

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 
+use bareverbs::PhysState;
 use bareverbs::netlink::{Nldev, PortInfo, RdmaDevice};
-use bareverbs::{PhysState, PortState};
 use clap::{ArgMatches, Args, Command};
 use nix::errno::Errno;
 use serde::Serialize;
@@ -231,7 +231,7 @@ impl Link {
             lid: port.lid,
             sm_lid: port.sm_lid,
             lmc: port.lmc,
-            state: state(port.state),
+            state: port.state.name().unwrap_or("UNKNOWN"),
             physical_state: phys_state(port.phys_state),
             netdev: port.netdev.clone(),
             netdev_index: port.netdev_index,
@@ -258,32 +258,20 @@ impl Link {
     }
 }
 
-/// A port's state in the words of `rdma link`, which are not those of `ibv_devinfo`.
-fn state(state: PortState) -> &'static str {
-    match state {
-        PortState::Nop => "NOP",
-        PortState::Down => "DOWN",
-        PortState::Init => "INIT",
-        PortState::Armed => "ARMED",
-        PortState::Active => "ACTIVE",
-        PortState::ActiveDefer => "ACTIVE_DEFER",
-        PortState::Other(_) => "UNKNOWN",
-    }
-}
-
+/// Names of physical states as `rdma link` prints them; they differ from the kernel's and from `ibv_devinfo`'s.
 fn phys_state(state: PhysState) -> &'static str {
     match state {
-        PhysState::Sleep => "SLEEP",
-        PhysState::Polling => "POLLING",
-        PhysState::Disabled => "DISABLED",
-        PhysState::Training => "ARMED",
-        PhysState::LinkUp => "LINK_UP",
-        PhysState::Recovery => "LINK_ERROR_RECOVER",
-        PhysState::Test => "PHY_TEST",
-        PhysState::Other(0) => "NOP",
-        PhysState::Other(9) => "OPA_OFFLINE",
-        PhysState::Other(11) => "OPA_TEST",
-        PhysState::Other(_) => "UNKNOWN",
+        PhysState::SLEEP => "SLEEP",
+        PhysState::POLLING => "POLLING",
+        PhysState::DISABLED => "DISABLED",
+        PhysState::PORT_CONFIGURATION_TRAINING => "ARMED",
+        PhysState::LINK_UP => "LINK_UP",
+        PhysState::LINK_ERROR_RECOVERY => "LINK_ERROR_RECOVER",
+        PhysState::PHY_TEST => "PHY_TEST",
+        PhysState(0) => "NOP",
+        PhysState(9) => "OPA_OFFLINE",
+        PhysState(11) => "OPA_TEST",
+        _ => "UNKNOWN",
     }
 }
 
@@ -296,8 +284,8 @@ mod tests {
         let rxe = Link {
             ifname: "rxe0".into(),
             port: 1,
-            state: state(PortState::Active),
-            physical_state: phys_state(PhysState::LinkUp),
+            state: "ACTIVE",
+            physical_state: phys_state(PhysState::LINK_UP),
             netdev: Some("eth0".into()),
             netdev_index: Some(2),
             ..Link::default()

@@ -80,7 +80,7 @@ impl Lane {
     pub(crate) fn connect(&mut self) -> Outcome {
         let gid_index = self.gid_index;
         let endpoint = |qp: &mut Qp| -> Outcome<Endpoint> {
-            qp.modify(&QpAttr::to(QpState::Reset))?;
+            qp.modify(&QpAttr::to(QpState::RESET))?;
             Ok(qp.endpoint(PortNum::ONE, gid_index)?)
         };
         let [a, b] = &mut self.ends;
@@ -104,7 +104,7 @@ impl Lane {
     pub(crate) fn fail(&mut self) -> Outcome {
         for end in &mut self.ends {
             for qp in [Some(&mut end.qp), end.receiver.as_mut()].into_iter().flatten() {
-                qp.modify(&QpAttr::to(QpState::Err))?;
+                qp.modify(&QpAttr::to(QpState::ERR))?;
             }
         }
         Ok(())
@@ -149,7 +149,7 @@ impl End {
         let rights = if kind == Kind::Uc { Access::REMOTE_WRITE } else { REMOTE };
         // An emulated device may be slow; and being late has to be told from giving up.
         let mut attr =
-            RcAttr::new().mtu(Mtu::Mtu1024).access(rights).max_rd_atomic(4).retry(18, 7).rnr_retry(7);
+            RcAttr::new().mtu(Mtu::MTU_1024).access(rights).max_rd_atomic(4).retry(18, 7).rnr_retry(7);
         attr.min_rnr_timer = 1;
         if let Some(receiver) = &mut self.receiver {
             receiver.connect(sender, attr)?;

@@ -73,7 +73,7 @@ impl EventChannel {
                 Err(errno) => return Err(Error::os("get_cm_event", "rdma_cm", errno)),
             };
             if let Some(event) = CmEvent::from_kernel(&self.0, &raw) {
-                if event.event_type == CmEventType::DeviceRemoval {
+                if event.event_type == CmEventType::DEVICE_REMOVAL {
                     self.0.doubt_contexts();
                 }
                 return Ok(Some(event));

@@ -37,11 +37,11 @@ impl CmId {
                 format!("the queue pair is of {}, the address of {}", its.info().name, ours.info().name);
             return Err(Error::invalid("init_qp", self.object(), why));
         }
-        self.bring(qp, QpState::Init, |attr| attr)?;
+        self.bring(qp, QpState::INIT, |attr| attr)?;
         if self.datagram {
             // Nothing is agreed on with a peer.
-            qp.modify(&QpAttr::to(QpState::Rtr))?;
-            qp.modify(&QpAttr { sq_psn: Some(Psn::default()), ..QpAttr::to(QpState::Rts) })?;
+            qp.modify(&QpAttr::to(QpState::RTR))?;
+            qp.modify(&QpAttr { sq_psn: Some(Psn::default()), ..QpAttr::to(QpState::RTS) })?;
         }
         Ok(())
     }
@@ -57,8 +57,8 @@ impl CmId {
 
     /// Asks the peer for a connection to `qp`, or to be told where its queue pair for datagrams is.
     ///
-    /// Events `ConnectResponse` ([`CmId::establish`] is due) or, for datagrams, `Established`; else `Rejected`, `Unreachable`
-    /// or `ConnectError`. See `rdma_connect(3)`.
+    /// Events `CONNECT_RESPONSE` ([`CmId::establish`] is due) or, for datagrams, `ESTABLISHED`; else `REJECTED`, `UNREACHABLE`
+    /// or `CONNECT_ERROR`. See `rdma_connect(3)`.
     ///
     /// # Errors
     /// The route is not resolved, or the private data are too long.
@@ -69,14 +69,14 @@ impl CmId {
         sent.map_err(|errno| self.explain("connect", errno, param.private_data_len(), self.limits().request))
     }
 
-    /// After `ConnectResponse`: brings the queue pair to where it can send, and confirms to the peer. See `rdma_establish(3)`.
+    /// After `CONNECT_RESPONSE`: brings the queue pair to where it can send, and confirms to the peer. See `rdma_establish(3)`.
     ///
     /// # Errors
-    /// There was no `ConnectResponse`, or the connection has ended since.
+    /// There was no `CONNECT_RESPONSE`, or the connection has ended since.
     pub fn establish(&self, qp: &mut Qp) -> Result<()> {
         let done = self.run(qp, |attr| attr).and_then(|()| self.confirm());
         if done.is_err() {
-            let _ = qp.modify(&QpAttr::to(QpState::Err));
+            let _ = qp.modify(&QpAttr::to(QpState::ERR));
         }
         done
     }
@@ -90,7 +90,7 @@ impl CmId {
         self.channel.ucma.tell(&command).map_err(|errno| self.error("establish", errno))
     }
 
-    /// Takes a client's request: brings the queue pair to where it can send, and answers. Event `Established`; none for
+    /// Takes a client's request: brings the queue pair to where it can send, and answers. Event `ESTABLISHED`; none for
     /// datagrams.
     ///
     /// Reads and atomics are held to what the client asked for. See `rdma_accept(3)`.
@@ -114,7 +114,7 @@ impl CmId {
         }
         let done = self.answer(qp.qp_num(), &param);
         if done.is_err() && !self.datagram {
-            let _ = qp.modify(&QpAttr::to(QpState::Err));
+            let _ = qp.modify(&QpAttr::to(QpState::ERR));
         }
         done
     }
@@ -151,12 +151,12 @@ impl CmId {
 
     /// Ends the connection, or confirms that the peer has: what is outstanding on the queue pair is flushed.
     ///
-    /// Event `Disconnected` when the peer has confirmed. See `rdma_disconnect(3)`.
+    /// Event `DISCONNECTED` when the peer has confirmed. See `rdma_disconnect(3)`.
     ///
     /// # Errors
     /// There is no connection.
     pub fn disconnect(&self, qp: &mut Qp) -> Result<()> {
-        qp.modify(&QpAttr::to(QpState::Err))?;
+        qp.modify(&QpAttr::to(QpState::ERR))?;
         let sent = self.channel.ucma.tell(&Disconnect { id: self.handle });
         sent.map_err(|errno| self.error("disconnect", errno))
     }
@@ -173,7 +173,7 @@ impl CmId {
 
     /// INIT anew, with the rights that were agreed on, then RTR and RTS.
     fn run(&self, qp: &mut Qp, change: impl Fn(QpAttr) -> QpAttr) -> Result<()> {
-        for state in [QpState::Init, QpState::Rtr, QpState::Rts] {
+        for state in [QpState::INIT, QpState::RTR, QpState::RTS] {
             self.bring(qp, state, &change)?;
         }
         Ok(())

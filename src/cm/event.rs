@@ -15,66 +15,42 @@ use crate::uapi::ucm::{ConnParam, EventResp, UdParam};
 use crate::verbs::AddressVector;
 
 open_enum! {
-    /// What happened (`enum rdma_cm_event_type`).
+    /// Type of an RDMA-CM event (`enum rdma_cm_event_type`, `rdma_get_cm_event(3)`).
+    ///
+    /// `Display` prints the names of `rdma_event_str(3)`.
     CmEventType: u32 {
-        /// The peer's address is found, and the device to reach it by.
-        AddrResolved = 0,
-        /// It is not.
-        AddrError = 1,
-        /// The way to the peer is found.
-        RouteResolved = 2,
-        /// It is not.
-        RouteError = 3,
-        /// A client wants to connect; the event has a new id for it.
-        ConnectRequest = 4,
-        /// The peer accepts; [`CmId::establish`] is due.
-        ConnectResponse = 5,
-        /// The connection could not be made.
-        ConnectError = 6,
-        /// The peer does not answer.
-        Unreachable = 7,
-        /// The peer does not want it, or nobody listens there.
-        Rejected = 8,
-        /// The connection is there; or, for datagrams, the peer is found.
-        Established = 9,
-        /// The peer has left, or has confirmed that this side has.
-        Disconnected = 10,
-        /// The device is going; the id can only be destroyed.
-        DeviceRemoval = 11,
+        /// The destination address and the local device to reach it are resolved.
+        ADDR_RESOLVED = 0, "RDMA_CM_EVENT_ADDR_RESOLVED";
+        /// Address resolution failed.
+        ADDR_ERROR = 1, "RDMA_CM_EVENT_ADDR_ERROR";
+        /// The route to the destination is resolved.
+        ROUTE_RESOLVED = 2, "RDMA_CM_EVENT_ROUTE_RESOLVED";
+        /// Route resolution failed.
+        ROUTE_ERROR = 3, "RDMA_CM_EVENT_ROUTE_ERROR";
+        /// A client asks to connect; the event carries a new id for it.
+        CONNECT_REQUEST = 4, "RDMA_CM_EVENT_CONNECT_REQUEST";
+        /// The peer accepted; call [`CmId::establish`].
+        CONNECT_RESPONSE = 5, "RDMA_CM_EVENT_CONNECT_RESPONSE";
+        /// Establishing the connection failed.
+        CONNECT_ERROR = 6, "RDMA_CM_EVENT_CONNECT_ERROR";
+        /// The peer does not respond.
+        UNREACHABLE = 7, "RDMA_CM_EVENT_UNREACHABLE";
+        /// The peer rejected the connection, or nothing listens there.
+        REJECTED = 8, "RDMA_CM_EVENT_REJECTED";
+        /// The connection is established, or, for datagrams, the peer is resolved.
+        ESTABLISHED = 9, "RDMA_CM_EVENT_ESTABLISHED";
+        /// The connection is closed, by the peer or by this side.
+        DISCONNECTED = 10, "RDMA_CM_EVENT_DISCONNECTED";
+        /// The device is being removed; the id can only be destroyed.
+        DEVICE_REMOVAL = 11, "RDMA_CM_EVENT_DEVICE_REMOVAL";
         /// A multicast group was joined.
-        MulticastJoin = 12,
-        /// It was not, or was left.
-        MulticastError = 13,
-        /// The network device has another hardware address.
-        AddrChange = 14,
-        /// The queue pair of a connection that is over can be used anew.
-        TimewaitExit = 15,
-    }
-}
-
-impl CmEventType {
-    /// Its name in C, as `rdma_event_str(3)` has it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AddrResolved => "RDMA_CM_EVENT_ADDR_RESOLVED",
-            Self::AddrError => "RDMA_CM_EVENT_ADDR_ERROR",
-            Self::RouteResolved => "RDMA_CM_EVENT_ROUTE_RESOLVED",
-            Self::RouteError => "RDMA_CM_EVENT_ROUTE_ERROR",
-            Self::ConnectRequest => "RDMA_CM_EVENT_CONNECT_REQUEST",
-            Self::ConnectResponse => "RDMA_CM_EVENT_CONNECT_RESPONSE",
-            Self::ConnectError => "RDMA_CM_EVENT_CONNECT_ERROR",
-            Self::Unreachable => "RDMA_CM_EVENT_UNREACHABLE",
-            Self::Rejected => "RDMA_CM_EVENT_REJECTED",
-            Self::Established => "RDMA_CM_EVENT_ESTABLISHED",
-            Self::Disconnected => "RDMA_CM_EVENT_DISCONNECTED",
-            Self::DeviceRemoval => "RDMA_CM_EVENT_DEVICE_REMOVAL",
-            Self::MulticastJoin => "RDMA_CM_EVENT_MULTICAST_JOIN",
-            Self::MulticastError => "RDMA_CM_EVENT_MULTICAST_ERROR",
-            Self::AddrChange => "RDMA_CM_EVENT_ADDR_CHANGE",
-            Self::TimewaitExit => "RDMA_CM_EVENT_TIMEWAIT_EXIT",
-            Self::Other(_) => "UNKNOWN EVENT",
-        }
+        MULTICAST_JOIN = 12, "RDMA_CM_EVENT_MULTICAST_JOIN";
+        /// Joining a multicast group failed, or the group was left.
+        MULTICAST_ERROR = 13, "RDMA_CM_EVENT_MULTICAST_ERROR";
+        /// The hardware address of the network device changed.
+        ADDR_CHANGE = 14, "RDMA_CM_EVENT_ADDR_CHANGE";
+        /// The queue pair of a closed connection can be reused.
+        TIMEWAIT_EXIT = 15, "RDMA_CM_EVENT_TIMEWAIT_EXIT";
     }
 }
 
@@ -84,12 +60,12 @@ impl CmEventType {
 pub struct CmEvent {
     /// What happened.
     pub event_type: CmEventType,
-    /// 0 or a negated errno; over InfiniBand and RoCE also the peer's: for `Rejected` the reason (`enum ib_cm_rej_reason`), for
-    /// `Unreachable` of datagrams the answer's status (`enum ib_cm_sidr_status`).
+    /// 0 or a negated errno; over InfiniBand and RoCE also the peer's: for `REJECTED` the reason (`enum ib_cm_rej_reason`), for
+    /// `UNREACHABLE` of datagrams the answer's status (`enum ib_cm_sidr_status`).
     pub status: i32,
-    /// The id that a `ConnectRequest` is about.
+    /// The id that a `CONNECT_REQUEST` is about.
     pub request: Option<CmId>,
-    /// [`CmId::cookie`] of the id that it is about; of the listener, for a `ConnectRequest`.
+    /// [`CmId::cookie`] of the id that it is about; of the listener, for a `CONNECT_REQUEST`.
     pub cookie: u64,
     param: Param,
 }
@@ -125,7 +101,7 @@ impl CmEvent {
             false => Param::Connection(ConnParam::read_from_prefix(bytes).ok()?.0),
         };
         let mut event = Self { event_type, status: raw.status as i32, request: None, cookie: raw.uid, param };
-        if event_type == CmEventType::ConnectRequest {
+        if event_type == CmEventType::CONNECT_REQUEST {
             let asked = (event.responder_resources(), event.initiator_depth());
             event.request = Some(CmId::of_request(channel, raw.id, datagram, asked));
         }
@@ -170,11 +146,11 @@ impl CmEvent {
         }
     }
 
-    /// Where to send datagrams, once `Established`.
+    /// Where to send datagrams, once `ESTABLISHED`.
     #[must_use]
     pub fn datagram_peer(&self) -> Option<DatagramPeer> {
         match &self.param {
-            Param::Datagram(param) if self.event_type == CmEventType::Established => Some(DatagramPeer {
+            Param::Datagram(param) if self.event_type == CmEventType::ESTABLISHED => Some(DatagramPeer {
                 qp_num: Qpn::truncate(param.qp_num),
                 qkey: Qkey(param.qkey),
                 av: AddressVector::from_cm(&param.ah_attr)?,
@@ -186,15 +162,15 @@ impl CmEvent {
     /// The error of something that was tried on `object` and ended in this event; `None` if it is no failure.
     pub(super) fn failure(&self, object: String) -> Option<Error> {
         let operation = match self.event_type {
-            CmEventType::AddrError => "resolve_addr",
-            CmEventType::RouteError => "resolve_route",
-            CmEventType::ConnectError | CmEventType::Unreachable | CmEventType::Rejected => "connect",
+            CmEventType::ADDR_ERROR => "resolve_addr",
+            CmEventType::ROUTE_ERROR => "resolve_route",
+            CmEventType::CONNECT_ERROR | CmEventType::UNREACHABLE | CmEventType::REJECTED => "connect",
             // Else nobody has answered that this side disconnects.
-            CmEventType::Disconnected if self.status >= 0 => {
+            CmEventType::DISCONNECTED if self.status >= 0 => {
                 return Some(Error::new("wait", object, Cause::Refused("the peer has disconnected".into())));
             }
-            CmEventType::Disconnected => "disconnect",
-            CmEventType::DeviceRemoval => {
+            CmEventType::DISCONNECTED => "disconnect",
+            CmEventType::DEVICE_REMOVAL => {
                 return Some(Error::new(
                     "wait",
                     object,
@@ -218,7 +194,7 @@ impl CmEvent {
         let errno = Errno::from_raw(self.status.saturating_neg());
         let error = Error::os(operation, object, errno);
         Some(match (errno, self.event_type) {
-            (Errno::ETIMEDOUT, CmEventType::AddrError) => error.hint("no machine answers to that address"),
+            (Errno::ETIMEDOUT, CmEventType::ADDR_ERROR) => error.hint("no machine answers to that address"),
             (Errno::ETIMEDOUT, _) => error.hint(
                 "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 (RoCE) open?",
             ),

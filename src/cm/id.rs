@@ -149,7 +149,7 @@ impl CmId {
 
     /// Looks for the device and the hardware address by which `peer` is reached, from `source` where one is given.
     ///
-    /// Event `AddrResolved` or `AddrError`. See `rdma_resolve_addr(3)`.
+    /// Event `ADDR_RESOLVED` or `ADDR_ERROR`. See `rdma_resolve_addr(3)`.
     ///
     /// # Errors
     /// The addresses are of two families, or no RDMA device is on the way.
@@ -180,7 +180,7 @@ impl CmId {
         })
     }
 
-    /// Looks for the way to the peer. Event `RouteResolved` or `RouteError`. See `rdma_resolve_route(3)`.
+    /// Looks for the way to the peer. Event `ROUTE_RESOLVED` or `ROUTE_ERROR`. See `rdma_resolve_route(3)`.
     ///
     /// # Errors
     /// The address is not resolved, or no RDMA device is on the way: the loopback's addresses may resolve without one.
@@ -206,12 +206,12 @@ impl CmId {
                 }
                 Some(event) => {
                     return Err(self.failure(&event).unwrap_or_else(|| {
-                        let why = format!("{} came where {} was due", event.event_type.name(), wanted.name());
+                        let why = format!("received {} instead of {wanted}", event.event_type);
                         Error::bad_answer("wait", self.object(), why)
                     }));
                 }
                 None if left.is_zero() => {
-                    return Err(self.error("wait", Errno::ETIMEDOUT).hint(format!("no {}", wanted.name())));
+                    return Err(self.error("wait", Errno::ETIMEDOUT).hint(format!("no {wanted}")));
                 }
                 None => {}
             }

@@ -9,13 +9,13 @@
 //!
 //! | a client | a server |
 //! |---|---|
-//! | [`resolve_addr`](CmId::resolve_addr), event `AddrResolved` | [`bind`](CmId::bind), [`listen`](CmId::listen) |
-//! | [`resolve_route`](CmId::resolve_route), event `RouteResolved` | |
+//! | [`resolve_addr`](CmId::resolve_addr), event `ADDR_RESOLVED` | [`bind`](CmId::bind), [`listen`](CmId::listen) |
+//! | [`resolve_route`](CmId::resolve_route), event `ROUTE_RESOLVED` | |
 //! | [`create_qp`](CmId::create_qp), post receives | |
-//! | [`connect`](CmId::connect) | event `ConnectRequest` with a new id |
+//! | [`connect`](CmId::connect) | event `CONNECT_REQUEST` with a new id |
 //! | | [`create_qp`](CmId::create_qp) for that id, post receives, [`accept`](CmId::accept) |
-//! | event `ConnectResponse`, [`establish`](CmId::establish) | event `Established` |
-//! | [`disconnect`](CmId::disconnect), event `Disconnected` | event `Disconnected`, [`disconnect`](CmId::disconnect) |
+//! | event `CONNECT_RESPONSE`, [`establish`](CmId::establish) | event `ESTABLISHED` |
+//! | [`disconnect`](CmId::disconnect), event `DISCONNECTED` | event `DISCONNECTED`, [`disconnect`](CmId::disconnect) |
 //!
 //! Events are values that refer to no id, so none needs to be acknowledged, and an id can be destroyed at any time: what the
 //! kernel had not delivered of it by then is never delivered. [`CmId::owns`] tells whose an event is; no later id of the channel is

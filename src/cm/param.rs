@@ -21,16 +21,16 @@ impl PortSpace {
     /// As the kernel is told it: the space, and the type of the queue pair where the space does not settle it.
     pub(super) fn to_kernel(self) -> (u16, u8) {
         match self {
-            Self::Tcp => (RDMA_PS_TCP, QpType::Rc.into()),
-            Self::Udp => (RDMA_PS_UDP, QpType::Ud.into()),
-            Self::Ipoib => (RDMA_PS_IPOIB, QpType::Ud.into()),
+            Self::Tcp => (RDMA_PS_TCP, QpType::RC.into()),
+            Self::Udp => (RDMA_PS_UDP, QpType::UD.into()),
+            Self::Ipoib => (RDMA_PS_IPOIB, QpType::UD.into()),
             Self::Ib(qp_type) => (RDMA_PS_IB, qp_type.into()),
         }
     }
 
     /// Whether nothing is connected, and a peer is only found.
     pub(super) fn is_datagram(self) -> bool {
-        matches!(self, Self::Udp | Self::Ipoib | Self::Ib(QpType::Ud))
+        matches!(self, Self::Udp | Self::Ipoib | Self::Ib(QpType::UD))
     }
 }
 

@@ -103,10 +103,10 @@ pub(super) fn gids(sys: &Path, device: &str, port: PortNum, indices: Range<u32>)
             return None;
         }
         let gid_type = match text(&folder.join(format!("gid_attrs/types/{index}"))).as_deref() {
-            Some("RoCE v2") => GidType::RoceV2,
+            Some("RoCE v2") => GidType::ROCE_V2,
             // InfiniBand has the file too, and it does not read.
-            _ if text(&folder.join(format!("gid_attrs/ndevs/{index}"))).is_some() => GidType::RoceV1,
-            _ => GidType::Ib,
+            _ if text(&folder.join(format!("gid_attrs/ndevs/{index}"))).is_some() => GidType::ROCE_V1,
+            _ => GidType::IB,
         };
         Some(GidEntry { gid: gid.into(), index, port, gid_type, netdev_ifindex: 0 })
     };

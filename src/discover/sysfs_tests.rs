@@ -27,7 +27,7 @@ fn a_device_is_read_whole() {
     assert_eq!(device.name, "rxe0");
     assert_eq!(format!("{:x}", device.node_guid), "505400fffe123456");
     assert_eq!(device.sys_image_guid, Some(device.node_guid));
-    assert_eq!(device.node_type, NodeType::Ca);
+    assert_eq!(device.node_type, NodeType::CA);
     assert_eq!(device.port_count, 1);
     assert_eq!(device.driver, DriverId::RXE);
     let uverbs = device.uverbs.as_ref().unwrap();
@@ -56,7 +56,7 @@ fn a_device_without_uverbs_is_listed_after_those_with() {
     let names: Vec<_> = devices.iter().map(|d| d.name.as_str()).collect();
     assert_eq!(names, ["rxe0", "abc", "mlx5_1"]);
     assert_eq!(devices[1].uverbs, None);
-    assert_eq!(devices[1].node_type, NodeType::Rnic);
+    assert_eq!(devices[1].node_type, NodeType::RNIC);
     assert_eq!(devices[1].node_guid, Guid::default());
 }
 
@@ -113,7 +113,7 @@ fn nonsense_in_files_leaves_the_device_out_or_the_value() {
     let devices = all(&folder);
     assert_eq!(devices.len(), 1);
     assert_eq!(devices[0].node_guid, Guid::default());
-    assert_eq!(devices[0].node_type, NodeType::Other(0));
+    assert_eq!(devices[0].node_type, NodeType(0));
     assert_eq!(devices[0].port_count, 1);
 }
 
@@ -143,5 +143,5 @@ fn gids_of_infiniband_are_not_roce() {
         .file(&format!("{port}/gid_attrs/ndevs/2"), "eth0\n");
     let found = gids(folder.path(), "mlx4_0", PortNum::ONE, 0..4);
     let types: Vec<_> = found.iter().map(|entry| (entry.index, entry.gid_type)).collect();
-    assert_eq!(types, [(0, GidType::Ib), (1, GidType::RoceV1), (2, GidType::RoceV2)]);
+    assert_eq!(types, [(0, GidType::IB), (1, GidType::ROCE_V1), (2, GidType::ROCE_V2)]);
 }

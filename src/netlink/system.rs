@@ -1,25 +1,24 @@
-//! How the RDMA subsystem is set.
+//! Settings of the RDMA subsystem.
 
 use super::Nldev;
 use super::exchange::What;
 use super::message::{Attributes, Read, required};
 use crate::error::Result;
+use crate::types::open_enum;
 use crate::uapi::netlink as nl;
 
-/// Which network namespaces can see a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NetNamespaceMode {
-    /// Each device is seen by the one namespace it was given to.
-    Exclusive,
-    /// Every device is seen by all of them.
-    Shared,
-    /// A number that this crate has no name for.
-    Other(u8),
+open_enum! {
+    /// How devices are shared among network namespaces.
+    NetNamespaceMode: u8 {
+        /// Each device belongs to one network namespace.
+        EXCLUSIVE = 0, "exclusive";
+        /// All network namespaces see every device.
+        SHARED = 1, "shared";
+    }
 }
 
 impl Nldev {
-    /// Tells whether RDMA devices are shared among network namespaces.
+    /// Returns whether RDMA devices are shared among network namespaces.
     ///
     /// # Errors
     ///
@@ -37,11 +36,7 @@ fn read(attributes: Attributes<'_>) -> Read<NetNamespaceMode> {
     for attribute in attributes {
         let a = attribute?;
         if a.kind == nl::RDMA_NLDEV_SYS_ATTR_NETNS_MODE {
-            mode = Some(match a.u8()? {
-                0 => NetNamespaceMode::Exclusive,
-                1 => NetNamespaceMode::Shared,
-                other => NetNamespaceMode::Other(other),
-            });
+            mode = Some(NetNamespaceMode(a.u8()?));
         }
     }
     required(mode, nl::RDMA_NLDEV_SYS_ATTR_NETNS_MODE)

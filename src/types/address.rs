@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::PortNum;
+use super::{PortNum, open_enum};
 use crate::uapi::ioctl as abi;
 
 /// A local identifier: a port's address within an InfiniBand subnet (0 on Ethernet).
@@ -67,28 +67,15 @@ impl From<Ipv6Addr> for Gid {
     }
 }
 
-/// How packets from a GID table entry travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum GidType {
-    /// InfiniBand.
-    Ib,
-    /// RoCE version 1: Ethernet frames.
-    RoceV1,
-    /// RoCE version 2: UDP over IPv4 or IPv6.
-    RoceV2,
-    /// One that this crate does not know.
-    Other(u32),
-}
-
-impl From<u32> for GidType {
-    fn from(value: u32) -> Self {
-        match value {
-            abi::IB_UVERBS_GID_TYPE_IB => Self::Ib,
-            abi::IB_UVERBS_GID_TYPE_ROCE_V1 => Self::RoceV1,
-            abi::IB_UVERBS_GID_TYPE_ROCE_V2 => Self::RoceV2,
-            other => Self::Other(other),
-        }
+open_enum! {
+    /// Type of a GID table entry (`enum ibv_gid_type`): how packets with that source GID travel.
+    GidType: u32 {
+        /// InfiniBand.
+        IB = abi::IB_UVERBS_GID_TYPE_IB, "IB";
+        /// RoCE version 1: Ethernet frames.
+        ROCE_V1 = abi::IB_UVERBS_GID_TYPE_ROCE_V1, "RoCE v1";
+        /// RoCE version 2: UDP over IPv4 or IPv6.
+        ROCE_V2 = abi::IB_UVERBS_GID_TYPE_ROCE_V2, "RoCE v2";
     }
 }
 

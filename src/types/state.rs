@@ -1,108 +1,77 @@
-//! States and kinds that the kernel reports: open enums, since a newer kernel may report more.
+//! States and types of queue pairs and ports.
 
-/// An enum of the kernel's numbers, and a place for those that have no name yet.
-macro_rules! open_enum {
-    ($(#[$meta:meta])* $name:ident: $repr:ty { $( $(#[$vmeta:meta])* $variant:ident = $value:literal ),* $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name {
-            $( $(#[$vmeta])* $variant, )*
-            /// A value that this crate has no name for.
-            Other($repr),
-        }
-
-        impl From<$repr> for $name {
-            fn from(value: $repr) -> Self {
-                match value {
-                    $( $value => Self::$variant, )*
-                    other => Self::Other(other),
-                }
-            }
-        }
-
-        impl From<$name> for $repr {
-            fn from(value: $name) -> Self {
-                match value {
-                    $( $name::$variant => $value, )*
-                    $name::Other(other) => other,
-                }
-            }
-        }
-    };
-}
-
-pub(crate) use open_enum;
+use super::open_enum::open_enum;
 
 open_enum! {
-    /// The state of a queue pair (`enum ibv_qp_state`).
+    /// State of a queue pair (`enum ibv_qp_state`, `ibv_modify_qp(3)`).
     QpState: u8 {
-        /// Just made: nothing can be posted.
-        Reset = 0,
-        /// Receives can be posted, nothing moves.
-        Init = 1,
+        /// Just created or reset: nothing can be posted.
+        RESET = 0, "RESET";
+        /// Receives can be posted; nothing is sent or received.
+        INIT = 1, "INIT";
         /// Ready to receive.
-        Rtr = 2,
+        RTR = 2, "RTR";
         /// Ready to send.
-        Rts = 3,
-        /// The send queue is drained or draining.
-        Sqd = 4,
-        /// The send queue failed (UC, UD).
-        Sqe = 5,
-        /// Failed: every request is flushed.
-        Err = 6,
+        RTS = 3, "RTS";
+        /// Send queue drained, or draining.
+        SQD = 4, "SQD";
+        /// Send queue in error (UC and UD only).
+        SQE = 5, "SQE";
+        /// Error: all outstanding and new requests are flushed.
+        ERR = 6, "ERR";
     }
 }
 
 open_enum! {
-    /// The service that a queue pair gives (`enum ibv_qp_type`).
+    /// Transport service of a queue pair (`enum ibv_qp_type`).
     QpType: u8 {
         /// Reliable connection.
-        Rc = 2,
+        RC = 2, "RC";
         /// Unreliable connection.
-        Uc = 3,
+        UC = 3, "UC";
         /// Unreliable datagram.
-        Ud = 4,
-        /// The sending side of an extended reliable connection.
-        XrcSend = 9,
-        /// The receiving side of an extended reliable connection.
-        XrcRecv = 10,
+        UD = 4, "UD";
+        /// Extended reliable connection, initiator (sends only).
+        XRC_SEND = 9, "XRC_SEND";
+        /// Extended reliable connection, target (receives only).
+        XRC_RECV = 10, "XRC_RECV";
     }
 }
 
 open_enum! {
-    /// The largest payload of a packet (`enum ibv_mtu`).
+    /// Maximum transfer unit: the largest payload of a packet (`enum ibv_mtu`).
     Mtu: u8 {
         /// 256 bytes.
-        Mtu256 = 1,
+        MTU_256 = 1, "256";
         /// 512 bytes.
-        Mtu512 = 2,
+        MTU_512 = 2, "512";
         /// 1024 bytes.
-        Mtu1024 = 3,
+        MTU_1024 = 3, "1024";
         /// 2048 bytes.
-        Mtu2048 = 4,
+        MTU_2048 = 4, "2048";
         /// 4096 bytes.
-        Mtu4096 = 5,
+        MTU_4096 = 5, "4096";
     }
 }
 
 impl Mtu {
-    /// The MTU of exactly `bytes` bytes.
+    /// Returns the MTU of exactly `bytes` bytes, if there is one.
     #[must_use]
-    pub fn from_bytes(bytes: u32) -> Option<Self> {
+    pub const fn from_bytes(bytes: u32) -> Option<Self> {
         Some(match bytes {
-            256 => Self::Mtu256,
-            512 => Self::Mtu512,
-            1024 => Self::Mtu1024,
-            2048 => Self::Mtu2048,
-            4096 => Self::Mtu4096,
+            256 => Self::MTU_256,
+            512 => Self::MTU_512,
+            1024 => Self::MTU_1024,
+            2048 => Self::MTU_2048,
+            4096 => Self::MTU_4096,
             _ => return None,
         })
     }
 
-    /// Bytes, where the value is known.
+    /// Returns the size in bytes, or `None` for an unknown value.
     #[must_use]
-    pub fn bytes(self) -> Option<u32> {
-        match u8::from(self) {
+    pub const fn bytes(self) -> Option<u32> {
+        match self.0 {
             n @ 1..=5 => Some(128 << n),
             _ => None,
         }
@@ -110,52 +79,52 @@ impl Mtu {
 }
 
 open_enum! {
-    /// The logical state of a port (`enum ibv_port_state`).
+    /// Logical state of a port (`enum ibv_port_state`).
     PortState: u8 {
-        /// Nothing has happened yet.
-        Nop = 0,
-        /// No link.
-        Down = 1,
+        /// Reserved; no port reports it.
+        NOP = 0, "NOP";
+        /// The link is down.
+        DOWN = 1, "DOWN";
         /// The link is up and waits for a subnet manager.
-        Init = 2,
-        /// The subnet manager has set the port up.
-        Armed = 3,
+        INIT = 2, "INIT";
+        /// Configured by the subnet manager, not active yet.
+        ARMED = 3, "ARMED";
         /// Ready for traffic.
-        Active = 4,
-        /// Active, with errors that are being recovered from.
-        ActiveDefer = 5,
+        ACTIVE = 4, "ACTIVE";
+        /// Active, recovering from link errors.
+        ACTIVE_DEFER = 5, "ACTIVE_DEFER";
     }
 }
 
 open_enum! {
-    /// What a port's link is made of.
+    /// Link layer of a port (`link_layer` of `struct ibv_port_attr`).
     LinkLayer: u8 {
         /// The driver does not say.
-        Unspecified = 0,
+        UNSPECIFIED = 0, "Unspecified";
         /// InfiniBand.
-        InfiniBand = 1,
-        /// Ethernet.
-        Ethernet = 2,
+        INFINIBAND = 1, "InfiniBand";
+        /// Ethernet: RoCE or iWARP.
+        ETHERNET = 2, "Ethernet";
     }
 }
 
 open_enum! {
-    /// The physical state of a port (IBA, PortInfo).
+    /// Physical state of a port (`enum ib_port_phys_state`; IBTA, PortInfo).
     PhysState: u8 {
-        /// Asleep.
-        Sleep = 1,
-        /// Looking for a link.
-        Polling = 2,
-        /// Switched off.
-        Disabled = 3,
-        /// Training.
-        Training = 4,
-        /// Up.
-        LinkUp = 5,
-        /// Recovering from errors.
-        Recovery = 6,
+        /// Sleeping.
+        SLEEP = 1, "SLEEP";
+        /// Polling for a link partner.
+        POLLING = 2, "POLLING";
+        /// Disabled by the administrator.
+        DISABLED = 3, "DISABLED";
+        /// Training the link.
+        PORT_CONFIGURATION_TRAINING = 4, "PORT_CONFIGURATION_TRAINING";
+        /// The link is up.
+        LINK_UP = 5, "LINK_UP";
+        /// Recovering from link errors.
+        LINK_ERROR_RECOVERY = 6, "LINK_ERROR_RECOVERY";
         /// Under test.
-        Test = 7,
+        PHY_TEST = 7, "PHY_TEST";
     }
 }
 
@@ -164,11 +133,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_values_stay_what_they_were() {
-        assert_eq!(QpState::from(9), QpState::Other(9));
-        assert_eq!(u8::from(QpState::Other(9)), 9);
-        assert_eq!(Mtu::from_bytes(4096).map(u8::from), Some(5));
-        assert_eq!(Mtu::Mtu4096.bytes(), Some(4096));
-        assert_eq!(Mtu::Other(7).bytes(), None);
+    fn mtus_convert_to_bytes_and_back() {
+        assert_eq!(Mtu::from_bytes(4096), Some(Mtu::MTU_4096));
+        assert_eq!(Mtu::from_bytes(4095), None);
+        for mtu in (1..=5).map(Mtu) {
+            assert_eq!(mtu.bytes().and_then(Mtu::from_bytes), Some(mtu));
+            assert_eq!(mtu.bytes().map(|bytes| bytes.to_string()).as_deref(), mtu.name());
+        }
+        assert_eq!((Mtu(0).bytes(), Mtu(7).bytes()), (None, None));
     }
 }

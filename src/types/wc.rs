@@ -1,115 +1,81 @@
 //! Work completions: what comes out of a completion queue.
 
-use super::{Lid, Qpn, Rkey, ServiceLevel};
+use super::{Lid, Qpn, Rkey, ServiceLevel, open_enum};
 
-/// How a request ended (`enum ibv_wc_status`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct WcStatus(pub u32);
-
-macro_rules! statuses {
-    ($( $(#[$meta:meta])* $name:ident = $value:literal $text:literal ),* $(,)?) => {
-        impl WcStatus {
-            $( $(#[$meta])* pub const $name: Self = Self($value); )*
-
-            /// The words of `ibv_wc_status_str(3)`.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self.0 {
-                    $( $value => $text, )*
-                    _ => "unknown",
-                }
-            }
-        }
-    };
+open_enum! {
+    /// Status of a completed work request (`enum ibv_wc_status`, `ibv_poll_cq(3)`).
+    ///
+    /// `Display` prints the text of `ibv_wc_status_str(3)`.
+    WcStatus: u32 {
+        /// The request succeeded.
+        SUCCESS = 0, "success";
+        /// Local length error: a message was longer than the request's local memory, or than the device allows.
+        LOC_LEN_ERR = 1, "local length error";
+        /// Local QP operation error: the request was inconsistent, or the device failed while executing it.
+        LOC_QP_OP_ERR = 2, "local QP operation error";
+        /// Local EE context operation error (reliable datagrams; unused).
+        LOC_EEC_OP_ERR = 3, "local EE context operation error";
+        /// Local protection error: a local key, address or access right was wrong.
+        LOC_PROT_ERR = 4, "local protection error";
+        /// The queue pair entered the error state before the request was executed.
+        WR_FLUSH_ERR = 5, "Work Request Flushed Error";
+        /// Binding a memory window failed.
+        MW_BIND_ERR = 6, "memory management operation error";
+        /// The peer sent an unexpected response.
+        BAD_RESP_ERR = 7, "bad response error";
+        /// Local access error: the receive's memory does not allow the access.
+        LOC_ACCESS_ERR = 8, "local access error";
+        /// The peer rejected the request as invalid.
+        REM_INV_REQ_ERR = 9, "remote invalid request error";
+        /// Remote access error: a remote key, address or access right was wrong.
+        REM_ACCESS_ERR = 10, "remote access error";
+        /// The peer could not complete the operation.
+        REM_OP_ERR = 11, "remote operation error";
+        /// The peer did not respond within the retry count.
+        RETRY_EXC_ERR = 12, "transport retry counter exceeded";
+        /// The peer had no receive posted within the RNR retry count.
+        RNR_RETRY_EXC_ERR = 13, "RNR retry counter exceeded";
+        /// Local RDD violation error (reliable datagrams; unused).
+        LOC_RDD_VIOL_ERR = 14, "local RDD violation error";
+        /// Remote invalid RD request (reliable datagrams; unused).
+        REM_INV_RD_REQ_ERR = 15, "remote invalid RD request";
+        /// The peer aborted the operation.
+        REM_ABORT_ERR = 16, "aborted error";
+        /// Invalid EE context number (reliable datagrams; unused).
+        INV_EECN_ERR = 17, "invalid EE context number";
+        /// Invalid EE context state (reliable datagrams; unused).
+        INV_EEC_STATE_ERR = 18, "invalid EE context state";
+        /// The device failed.
+        FATAL_ERR = 19, "fatal error";
+        /// The device did not respond.
+        RESP_TIMEOUT_ERR = 20, "response timeout error";
+        /// An error that no other value describes.
+        GENERAL_ERR = 21, "general error";
+    }
 }
 
-statuses! {
-    /// Carried out.
-    SUCCESS = 0 "success",
-    /// A message did not fit the local memory of the request.
-    LOC_LEN_ERR = 1 "local length error",
-    /// The QP's own state or a request of it made no sense.
-    LOC_QP_OP_ERR = 2 "local QP operation error",
-    /// The same on an end-to-end context.
-    LOC_EEC_OP_ERR = 3 "local EE context operation error",
-    /// A local key or its bounds or rights were wrong.
-    LOC_PROT_ERR = 4 "local protection error",
-    /// The QP failed before the request was carried out.
-    WR_FLUSH_ERR = 5 "Work Request Flushed Error",
-    /// Binding a memory window failed.
-    MW_BIND_ERR = 6 "memory management operation error",
-    /// The peer answered what it should not have.
-    BAD_RESP_ERR = 7 "bad response error",
-    /// The receive's memory did not allow it.
-    LOC_ACCESS_ERR = 8 "local access error",
-    /// The peer could not take the request.
-    REM_INV_REQ_ERR = 9 "remote invalid request error",
-    /// A remote key or its bounds or rights were wrong.
-    REM_ACCESS_ERR = 10 "remote access error",
-    /// The peer failed to carry the request out.
-    REM_OP_ERR = 11 "remote operation error",
-    /// No answer from the peer.
-    RETRY_EXC_ERR = 12 "transport retry counter exceeded",
-    /// The peer had no receive posted.
-    RNR_RETRY_EXC_ERR = 13 "RNR retry counter exceeded",
-    /// Reliable datagrams only.
-    LOC_RDD_VIOL_ERR = 14 "local RDD violation error",
-    /// Reliable datagrams only.
-    REM_INV_RD_REQ_ERR = 15 "remote invalid RD request",
-    /// The peer gave up.
-    REM_ABORT_ERR = 16 "aborted error",
-    /// End-to-end contexts only.
-    INV_EECN_ERR = 17 "invalid EE context number",
-    /// End-to-end contexts only.
-    INV_EEC_STATE_ERR = 18 "invalid EE context state",
-    /// The device failed.
-    FATAL_ERR = 19 "fatal error",
-    /// The device did not answer.
-    RESP_TIMEOUT_ERR = 20 "response timeout error",
-    /// Anything else.
-    GENERAL_ERR = 21 "general error",
-}
-
-/// What was carried out (`enum ibv_wc_opcode`); means something only where the status is success.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct WcOpcode(pub u32);
-
-macro_rules! opcodes {
-    ($( $(#[$meta:meta])* $name:ident = $value:literal ),* $(,)?) => {
-        impl WcOpcode {
-            $( $(#[$meta])* pub const $name: Self = Self($value); )*
-        }
-
-        impl std::fmt::Debug for WcOpcode {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                match self.0 {
-                    $( $value => f.write_str(stringify!($name)), )*
-                    other => write!(f, "WcOpcode({other})"),
-                }
-            }
-        }
-    };
-}
-
-opcodes! {
-    /// A send, in any of its forms.
-    SEND = 0,
-    /// A write, with immediate data or without.
-    RDMA_WRITE = 1,
-    /// A read.
-    RDMA_READ = 2,
-    /// A compare-and-swap.
-    COMP_SWAP = 3,
-    /// A fetch-and-add.
-    FETCH_ADD = 4,
-    /// A memory window was bound.
-    BIND_MW = 5,
-    /// A key was invalidated.
-    LOCAL_INV = 6,
-    /// A message came into a receive.
-    RECV = 128,
-    /// A peer's write with immediate data took a receive.
-    RECV_RDMA_WITH_IMM = 129,
+open_enum! {
+    /// Operation that completed (`enum ibv_wc_opcode`). Valid only if the status is [`WcStatus::SUCCESS`].
+    WcOpcode: u32 {
+        /// Any of the send operations.
+        SEND = 0, "SEND";
+        /// RDMA write, with or without immediate data.
+        RDMA_WRITE = 1, "RDMA_WRITE";
+        /// RDMA read.
+        RDMA_READ = 2, "RDMA_READ";
+        /// Atomic compare and swap.
+        COMP_SWAP = 3, "COMP_SWAP";
+        /// Atomic fetch and add.
+        FETCH_ADD = 4, "FETCH_ADD";
+        /// Memory window bind.
+        BIND_MW = 5, "BIND_MW";
+        /// Local invalidate.
+        LOCAL_INV = 6, "LOCAL_INV";
+        /// A receive that took a message.
+        RECV = 128, "RECV";
+        /// A receive that was consumed by an RDMA write with immediate data.
+        RECV_RDMA_WITH_IMM = 129, "RECV_RDMA_WITH_IMM";
+    }
 }
 
 impl WcOpcode {
@@ -201,11 +167,5 @@ impl Wc {
             WcExtra::Imm(imm) => Some(imm),
             _ => None,
         }
-    }
-}
-
-impl std::fmt::Display for WcStatus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.text())
     }
 }

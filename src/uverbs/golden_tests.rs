@@ -287,7 +287,7 @@ fn queue_pair(trace: &str, qp_type: u8, max_recv_wr: u32) {
         (1, max_recv_wr, 1),
         "what the tool asks for"
     );
-    assert_eq!(number(abi::UVERBS_ATTR_CREATE_QP_TYPE), qp_type.into());
+    assert_eq!(number(abi::UVERBS_ATTR_CREATE_QP_TYPE), u32::from(qp_type));
     let shared = abi::UVERBS_ATTR_CREATE_QP_SRQ_HANDLE;
     let init = QpInit {
         pd_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE)),

@@ -7,14 +7,14 @@ use crate::uapi::ioctl::verbs::QueryPortRespEx;
 use crate::uapi::verbs::ExQueryDeviceResp;
 
 open_enum! {
-    /// Which atomic operations exclude each other (`enum ibv_atomic_cap`).
+    /// Scope within which atomic operations are atomic (`enum ibv_atomic_cap`).
     AtomicCap: u32 {
-        /// None are offered.
-        None = 0,
-        /// Those of this device.
-        Hca = 1,
-        /// Those of this device and the CPU's.
-        Global = 2,
+        /// Atomic operations are not supported.
+        NONE = 0, "NONE";
+        /// Among operations of this device.
+        HCA = 1, "HCA";
+        /// Among operations of this device, of other devices and of the CPU.
+        GLOB = 2, "GLOB";
     }
 }
 
@@ -320,7 +320,7 @@ impl From<&QueryPortRespEx> for PortAttr {
             phys_state: port.phys_state.into(),
             // A driver that says nothing is an InfiniBand one.
             link_layer: match port.link_layer.into() {
-                LinkLayer::Unspecified => LinkLayer::InfiniBand,
+                LinkLayer::UNSPECIFIED => LinkLayer::INFINIBAND,
                 known => known,
             },
             grh_required: port.flags & 1 != 0,

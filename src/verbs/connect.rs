@@ -135,7 +135,7 @@ impl Qp {
             Some(index) => ctx.query_gid(port, index)?,
             None => Gid::ZERO,
         };
-        if attr.link_layer == LinkLayer::Ethernet && gid.is_zero() {
+        if attr.link_layer == LinkLayer::ETHERNET && gid.is_zero() {
             let why = match gid_index {
                 Some(index) => format!("GID index {index} of port {port} is not in use"),
                 None => format!("port {port} is Ethernet and needs a GID index"),
@@ -143,7 +143,7 @@ impl Qp {
             return Err(Error::invalid("make an endpoint", ctx.info().name.as_str(), why)
                 .hint("devinfo -v lists the GIDs"));
         }
-        if self.state()? == QpState::Reset {
+        if self.state()? == QpState::RESET {
             self.init(port, Access::empty())?;
         }
         let endpoint = Endpoint { lid: attr.lid, qp_num: self.qp_num(), psn: random_psn(), gid };
@@ -157,9 +157,9 @@ impl Qp {
     /// The port does not exist, or the queue pair is in another state.
     pub fn init(&mut self, port: PortNum, access: Access) -> Result<()> {
         self.context().check_port(port, "modify_qp")?;
-        let attr = QpAttr { pkey_index: Some(0), port: Some(port), ..QpAttr::to(QpState::Init) };
+        let attr = QpAttr { pkey_index: Some(0), port: Some(port), ..QpAttr::to(QpState::INIT) };
         self.modify(&match self.qp_type() {
-            QpType::Ud => QpAttr { qkey: Some(Qp::DEFAULT_QKEY), ..attr },
+            QpType::UD => QpAttr { qkey: Some(Qp::DEFAULT_QKEY), ..attr },
             _ => QpAttr { access: Some(access), ..attr },
         })
     }
@@ -174,8 +174,8 @@ impl Qp {
         let (local, path) = self.local("connect")?;
         let qp_type = self.qp_type();
         // The two ends of a reliable connection, which XRC has in queue pairs of their own.
-        let requester = matches!(qp_type, QpType::Rc | QpType::XrcSend);
-        let responder = matches!(qp_type, QpType::Rc | QpType::XrcRecv);
+        let requester = matches!(qp_type, QpType::RC | QpType::XRC_SEND);
+        let responder = matches!(qp_type, QpType::RC | QpType::XRC_RECV);
         let mtu = match attr.mtu {
             Some(mtu) => mtu,
             None => self.context().query_port(path.port)?.active_mtu,
@@ -189,7 +189,7 @@ impl Qp {
             access: (!attr.access.is_empty()).then_some(attr.access),
             max_dest_rd_atomic: responder.then_some(attr.max_rd_atomic),
             min_rnr_timer: responder.then_some(attr.min_rnr_timer),
-            ..QpAttr::to(QpState::Rtr)
+            ..QpAttr::to(QpState::RTR)
         })?;
         self.modify(&QpAttr {
             sq_psn: Some(local.psn),
@@ -197,7 +197,7 @@ impl Qp {
             retry_cnt: requester.then_some(attr.retry_cnt),
             rnr_retry: requester.then_some(attr.rnr_retry),
             max_rd_atomic: requester.then_some(attr.max_rd_atomic),
-            ..QpAttr::to(QpState::Rts)
+            ..QpAttr::to(QpState::RTS)
         })
     }
 
@@ -207,8 +207,8 @@ impl Qp {
     /// [`Qp::endpoint`] was not called, or the queue pair is of another type.
     pub fn start(&mut self) -> Result<()> {
         let (local, _) = self.local("start")?;
-        self.modify(&QpAttr::to(QpState::Rtr))?;
-        self.modify(&QpAttr { sq_psn: Some(local.psn), ..QpAttr::to(QpState::Rts) })
+        self.modify(&QpAttr::to(QpState::RTR))?;
+        self.modify(&QpAttr { sq_psn: Some(local.psn), ..QpAttr::to(QpState::RTS) })
     }
 
     /// The way to a peer from this side's endpoint, on service level 0 and over up to 64 routers; [`super::Pd::create_ah`]

@@ -9,46 +9,46 @@ use crate::uapi::verbs::AsyncEventDesc;
 use crate::uverbs::event::read_event;
 
 open_enum! {
-    /// What happened (`enum ibv_event_type`).
+    /// Type of an asynchronous event (`enum ibv_event_type`, `ibv_get_async_event(3)`).
     AsyncEventType: u32 {
-        /// A completion queue failed: it overflowed.
-        CqErr = 0,
-        /// A queue pair failed while it wrote or read its queues.
-        QpFatal = 1,
-        /// A peer's request made no sense to a queue pair, which failed.
-        QpReqErr = 2,
-        /// A peer's request had no right to the memory, and the queue pair failed.
-        QpAccessErr = 3,
-        /// A message came for a queue pair that was not ready to send yet.
-        CommEst = 4,
-        /// A send queue is drained, as was asked for.
-        SqDrained = 5,
-        /// A connection changed over to its alternate path.
-        PathMig = 6,
-        /// A connection could not.
-        PathMigErr = 7,
-        /// The device failed, and nothing of it works any more.
-        DeviceFatal = 8,
+        /// Completion queue error, such as an overrun.
+        CQ_ERR = 0, "IBV_EVENT_CQ_ERR";
+        /// Error on a queue pair while it accessed its queues; it is in the error state.
+        QP_FATAL = 1, "IBV_EVENT_QP_FATAL";
+        /// A peer's request was invalid; the queue pair is in the error state.
+        QP_REQ_ERR = 2, "IBV_EVENT_QP_REQ_ERR";
+        /// A peer's request violated access rights; the queue pair is in the error state.
+        QP_ACCESS_ERR = 3, "IBV_EVENT_QP_ACCESS_ERR";
+        /// A queue pair in RTR received its first message.
+        COMM_EST = 4, "IBV_EVENT_COMM_EST";
+        /// A send queue that was moved to SQD is drained.
+        SQ_DRAINED = 5, "IBV_EVENT_SQ_DRAINED";
+        /// A connection migrated to its alternate path.
+        PATH_MIG = 6, "IBV_EVENT_PATH_MIG";
+        /// A connection failed to migrate to its alternate path.
+        PATH_MIG_ERR = 7, "IBV_EVENT_PATH_MIG_ERR";
+        /// The device failed; none of its objects works any more.
+        DEVICE_FATAL = 8, "IBV_EVENT_DEVICE_FATAL";
         /// A port became active.
-        PortActive = 9,
-        /// A port is not active any more.
-        PortErr = 10,
-        /// A port's LID changed.
-        LidChange = 11,
-        /// A port's partition key table changed.
-        PkeyChange = 12,
-        /// A port has another subnet manager.
-        SmChange = 13,
-        /// A shared receive queue failed.
-        SrqErr = 14,
-        /// A shared receive queue has fewer requests than its limit.
-        SrqLimitReached = 15,
-        /// A failed queue pair takes nothing more from its shared receive queue.
-        QpLastWqeReached = 16,
-        /// The subnet manager asks for registrations anew.
-        ClientReregister = 17,
-        /// A port's GID table changed.
-        GidChange = 18,
+        PORT_ACTIVE = 9, "IBV_EVENT_PORT_ACTIVE";
+        /// A port is no longer active.
+        PORT_ERR = 10, "IBV_EVENT_PORT_ERR";
+        /// The LID of a port changed.
+        LID_CHANGE = 11, "IBV_EVENT_LID_CHANGE";
+        /// The partition key table of a port changed.
+        PKEY_CHANGE = 12, "IBV_EVENT_PKEY_CHANGE";
+        /// The subnet manager of a port changed.
+        SM_CHANGE = 13, "IBV_EVENT_SM_CHANGE";
+        /// Error on a shared receive queue.
+        SRQ_ERR = 14, "IBV_EVENT_SRQ_ERR";
+        /// A shared receive queue holds fewer requests than its limit.
+        SRQ_LIMIT_REACHED = 15, "IBV_EVENT_SRQ_LIMIT_REACHED";
+        /// A queue pair in the error state takes no more requests from its shared receive queue.
+        QP_LAST_WQE_REACHED = 16, "IBV_EVENT_QP_LAST_WQE_REACHED";
+        /// The subnet manager asks clients to register again.
+        CLIENT_REREGISTER = 17, "IBV_EVENT_CLIENT_REREGISTER";
+        /// The GID table of a port changed.
+        GID_CHANGE = 18, "IBV_EVENT_GID_CHANGE";
     }
 }
 
@@ -85,28 +85,28 @@ impl AsyncEvent {
     pub fn source(&self) -> EventSource {
         use AsyncEventType as Type;
         match self.event_type {
-            Type::CqErr => EventSource::Cq(self.element),
-            Type::QpFatal
-            | Type::QpReqErr
-            | Type::QpAccessErr
-            | Type::CommEst
-            | Type::SqDrained
-            | Type::PathMig
-            | Type::PathMigErr
-            | Type::QpLastWqeReached => EventSource::Qp(self.element),
-            Type::SrqErr | Type::SrqLimitReached => EventSource::Srq(self.element),
-            Type::PortActive
-            | Type::PortErr
-            | Type::LidChange
-            | Type::PkeyChange
-            | Type::SmChange
-            | Type::ClientReregister
-            | Type::GidChange => {
+            Type::CQ_ERR => EventSource::Cq(self.element),
+            Type::QP_FATAL
+            | Type::QP_REQ_ERR
+            | Type::QP_ACCESS_ERR
+            | Type::COMM_EST
+            | Type::SQ_DRAINED
+            | Type::PATH_MIG
+            | Type::PATH_MIG_ERR
+            | Type::QP_LAST_WQE_REACHED => EventSource::Qp(self.element),
+            Type::SRQ_ERR | Type::SRQ_LIMIT_REACHED => EventSource::Srq(self.element),
+            Type::PORT_ACTIVE
+            | Type::PORT_ERR
+            | Type::LID_CHANGE
+            | Type::PKEY_CHANGE
+            | Type::SM_CHANGE
+            | Type::CLIENT_REREGISTER
+            | Type::GID_CHANGE => {
                 let port = u32::try_from(self.element).ok().and_then(|port| PortNum::new(port).ok());
                 port.map_or(EventSource::Unknown, EventSource::Port)
             }
-            Type::DeviceFatal => EventSource::Device,
-            Type::Other(_) => EventSource::Unknown,
+            Type::DEVICE_FATAL => EventSource::Device,
+            _ => EventSource::Unknown,
         }
     }
 }
@@ -121,7 +121,7 @@ pub struct AsyncEvents<'c> {
 impl AsyncEvents<'_> {
     /// The next event, or `None` where there is none. See `ibv_get_async_event(3)`.
     ///
-    /// [`AsyncEventType::DeviceFatal`] is the last one of a device that is gone: after it comes neither an event nor an error.
+    /// [`AsyncEventType::DEVICE_FATAL`] is the last one of a device that is gone: after it comes neither an event nor an error.
     ///
     /// # Errors
     /// The kernel's answer is no event.

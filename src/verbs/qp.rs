@@ -73,7 +73,7 @@ impl Qp {
     pub(super) fn create(pd: &Arc<Object>, init: &QpInit<'_>) -> Result<Self> {
         let ctx = &pd.ctx;
         let invalid = |why: &'static str| Err(Error::invalid("create_qp", ctx.uverbs.device(), why));
-        if init.qp_type == QpType::XrcRecv {
+        if init.qp_type == QpType::XRC_RECV {
             return invalid("the receiving side of XRC is made from its XRC domain");
         }
         for cq in std::iter::once(init.send_cq).chain(init.recv_cq) {
@@ -119,7 +119,7 @@ impl Qp {
     pub(super) fn create_xrc_recv(xrcd: &Arc<Object>) -> Result<Self> {
         let none =
             QpCap { max_send_wr: 0, max_recv_wr: 0, max_send_sge: 0, max_recv_sge: 0, max_inline_data: 0 };
-        let raw = raw(QpType::XrcRecv, none, Some(xrcd.handle));
+        let raw = raw(QpType::XRC_RECV, none, Some(xrcd.handle));
         Self::make(xrcd, raw, provider::Queues::default(), |object| QpCore {
             object,
             groups: Mutex::default(),
@@ -253,11 +253,11 @@ impl Qp {
                 _ => error,
             }
         })?;
-        if attr.state.map(u8::from) == Some(QpState::Reset.into()) {
+        if attr.state.map(u8::from) == Some(QpState::RESET.into()) {
             object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
         }
         self.port = attr.port.or(self.port);
-        if let (QpType::Ud, Some(port)) = (self.qp_type, self.port)
+        if let (QpType::UD, Some(port)) = (self.qp_type, self.port)
             // A device may drop a datagram that does not fit and say that it was sent: posting refuses it.
             && let Ok(told) = uverbs.query_port(port.get())
             && let Some(mtu) = Mtu::from(told.legacy_resp.active_mtu).bytes()
@@ -278,7 +278,7 @@ impl Qp {
         object.ctx.uverbs.attach_mcast(object.handle, gid.0, lid.0).map_err(|errno| {
             let error = object.ctx.uverbs.error("attach_mcast", errno);
             match errno {
-                nix::errno::Errno::EINVAL if self.qp_type != QpType::Ud => {
+                nix::errno::Errno::EINVAL if self.qp_type != QpType::UD => {
                     error.hint("only datagram queue pairs are in multicast groups")
                 }
                 nix::errno::Errno::EINVAL => error.hint(format!("is {gid} a multicast GID?")),

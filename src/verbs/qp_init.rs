@@ -47,24 +47,24 @@ impl<'c> QpInit<'c> {
 
     /// A reliable connection.
     pub fn rc(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self::new(QpType::Rc, send_cq, recv_cq)
+        Self::new(QpType::RC, send_cq, recv_cq)
     }
 
     /// An unreliable connection: what is lost on the way is not sent again.
     pub fn uc(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self::new(QpType::Uc, send_cq, recv_cq)
+        Self::new(QpType::UC, send_cq, recv_cq)
     }
 
     /// Unreliable datagrams: each send goes to an address of its own ([`SendWr::ud_addr`]), in one packet.
     ///
     /// A receive needs 40 bytes more than the message, which begins after them.
     pub fn ud(send_cq: &'c Cq, recv_cq: &'c Cq) -> Self {
-        Self::new(QpType::Ud, send_cq, recv_cq)
+        Self::new(QpType::UD, send_cq, recv_cq)
     }
 
     /// The sending side of an extended reliable connection; [`super::Xrcd::create_recv_qp`] makes the other.
     pub fn xrc_send(send_cq: &'c Cq) -> Self {
-        Self { recv_cq: None, ..Self::new(QpType::XrcSend, send_cq, send_cq) }
+        Self { recv_cq: None, ..Self::new(QpType::XRC_SEND, send_cq, send_cq) }
     }
 
     /// It takes its receives from a shared queue, and has none of its own.

@@ -165,7 +165,7 @@ impl Srq {
         self.ring.post(wrs)
     }
 
-    /// Asks for one event ([`super::AsyncEventType::SrqLimitReached`]) once fewer than `limit` receives are left.
+    /// Asks for one event ([`super::AsyncEventType::SRQ_LIMIT_REACHED`]) once fewer than `limit` receives are left.
     ///
     /// See `ibv_modify_srq(3)`.
     ///

@@ -291,11 +291,11 @@ impl QpAttr {
 
 /// What a transition must be given and what it may be; `None` where there is no such transition.
 fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
-    use QpState::{Err, Init, Reset, Rtr, Rts, Sqd, Sqe};
-    let connected = matches!(qp_type, QpType::Rc | QpType::Uc | QpType::XrcSend | QpType::XrcRecv);
+    type S = QpState;
+    let connected = matches!(qp_type, QpType::RC | QpType::UC | QpType::XRC_SEND | QpType::XRC_RECV);
     // The two ends of a reliable connection, which XRC has in queue pairs of their own.
-    let requester = matches!(qp_type, QpType::Rc | QpType::XrcSend);
-    let responder = matches!(qp_type, QpType::Rc | QpType::XrcRecv);
+    let requester = matches!(qp_type, QpType::RC | QpType::XRC_SEND);
+    let responder = matches!(qp_type, QpType::RC | QpType::XRC_RECV);
     let reliable = requester || responder;
     let with = |when: bool, mask: Mask| if when { mask } else { Mask::empty() };
     let none = Mask::empty();
@@ -306,10 +306,10 @@ fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
         | with(responder, Mask::MIN_RNR_TIMER);
     let init = Mask::PKEY_INDEX | Mask::PORT | if connected { Mask::ACCESS_FLAGS } else { Mask::QKEY };
     Some(match (from, to) {
-        (_, Reset | Err) => (none, none),
-        (Reset, Init) => (init, none),
-        (Init, Init) => (none, init),
-        (Init, Rtr) if connected => (
+        (_, S::RESET | S::ERR) => (none, none),
+        (S::RESET, S::INIT) => (init, none),
+        (S::INIT, S::INIT) => (none, init),
+        (S::INIT, S::RTR) if connected => (
             Mask::AV
                 | Mask::PATH_MTU
                 | Mask::DEST_QPN
@@ -317,17 +317,17 @@ fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
                 | with(responder, Mask::MAX_DEST_RD_ATOMIC | Mask::MIN_RNR_TIMER),
             Mask::ACCESS_FLAGS | Mask::PKEY_INDEX,
         ),
-        (Init, Rtr) => (none, Mask::PKEY_INDEX | Mask::QKEY),
-        (Rtr, Rts) => (
+        (S::INIT, S::RTR) => (none, Mask::PKEY_INDEX | Mask::QKEY),
+        (S::RTR, S::RTS) => (
             Mask::SQ_PSN
                 | with(reliable, Mask::TIMEOUT)
                 | with(requester, Mask::RETRY_CNT | Mask::RNR_RETRY | Mask::MAX_QP_RD_ATOMIC),
             running,
         ),
-        (Rts, Rts) | (Sqd, Rts) => (none, running),
-        (Sqe, Rts) if !reliable => (none, running),
-        (Rts, Sqd) => (none, none),
-        (Sqd, Sqd) if connected => (
+        (S::RTS, S::RTS) | (S::SQD, S::RTS) => (none, running),
+        (S::SQE, S::RTS) if !reliable => (none, running),
+        (S::RTS, S::SQD) => (none, none),
+        (S::SQD, S::SQD) if connected => (
             none,
             Mask::AV
                 | Mask::ACCESS_FLAGS
@@ -336,7 +336,7 @@ fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
                 | with(requester, Mask::RETRY_CNT | Mask::RNR_RETRY | Mask::MAX_QP_RD_ATOMIC)
                 | with(responder, Mask::MAX_DEST_RD_ATOMIC | Mask::MIN_RNR_TIMER),
         ),
-        (Sqd, Sqd) => (none, Mask::PKEY_INDEX | Mask::QKEY),
+        (S::SQD, S::SQD) => (none, Mask::PKEY_INDEX | Mask::QKEY),
         _ => return None,
     })
 }
@@ -345,15 +345,15 @@ fn rule(qp_type: QpType, from: QpState, to: QpState) -> Option<(Mask, Mask)> {
 pub(super) fn explain(qp_type: QpType, from: QpState, attr: &QpAttr) -> Option<String> {
     let to = attr.state.unwrap_or(from);
     let Some((required, optional)) = rule(qp_type, from, to) else {
-        return Some(format!("there is no transition from {from:?} to {to:?} for a QP of type {qp_type:?}"));
+        return Some(format!("there is no transition from {from} to {to} for a QP of type {qp_type}"));
     };
     let given = attr.mask() - Mask::STATE;
     let missing = required - given;
     let extra = given - required - optional - Mask::CUR_STATE;
     match (missing.is_empty(), extra.is_empty()) {
         (true, true) => None,
-        (false, _) => Some(format!("{from:?} to {to:?} needs {} too", missing.fields())),
-        (true, false) => Some(format!("{from:?} to {to:?} does not take {}", extra.fields())),
+        (false, _) => Some(format!("{from} to {to} needs {} too", missing.fields())),
+        (true, false) => Some(format!("{from} to {to} does not take {}", extra.fields())),
     }
 }
 
@@ -363,37 +363,37 @@ mod tests {
 
     #[test]
     fn missing_attributes_are_named() {
-        let attr = QpAttr { rq_psn: Some(Psn::default()), ..QpAttr::to(QpState::Rtr) };
+        let attr = QpAttr { rq_psn: Some(Psn::default()), ..QpAttr::to(QpState::RTR) };
         assert_eq!(
-            explain(QpType::Uc, QpState::Init, &attr).as_deref(),
-            Some("Init to Rtr needs av, path_mtu, dest_qp_num too")
+            explain(QpType::UC, QpState::INIT, &attr).as_deref(),
+            Some("INIT to RTR needs av, path_mtu, dest_qp_num too")
         );
     }
 
     #[test]
     fn transitions_that_are_none_are_named() {
-        let attr = QpAttr::to(QpState::Rts);
+        let attr = QpAttr::to(QpState::RTS);
         assert_eq!(
-            explain(QpType::Rc, QpState::Init, &attr).as_deref(),
-            Some("there is no transition from Init to Rts for a QP of type Rc")
+            explain(QpType::RC, QpState::INIT, &attr).as_deref(),
+            Some("there is no transition from INIT to RTS for a QP of type RC")
         );
-        let attr = QpAttr { timeout: Some(1), ..QpAttr::to(QpState::Err) };
+        let attr = QpAttr { timeout: Some(1), ..QpAttr::to(QpState::ERR) };
         assert_eq!(
-            explain(QpType::Rc, QpState::Rts, &attr).as_deref(),
-            Some("Rts to Err does not take timeout")
+            explain(QpType::RC, QpState::RTS, &attr).as_deref(),
+            Some("RTS to ERR does not take timeout")
         );
     }
 
     #[test]
     fn each_end_of_xrc_has_its_own_half() {
         let init_to_rtr =
-            |qp_type| explain(qp_type, QpState::Init, &QpAttr::to(QpState::Rtr)).unwrap_or_default();
-        assert_eq!(init_to_rtr(QpType::XrcSend), "Init to Rtr needs av, path_mtu, rq_psn, dest_qp_num too");
-        assert!(init_to_rtr(QpType::XrcRecv).contains("min_rnr_timer, max_dest_rd_atomic"));
+            |qp_type| explain(qp_type, QpState::INIT, &QpAttr::to(QpState::RTR)).unwrap_or_default();
+        assert_eq!(init_to_rtr(QpType::XRC_SEND), "INIT to RTR needs av, path_mtu, rq_psn, dest_qp_num too");
+        assert!(init_to_rtr(QpType::XRC_RECV).contains("min_rnr_timer, max_dest_rd_atomic"));
         let rtr_to_rts =
-            |qp_type| explain(qp_type, QpState::Rtr, &QpAttr::to(QpState::Rts)).unwrap_or_default();
-        assert_eq!(rtr_to_rts(QpType::XrcRecv), "Rtr to Rts needs timeout, sq_psn too");
-        assert!(rtr_to_rts(QpType::XrcSend).contains("retry_cnt, rnr_retry, max_rd_atomic"));
+            |qp_type| explain(qp_type, QpState::RTR, &QpAttr::to(QpState::RTS)).unwrap_or_default();
+        assert_eq!(rtr_to_rts(QpType::XRC_RECV), "RTR to RTS needs timeout, sq_psn too");
+        assert!(rtr_to_rts(QpType::XRC_SEND).contains("retry_cnt, rnr_retry, max_rd_atomic"));
     }
 
     #[test]
@@ -402,8 +402,8 @@ mod tests {
             pkey_index: Some(0),
             port: Some(PortNum::ONE),
             access: Some(Access::empty()),
-            ..QpAttr::to(QpState::Init)
+            ..QpAttr::to(QpState::INIT)
         };
-        assert_eq!(explain(QpType::Rc, QpState::Reset, &attr), None);
+        assert_eq!(explain(QpType::RC, QpState::RESET, &attr), None);
     }
 }

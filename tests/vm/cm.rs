@@ -75,9 +75,9 @@ fn resolved(address: SocketAddr) -> CmId {
 
 fn resolve(id: &CmId, address: SocketAddr) {
     id.resolve_addr(None, address, SOON).unwrap();
-    id.wait_for(CmEventType::AddrResolved, SOON).unwrap();
+    id.wait_for(CmEventType::ADDR_RESOLVED, SOON).unwrap();
     id.resolve_route(SOON).unwrap();
-    id.wait_for(CmEventType::RouteResolved, SOON).unwrap();
+    id.wait_for(CmEventType::ROUTE_RESOLVED, SOON).unwrap();
 }
 
 /// The LID of the device's port; 0 on Ethernet.
@@ -86,14 +86,14 @@ fn lid() -> Lid {
 }
 
 fn event(channel: &EventChannel, wanted: CmEventType) -> CmEvent {
-    let event = channel.wait(Some(SOON)).unwrap().unwrap_or_else(|| panic!("no {}", wanted.name()));
+    let event = channel.wait(Some(SOON)).unwrap().unwrap_or_else(|| panic!("no {wanted}"));
     assert_eq!(event.event_type, wanted, "{event:?}");
     event
 }
 
 /// The id of the next request that a listener gets.
 fn request(listener: &CmId) -> CmId {
-    let event = event(&listener.channel(), CmEventType::ConnectRequest);
+    let event = event(&listener.channel(), CmEventType::CONNECT_REQUEST);
     assert!(listener.owns(&event));
     event.request.unwrap()
 }
@@ -104,20 +104,20 @@ fn connected(listener: &CmId, address: SocketAddr) -> (Side, Side) {
     client.id.connect(&client.qp, &ConnParam::new()).unwrap();
     let mut server = Side::new(request(listener));
     server.id.accept(&mut server.qp, &ConnParam::new()).unwrap();
-    client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap();
     client.id.establish(&mut client.qp).unwrap();
-    let established = event(&listener.channel(), CmEventType::Established);
+    let established = event(&listener.channel(), CmEventType::ESTABLISHED);
     assert!(server.id.owns(&established));
     (client, server)
 }
 
 fn part(mut leaving: Side, mut left: Side) {
     leaving.id.disconnect(&mut leaving.qp).unwrap();
-    let told = event(&left.id.channel(), CmEventType::Disconnected);
+    let told = event(&left.id.channel(), CmEventType::DISCONNECTED);
     assert!(left.id.owns(&told));
     left.id.disconnect(&mut left.qp).unwrap();
-    leaving.id.wait_for(CmEventType::Disconnected, SOON).unwrap();
-    assert_eq!(leaving.qp.state().unwrap(), QpState::Err);
+    leaving.id.wait_for(CmEventType::DISCONNECTED, SOON).unwrap();
+    assert_eq!(leaving.qp.state().unwrap(), QpState::ERR);
     left.id.destroy().unwrap();
     leaving.id.destroy().unwrap();
 }
@@ -137,7 +137,7 @@ fn connections_over_both_families() {
             ConnParam::new().private_data(b"from the client").responder_resources(3).initiator_depth(2);
         client.id.connect(&client.qp, &param).unwrap();
 
-        let asked = event(&listener.channel(), CmEventType::ConnectRequest);
+        let asked = event(&listener.channel(), CmEventType::CONNECT_REQUEST);
         assert!(asked.private_data().starts_with(b"from the client\0"));
         assert_eq!((asked.initiator_depth(), asked.responder_resources()), (3, 2));
         assert_eq!(asked.qp_num(), client.qp.qp_num());
@@ -150,11 +150,11 @@ fn connections_over_both_families() {
         let at_server = server.qp.query().unwrap();
         assert_eq!((at_server.max_dest_rd_atomic, at_server.max_rd_atomic), (Some(2), Some(1)));
 
-        let answer = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+        let answer = client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap();
         assert!(answer.private_data().starts_with(b"from the server\0"));
         assert_eq!(answer.qp_num(), server.qp.qp_num());
         client.id.establish(&mut client.qp).unwrap();
-        let established = event(&listener.channel(), CmEventType::Established);
+        let established = event(&listener.channel(), CmEventType::ESTABLISHED);
         assert!(server.id.owns(&established) && !listener.owns(&established));
 
         client.send(&mut server, b"there");
@@ -179,7 +179,7 @@ fn either_side_may_leave_and_another_connect() {
     // A side that is dropped leaves too.
     let (client, mut server) = connected(&listener, address);
     drop(client);
-    event(&listener.channel(), CmEventType::Disconnected);
+    event(&listener.channel(), CmEventType::DISCONNECTED);
     server.id.disconnect(&mut server.qp).unwrap();
     drop((server, listener));
     before.are_back();
@@ -216,7 +216,7 @@ fn waits_end() {
     // Nobody answers a request that nobody fetches.
     let client = Side::new(resolved(address));
     client.id.connect(&client.qp, &ConnParam::new()).unwrap();
-    let error = client.id.wait_for(CmEventType::ConnectResponse, Duration::from_millis(50)).unwrap_err();
+    let error = client.id.wait_for(CmEventType::CONNECT_RESPONSE, Duration::from_millis(50)).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::ETIMEDOUT), "{error}");
     assert!(readable(&channel));
     // What was not delivered before an id went is not delivered after it.
@@ -239,7 +239,7 @@ fn ids_know_whom_they_mean() {
     assert!(said.starts_with("resolve_addr on 192.0.2.1:1: "), "{said}");
     // The kernel takes no time of 0 ms.
     id.resolve_addr(None, address, Duration::from_micros(1)).unwrap();
-    id.wait_for(CmEventType::AddrResolved, SOON).unwrap();
+    id.wait_for(CmEventType::ADDR_RESOLVED, SOON).unwrap();
     id.resolve_route(Duration::from_micros(1)).unwrap();
     let said = id.listen(1).unwrap_err().to_string();
     assert!(said.starts_with(&format!("listen on {address}: ")), "{said}");
@@ -264,7 +264,7 @@ fn a_queue_pair_brought_up_by_hand() {
     let address = SocketAddr::new(ipv4(), fresh_port());
     let listener = listener(address);
     let by_hand = |side: &mut Side| {
-        for state in [QpState::Init, QpState::Rtr, QpState::Rts] {
+        for state in [QpState::INIT, QpState::RTR, QpState::RTS] {
             let attr: QpAttr = side.id.init_qp_attr(state).unwrap();
             assert_eq!(attr.state, Some(state));
             side.qp.modify(&attr).unwrap();
@@ -279,7 +279,7 @@ fn a_queue_pair_brought_up_by_hand() {
     let mut server = Side::new(request(&listener));
     by_hand(&mut server);
     server.id.answer(server.qp.qp_num(), &ConnParam::new()).unwrap();
-    client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap();
     by_hand(&mut client);
     let attr = client.qp.query().unwrap();
     assert_eq!(attr.timeout, Some(17));
@@ -291,8 +291,8 @@ fn a_queue_pair_brought_up_by_hand() {
         assert_eq!(av.traffic_class, 32);
     }
     // The server need not wait for the client's word.
-    server.id.notify(AsyncEventType::CommEst).unwrap();
-    event(&listener.channel(), CmEventType::Established);
+    server.id.notify(AsyncEventType::COMM_EST).unwrap();
+    event(&listener.channel(), CmEventType::ESTABLISHED);
     client.id.confirm().unwrap();
     client.send(&mut server, b"by hand");
     part(client, server);
@@ -317,7 +317,7 @@ fn ids_of_one_channel_share_a_context() {
     // What one id's context has made serves another id.
     let pd = contexts[0].alloc_pd().unwrap();
     let cq = contexts[1].create_cq(4).unwrap();
-    assert_eq!(ids[2].create_qp(&pd, QpInit::rc(&cq, &cq)).unwrap().state().unwrap(), QpState::Init);
+    assert_eq!(ids[2].create_qp(&pd, QpInit::rc(&cq, &cq)).unwrap().state().unwrap(), QpState::INIT);
     drop((contexts, ids, cq, pd));
     assert_eq!(before.more("ctx"), 0, "the channel alone keeps no context open");
     drop(channel);
@@ -340,7 +340,7 @@ fn ud(id: &CmId) -> Qp {
     let ctx = id.context().unwrap();
     let pd = ctx.alloc_pd().unwrap();
     let cq = ctx.create_cq(4).unwrap();
-    id.create_qp(&pd, QpInit::new(QpType::Ud, &cq, &cq)).unwrap()
+    id.create_qp(&pd, QpInit::new(QpType::UD, &cq, &cq)).unwrap()
 }
 
 #[test]
@@ -352,17 +352,17 @@ fn datagrams_find_their_peer() {
     let client = ud_id();
     resolve(&client, address);
     let asking = ud(&client);
-    assert_eq!(asking.state().unwrap(), QpState::Rts);
+    assert_eq!(asking.state().unwrap(), QpState::RTS);
     let long = [b'u'; 181];
     let error = client.connect(&asking, &ConnParam::new().private_data(&long)).unwrap_err();
     assert!(error.to_string().contains("180"), "{error}");
     client.connect(&asking, &ConnParam::new().private_data(&long[..180])).unwrap();
-    let asked = event(&listener.channel(), CmEventType::ConnectRequest);
+    let asked = event(&listener.channel(), CmEventType::CONNECT_REQUEST);
     assert!(asked.private_data().starts_with(&long[..180]));
     let server = asked.request.unwrap();
     let mut answering = ud(&server);
     server.accept(&mut answering, &ConnParam::new().private_data(b"here")).unwrap();
-    let found = client.wait_for(CmEventType::Established, SOON).unwrap();
+    let found = client.wait_for(CmEventType::ESTABLISHED, SOON).unwrap();
     assert!(found.private_data().starts_with(b"here"));
     let peer = found.datagram_peer().unwrap();
     assert_eq!(peer.qp_num, answering.qp_num());

@@ -22,26 +22,26 @@ fn states_are_modified_and_queried() {
     let mut both = Loop::new();
     let cq = &both.left_cq;
     let mut qp = both.pd.create_qp(QpInit::rc(cq, cq)).unwrap();
-    assert_eq!(qp.state().unwrap(), QpState::Reset);
-    let skip = message(qp.modify(&QpAttr::to(QpState::Rts)));
-    assert!(skip.contains("there is no transition from Reset to Rts"), "{skip}");
+    assert_eq!(qp.state().unwrap(), QpState::RESET);
+    let skip = message(qp.modify(&QpAttr::to(QpState::RTS)));
+    assert!(skip.contains("there is no transition from RESET to RTS"), "{skip}");
     qp.init(PortNum::ONE, Access::REMOTE_READ).unwrap();
-    assert_eq!(qp.state().unwrap(), QpState::Init);
-    let missing = message(qp.modify(&QpAttr { rq_psn: Some(Psn::default()), ..QpAttr::to(QpState::Rtr) }));
-    assert!(missing.contains("Init to Rtr needs av, path_mtu, "), "{missing}");
+    assert_eq!(qp.state().unwrap(), QpState::INIT);
+    let missing = message(qp.modify(&QpAttr { rq_psn: Some(Psn::default()), ..QpAttr::to(QpState::RTR) }));
+    assert!(missing.contains("INIT to RTR needs av, path_mtu, "), "{missing}");
 
     let known = both.left.query().unwrap();
-    assert_eq!(known.state, Some(QpState::Rts));
+    assert_eq!(known.state, Some(QpState::RTS));
     assert_eq!(known.dest_qp_num, Some(both.right.qp_num()));
     assert_eq!((known.timeout, known.retry_cnt, known.rnr_retry), (Some(14), Some(7), Some(7)));
     let peer = both.right.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
     assert_eq!(known.av.and_then(|av| av.dgid), Some(peer.gid));
 
     let mut left = both.left;
-    left.modify(&QpAttr::to(QpState::Err)).unwrap();
-    assert_eq!(left.state().unwrap(), QpState::Err);
-    left.modify(&QpAttr::to(QpState::Reset)).unwrap();
-    assert_eq!(left.state().unwrap(), QpState::Reset);
+    left.modify(&QpAttr::to(QpState::ERR)).unwrap();
+    assert_eq!(left.state().unwrap(), QpState::ERR);
+    left.modify(&QpAttr::to(QpState::RESET)).unwrap();
+    assert_eq!(left.state().unwrap(), QpState::RESET);
 }
 
 #[test]
@@ -56,8 +56,8 @@ fn a_queue_pair_lives_again_after_reset() {
             assert_eq!(completion(&mut both.right_cq).status, WcStatus::SUCCESS, "round {round}");
             assert_eq!(completion(&mut both.left_cq).status, WcStatus::SUCCESS, "round {round}");
         }
-        both.left.modify(&QpAttr::to(QpState::Reset)).unwrap();
-        both.right.modify(&QpAttr::to(QpState::Reset)).unwrap();
+        both.left.modify(&QpAttr::to(QpState::RESET)).unwrap();
+        both.right.modify(&QpAttr::to(QpState::RESET)).unwrap();
         connect(&mut both.left, &mut both.right, RcAttr::new());
     }
 }
@@ -69,13 +69,13 @@ fn a_half_of_another_queue_pair_is_not_reset() {
     let exchange = |both: &mut Loop| std::mem::swap(both.left.split().1, both.right.split().1);
     exchange(&mut both);
     for qp in [&mut both.left, &mut both.right] {
-        let refused = message(qp.modify(&QpAttr::to(QpState::Reset)));
+        let refused = message(qp.modify(&QpAttr::to(QpState::RESET)));
         assert!(refused.contains("one of its halves is another queue pair's"), "{refused}");
-        assert_eq!(qp.state().unwrap(), QpState::Rts);
+        assert_eq!(qp.state().unwrap(), QpState::RTS);
     }
     exchange(&mut both);
-    both.left.modify(&QpAttr::to(QpState::Reset)).unwrap();
-    both.right.modify(&QpAttr::to(QpState::Reset)).unwrap();
+    both.left.modify(&QpAttr::to(QpState::RESET)).unwrap();
+    both.right.modify(&QpAttr::to(QpState::RESET)).unwrap();
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn solicited_events_wait_for_solicited_sends() {
     let channel = both.ctx.create_comp_channel().unwrap();
     let cq = both.ctx.create_cq(CqInit::new(8).channel(&channel)).unwrap();
     let mut receiver = both.pd.create_qp(QpInit::rc(&cq, &cq).max_recv_wr(4)).unwrap();
-    both.left.modify(&QpAttr::to(QpState::Reset)).unwrap();
+    both.left.modify(&QpAttr::to(QpState::RESET)).unwrap();
     connect(&mut both.left, &mut receiver, RcAttr::new());
     let mut cq = cq;
     cq.req_notify(true).unwrap();
@@ -335,7 +335,7 @@ fn a_completion_queue_that_overflows_says_so() {
     let region = both.region(64);
     let mut small = both.ctx.create_cq(1).unwrap();
     let mut sender = both.pd.create_qp(QpInit::rc(&small, &both.left_cq).max_send_wr(8)).unwrap();
-    both.right.modify(&QpAttr::to(QpState::Reset)).unwrap();
+    both.right.modify(&QpAttr::to(QpState::RESET)).unwrap();
     connect(&mut sender, &mut both.right, RcAttr::new());
     // A device may have room for one more than it says.
     for n in 0..small.capacity() + 2 {
@@ -345,7 +345,7 @@ fn a_completion_queue_that_overflows_says_so() {
     let events = both.ctx.async_events().unwrap();
     let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
     assert!(nix::poll::poll(&mut fds, 5000u16).unwrap() > 0, "no event within 5 s");
-    assert_eq!(events.next_event().unwrap().map(|event| event.event_type), Some(AsyncEventType::CqErr));
+    assert_eq!(events.next_event().unwrap().map(|event| event.event_type), Some(AsyncEventType::CQ_ERR));
     let mut wcs = [Wc::default(); 4];
     let capacity = small.capacity();
     let taken = small.poll(&mut wcs).len() as u32;
@@ -361,7 +361,7 @@ fn port_events_are_delivered() {
     let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];
     let mut seen = Vec::new();
     // That of a port which came back before may still be on its way.
-    while !seen.contains(&(AsyncEventType::PortErr, 1)) {
+    while !seen.contains(&(AsyncEventType::PORT_ERR, 1)) {
         assert!(nix::poll::poll(&mut fds, 5000u16).unwrap() > 0, "no such event within 5 s: {seen:?}");
         while let Some(event) = events.next_event().unwrap() {
             seen.push((event.event_type, event.element));

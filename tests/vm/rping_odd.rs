@@ -40,22 +40,22 @@ impl Odd {
     fn connect(address: SocketAddr) -> Self {
         let id = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
         id.resolve_addr(None, address, SOON).unwrap();
-        id.wait_for(CmEventType::AddrResolved, SOON).unwrap();
+        id.wait_for(CmEventType::ADDR_RESOLVED, SOON).unwrap();
         id.resolve_route(SOON).unwrap();
-        id.wait_for(CmEventType::RouteResolved, SOON).unwrap();
+        id.wait_for(CmEventType::ROUTE_RESOLVED, SOON).unwrap();
         let mut odd = Self::over(id);
         odd.id.connect(&odd.qp, &ConnParam::new()).unwrap();
-        odd.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+        odd.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap();
         odd.id.establish(&mut odd.qp).unwrap();
         odd
     }
 
     /// A server of one client.
     fn accept(listener: &CmId) -> Self {
-        let event = listener.wait_for(CmEventType::ConnectRequest, SOON).unwrap();
+        let event = listener.wait_for(CmEventType::CONNECT_REQUEST, SOON).unwrap();
         let mut odd = Self::over(event.request.unwrap());
         odd.id.accept(&mut odd.qp, &ConnParam::new()).unwrap();
-        odd.id.wait_for(CmEventType::Established, SOON).unwrap();
+        odd.id.wait_for(CmEventType::ESTABLISHED, SOON).unwrap();
         odd
     }
 

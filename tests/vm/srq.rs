@@ -106,7 +106,7 @@ fn limits_sizes_and_their_events() {
         completion(&mut shared.right_cq);
     }
     let event = shared.event();
-    assert_eq!(event.event_type, AsyncEventType::SrqLimitReached);
+    assert_eq!(event.event_type, AsyncEventType::SRQ_LIMIT_REACHED);
     assert_eq!(event.source(), EventSource::Srq(shared.srq.cookie()));
     assert_eq!(shared.srq.query().unwrap().srq_limit, 0, "it is told once");
 

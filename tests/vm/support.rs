@@ -20,7 +20,7 @@ pub fn is_rxe() -> bool {
 /// Whether the device is on InfiniBand, where peers have LIDs, and addresses are those of IP over InfiniBand.
 pub fn infiniband() -> bool {
     let port = Device::first().unwrap().open().unwrap().query_port(PortNum::ONE).unwrap();
-    port.link_layer == LinkLayer::InfiniBand
+    port.link_layer == LinkLayer::INFINIBAND
 }
 
 /// The index of the GID that connections are made with: the IPv4 one of rxe, the only one of an InfiniBand card.

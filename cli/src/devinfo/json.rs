@@ -46,7 +46,7 @@ impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("name", &self.name)?;
-        map.serialize_entry("transport", &named(self.transport.number(), self.transport.name()))?;
+        map.serialize_entry("transport", &named(self.transport.0, names::transport(self.transport)))?;
         device(&mut map, &self.attr)?;
         map.serialize_entry("board_id", &self.board_id)?;
         map.serialize_entry("num_comp_vectors", &self.num_comp_vectors)?;
@@ -193,7 +193,7 @@ impl Serialize for PortReport {
 fn port<M: SerializeMap>(map: &mut M, attr: &PortAttr) -> Result<(), M::Error> {
     map.serialize_entry("state", &named(u8::from(attr.state), names::port_state(attr.state)))?;
     map.serialize_entry("phys_state", &named(u8::from(attr.phys_state), names::phys_state(attr.phys_state)))?;
-    map.serialize_entry("link_layer", &named(u8::from(attr.link_layer), names::link_layer(attr.link_layer)))?;
+    map.serialize_entry("link_layer", &named(u8::from(attr.link_layer), attr.link_layer.name()))?;
     map.serialize_entry("max_mtu", &MtuView::from(attr.max_mtu))?;
     map.serialize_entry("active_mtu", &MtuView::from(attr.active_mtu))?;
     map.serialize_entry("sm_lid", &attr.sm_lid.0)?;
@@ -248,9 +248,9 @@ struct GidView {
 impl From<&GidEntry> for GidView {
     fn from(entry: &GidEntry) -> Self {
         let kind = match entry.gid_type {
-            GidType::Ib => Some("IB"),
-            GidType::RoceV1 => Some("RoCE v1"),
-            GidType::RoceV2 => Some("RoCE v2"),
+            GidType::IB => Some("IB"),
+            GidType::ROCE_V1 => Some("RoCE v1"),
+            GidType::ROCE_V2 => Some("RoCE v2"),
             _ => None,
         };
         let netdev_ifindex = Some(entry.netdev_ifindex).filter(|index| *index != 0);

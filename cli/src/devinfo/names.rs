@@ -1,46 +1,42 @@
 //! Names that the C tool gives to the kernel's numbers; nothing for a number that has none.
 
-use bareverbs::{AtomicCap, LinkLayer, PhysState, PortState};
+use bareverbs::discover::Transport;
+use bareverbs::{AtomicCap, PhysState, PortState};
+
+pub(super) fn transport(transport: Transport) -> Option<&'static str> {
+    if transport == Transport::UNKNOWN { None } else { transport.name() }
+}
 
 pub(super) fn port_state(state: PortState) -> Option<&'static str> {
     match state {
-        PortState::Down => Some("PORT_DOWN"),
-        PortState::Init => Some("PORT_INIT"),
-        PortState::Armed => Some("PORT_ARMED"),
-        PortState::Active => Some("PORT_ACTIVE"),
+        PortState::DOWN => Some("PORT_DOWN"),
+        PortState::INIT => Some("PORT_INIT"),
+        PortState::ARMED => Some("PORT_ARMED"),
+        PortState::ACTIVE => Some("PORT_ACTIVE"),
         _ => None,
     }
 }
 
 pub(super) fn phys_state(state: PhysState) -> Option<&'static str> {
     match state {
-        PhysState::Sleep => Some("SLEEP"),
-        PhysState::Polling => Some("POLLING"),
-        PhysState::Disabled => Some("DISABLED"),
+        PhysState::SLEEP => Some("SLEEP"),
+        PhysState::POLLING => Some("POLLING"),
+        PhysState::DISABLED => Some("DISABLED"),
         // Scripts look for the word as it is spelt there.
-        PhysState::Training => Some("PORT_CONFIGURATION TRAINNING"),
-        PhysState::LinkUp => Some("LINK_UP"),
-        PhysState::Recovery => Some("LINK_ERROR_RECOVERY"),
-        PhysState::Test => Some("PHY TEST"),
-        PhysState::Other(_) => None,
+        PhysState::PORT_CONFIGURATION_TRAINING => Some("PORT_CONFIGURATION TRAINNING"),
+        PhysState::LINK_UP => Some("LINK_UP"),
+        PhysState::LINK_ERROR_RECOVERY => Some("LINK_ERROR_RECOVERY"),
+        PhysState::PHY_TEST => Some("PHY TEST"),
+        _ => None,
     }
 }
 
 pub(super) fn atomic_cap(cap: AtomicCap) -> Option<&'static str> {
     match cap {
-        AtomicCap::None => Some("ATOMIC_NONE"),
-        AtomicCap::Hca => Some("ATOMIC_HCA"),
-        AtomicCap::Global => Some("ATOMIC_GLOB"),
+        AtomicCap::NONE => Some("ATOMIC_NONE"),
+        AtomicCap::HCA => Some("ATOMIC_HCA"),
+        AtomicCap::GLOB => Some("ATOMIC_GLOB"),
         _ => None,
-    }
-}
-
-pub(super) fn link_layer(layer: LinkLayer) -> Option<&'static str> {
-    match layer {
-        LinkLayer::Unspecified => Some("Unspecified"),
-        LinkLayer::InfiniBand => Some("InfiniBand"),
-        LinkLayer::Ethernet => Some("Ethernet"),
-        LinkLayer::Other(_) => None,
     }
 }
 

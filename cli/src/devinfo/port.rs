@@ -20,7 +20,7 @@ pub(super) fn port(out: &mut String, port: &PortReport, transport: Transport, ve
     line!(out, "\t\t\tsm_lid:\t\t\t{}", attr.sm_lid.0);
     line!(out, "\t\t\tport_lid:\t\t{}", attr.lid.0);
     line!(out, "\t\t\tport_lmc:\t\t0x{:02x}", attr.lmc);
-    line!(out, "\t\t\tlink_layer:\t\t{}", names::link_layer(attr.link_layer).unwrap_or("Unknown"));
+    line!(out, "\t\t\tlink_layer:\t\t{}", attr.link_layer.name().unwrap_or("Unknown"));
     if verbose {
         details(out, port, transport);
     }
@@ -50,7 +50,7 @@ fn details(out: &mut String, port: &PortReport, transport: Transport) {
     line!(out, "\t\t\tactive_width:\t\t{}X ({})", or(lanes, "invalid width"), attr.active_width);
     let speed = names::gbps(attr.active_speed).map(|gbps| format!("{gbps:.1} Gbps"));
     line!(out, "\t\t\tactive_speed:\t\t{} ({})", or(speed, "invalid speed"), attr.active_speed);
-    if transport == Transport::InfiniBand {
+    if transport == Transport::INFINIBAND {
         let state = names::phys_state(attr.phys_state).unwrap_or("invalid physical state");
         line!(out, "\t\t\tphys_state:\t\t{state} ({})", u8::from(attr.phys_state));
     }
@@ -66,10 +66,10 @@ fn or(value: Option<impl ToString>, otherwise: &str) -> String {
 
 /// InfiniBand and RoCE v1 are shown as sixteen bytes, RoCE v2 as an IP address.
 fn gid(out: &mut String, entry: &GidEntry, layer: LinkLayer) {
-    let ethernet = layer == LinkLayer::Ethernet;
+    let ethernet = layer == LinkLayer::ETHERNET;
     let _ = write!(out, "\t\t\tGID[{:3}]:\t\t", entry.index);
     match entry.gid_type {
-        GidType::Ib | GidType::RoceV1 => {
+        GidType::IB | GidType::ROCE_V1 => {
             for (n, pair) in entry.gid.0.chunks_exact(2).enumerate() {
                 let separator = if n == 0 { "" } else { ":" };
                 let _ = write!(out, "{separator}{:02x}{:02x}", pair[0], pair[1]);

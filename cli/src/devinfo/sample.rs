@@ -12,12 +12,12 @@ use super::report::{PortReport, ProviderCaps, Report};
 pub(super) fn connectx2() -> Report {
     Report {
         name: "mlx4_0".to_owned(),
-        transport: Transport::InfiniBand,
+        transport: Transport::INFINIBAND,
         attr: device(),
         board_id: Some("MT_0D90110009".to_owned()),
         num_comp_vectors: 4,
         provider: ProviderCaps::default(),
-        ports: vec![PortReport { number: PortNum::ONE, attr: port(), gids: vec![gid(0, GidType::Ib)] }],
+        ports: vec![PortReport { number: PortNum::ONE, attr: port(), gids: vec![gid(0, GidType::IB)] }],
     }
 }
 
@@ -52,7 +52,7 @@ fn device() -> DeviceAttr {
         max_res_rd_atom: 2_620_416,
         max_qp_init_rd_atom: 128,
         max_ee_init_rd_atom: 0,
-        atomic_cap: AtomicCap::Hca,
+        atomic_cap: AtomicCap::HCA,
         max_ee: 0,
         max_rdd: 0,
         max_mw: 0,
@@ -86,9 +86,9 @@ fn device() -> DeviceAttr {
 
 fn port() -> PortAttr {
     PortAttr {
-        state: PortState::Active,
-        max_mtu: Mtu::Mtu4096,
-        active_mtu: Mtu::Mtu4096,
+        state: PortState::ACTIVE,
+        max_mtu: Mtu::MTU_4096,
+        active_mtu: Mtu::MTU_4096,
         gid_tbl_len: 128,
         port_cap_flags: 0x0251_0868,
         port_cap_flags2: 0,
@@ -105,8 +105,8 @@ fn port() -> PortAttr {
         init_type_reply: 0,
         active_width: 2,
         active_speed: 4,
-        phys_state: PhysState::LinkUp,
-        link_layer: LinkLayer::InfiniBand,
+        phys_state: PhysState::LINK_UP,
+        link_layer: LinkLayer::INFINIBAND,
         grh_required: false,
     }
 }

@@ -22,7 +22,8 @@ pub(super) fn device(report: &Report, verbose: bool) -> String {
     let out = &mut text;
     let attr = &report.attr;
     line!(out, "hca_id:\t{}", report.name);
-    line!(out, "\ttransport:\t\t\t{} ({})", report.transport, report.transport.number());
+    let transport = names::transport(report.transport).unwrap_or("invalid transport");
+    line!(out, "\ttransport:\t\t\t{transport} ({})", report.transport.0);
     if !attr.fw_ver.is_empty() {
         line!(out, "\tfw_ver:\t\t\t\t{}", attr.fw_ver);
     }

@@ -229,10 +229,10 @@ fn numbers_are_c_s_ints() {
 fn gids_on_ethernet_tell_their_version() {
     let lines = difference(|report| {
         let port = &mut report.ports[0];
-        port.attr.link_layer = LinkLayer::Ethernet;
+        port.attr.link_layer = LinkLayer::ETHERNET;
         let prefix_alone = Gid([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        port.gids = vec![gid(0, GidType::RoceV1), gid(1, GidType::RoceV2), gid(1000, GidType::RoceV2)];
-        port.gids.push(GidEntry { gid: prefix_alone, ..gid(2, GidType::RoceV2) });
+        port.gids = vec![gid(0, GidType::ROCE_V1), gid(1, GidType::ROCE_V2), gid(1000, GidType::ROCE_V2)];
+        port.gids.push(GidEntry { gid: prefix_alone, ..gid(2, GidType::ROCE_V2) });
     });
     let gids: Vec<_> = lines.iter().filter(|line| line.starts_with("\t\t\tGID")).collect();
     assert_eq!(
@@ -247,22 +247,22 @@ fn gids_on_ethernet_tell_their_version() {
 
 #[test]
 fn iwarp_has_no_physical_state() {
-    let lines = difference(|report| report.transport = Transport::Iwarp);
+    let lines = difference(|report| report.transport = Transport::IWARP);
     assert!(lines.contains(&"\ttransport:\t\t\tiWARP (1)".to_owned()));
     let mut report = connectx2();
-    report.transport = Transport::Iwarp;
+    report.transport = Transport::IWARP;
     assert!(!device(&report, true).contains("phys_state"));
 }
 
 #[test]
 fn unknown_numbers_are_called_invalid() {
     let lines = difference(|report| {
-        report.attr.atomic_cap = AtomicCap::Other(9);
-        report.transport = Transport::Unknown;
+        report.attr.atomic_cap = AtomicCap(9);
+        report.transport = Transport::UNKNOWN;
         let attr = &mut report.ports[0].attr;
-        (attr.state, attr.phys_state) = (PortState::ActiveDefer, PhysState::Other(9));
+        (attr.state, attr.phys_state) = (PortState::ACTIVE_DEFER, PhysState(9));
         (attr.active_width, attr.active_speed, attr.max_vl_num) = (3, 3, 9);
-        (attr.max_mtu, attr.link_layer) = (bareverbs::Mtu::Other(6), LinkLayer::Other(7));
+        (attr.max_mtu, attr.link_layer) = (bareverbs::Mtu(6), LinkLayer(7));
     });
     for line in [
         "\ttransport:\t\t\tinvalid transport (-1)",

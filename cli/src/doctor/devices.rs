@@ -37,7 +37,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
 
 fn none(snapshot: &Snapshot) -> Finding {
     let reason = match snapshot.namespaces {
-        Some(NetNamespaceMode::Exclusive) => {
+        Some(NetNamespaceMode::EXCLUSIVE) => {
             "there is none in this network namespace (those of others are hidden: rdma system is exclusive)"
         }
         _ => "there is none",
@@ -137,7 +137,7 @@ mod tests {
         assert!(check(&snapshot)[0].mend.as_deref().unwrap().contains("rdma_rxe"));
         snapshot.modules.available.as_mut().unwrap().insert("mlx5_ib".into());
         assert_eq!(check(&snapshot)[0].mend.as_deref(), Some("modprobe mlx5_ib"));
-        snapshot.namespaces = Some(NetNamespaceMode::Exclusive);
+        snapshot.namespaces = Some(NetNamespaceMode::EXCLUSIVE);
         assert!(check(&snapshot)[0].reason.contains("exclusive"));
         snapshot.devices = Err(Trouble { reason: "no RDMA".into(), absent: true });
         assert!(check(&snapshot)[0].mend.is_some());

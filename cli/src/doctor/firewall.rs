@@ -27,7 +27,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
 
 /// RoCE v1 has an Ethernet type of its own. A port that has no GID yet, or does not tell, may be one of v2.
 fn sends_udp(port: &Port) -> bool {
-    port.netdev.is_some() && ports::choose(port).is_none_or(|entry| entry.gid_type == GidType::RoceV2)
+    port.netdev.is_some() && ports::choose(port).is_none_or(|entry| entry.gid_type == GidType::ROCE_V2)
 }
 
 fn filters(snapshot: &Snapshot) -> Vec<Finding> {
@@ -135,7 +135,7 @@ mod tests {
         let device = &mut snapshot.devices.as_mut().unwrap()[0];
         device.driver = DriverId::MLX4;
         let detail = device.ports[0].detail.as_mut().unwrap();
-        detail.gids = Ok(vec![sample::gid(0, "::ffff:10.0.0.1", GidType::RoceV1)]);
+        detail.gids = Ok(vec![sample::gid(0, "::ffff:10.0.0.1", GidType::ROCE_V1)]);
         assert!(check(&snapshot).is_empty());
         snapshot.devices.as_mut().unwrap()[0].ports[0].detail.as_mut().unwrap().gids = Ok(Vec::new());
         assert_eq!(check(&snapshot).len(), 1, "what is not known is told");

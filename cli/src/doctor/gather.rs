@@ -80,7 +80,7 @@ fn device(found: &bareverbs::Device, nldev: Option<&mut Nldev>) -> Device {
     Device {
         name: info.name.clone(),
         driver: info.driver,
-        iwarp: info.transport() == Transport::Iwarp,
+        iwarp: info.transport() == Transport::IWARP,
         node,
         ports: ports(info, ctx.as_ref(), nldev),
     }
@@ -130,7 +130,7 @@ fn ports(info: &DeviceInfo, ctx: Option<&Context>, mut nldev: Option<&mut Nldev>
         };
         let ethernet = detail.as_ref().is_some_and(|detail| {
             let has_gids = detail.gids.as_ref().is_ok_and(|gids| !gids.is_empty());
-            detail.link_layer == LinkLayer::Ethernet && has_gids
+            detail.link_layer == LinkLayer::ETHERNET && has_gids
         });
         let elsewhere = ethernet && told.as_ref().is_some_and(|told| told.netdev.is_none());
         let name = match told {

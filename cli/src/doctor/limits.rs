@@ -61,12 +61,11 @@ fn kibibytes(bytes: u64) -> String {
 
 fn namespaces(mode: NetNamespaceMode) -> Finding {
     let reason = match mode {
-        NetNamespaceMode::Shared => {
+        NetNamespaceMode::SHARED => {
             "shared: devices are seen from every network namespace, addresses are of this one".to_owned()
         }
-        NetNamespaceMode::Exclusive => "exclusive: only this network namespace's devices are seen".to_owned(),
-        NetNamespaceMode::Other(mode) => format!("mode {mode}, which this program does not know"),
-        _ => "a mode that this program does not know".to_owned(),
+        NetNamespaceMode::EXCLUSIVE => "exclusive: only this network namespace's devices are seen".to_owned(),
+        NetNamespaceMode(mode) => format!("mode {mode}, which this program does not know"),
     };
     Finding::ok(NAMESPACE, "", reason)
 }

@@ -39,7 +39,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
 /// Why a ping cannot be tried.
 fn obstacle(port: &Port, opens: bool) -> Option<&'static str> {
     let detail = port.detail.as_ref();
-    let ethernet = detail.is_none_or(|detail| detail.link_layer == LinkLayer::Ethernet);
+    let ethernet = detail.is_none_or(|detail| detail.link_layer == LinkLayer::ETHERNET);
     if !opens {
         Some("the device does not open")
     } else if !ports::is_active(port) {
@@ -144,7 +144,9 @@ impl Side {
     fn completion(&mut self, wanted: u64) -> Result<(), Ping> {
         let mut wcs = [Wc::default()];
         match self.cq.wait(&mut wcs, Wait::default(), Some(PATIENCE))? {
-            [wc] if !wc.is_success() => Err(Ping::Lost(format!("{} ({})", wc.status, wc.status.0))),
+            [wc] if !wc.is_success() => {
+                Err(Ping::Lost(format!("{} ({})", wc.status.name().unwrap_or("unknown"), wc.status.0)))
+            }
             [wc] if wc.wr_id == wanted => Ok(()),
             [wc] => Err(Ping::Lost(format!("request {} completed where {wanted} was due", wc.wr_id))),
             _ => Err(Ping::Lost(format!("no completion within {} s", PATIENCE.as_secs()))),
@@ -168,7 +170,7 @@ mod tests {
         assert_eq!(obstacle(&device.ports[0], true), Some("the port has no GID"));
         device.ports[0].detail.as_mut().unwrap().gids = Err("EIO".into());
         assert_eq!(obstacle(&device.ports[0], true), Some("the port's GIDs are not known"));
-        device.ports[0].state = PortState::Down;
+        device.ports[0].state = PortState::DOWN;
         assert_eq!(obstacle(&device.ports[0], true), Some("the port is not active"));
         device.node = None;
         let finding = check(&snapshot).remove(0);

@@ -36,7 +36,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
 }
 
 pub(super) fn is_active(port: &Port) -> bool {
-    matches!(port.state, PortState::Active | PortState::ActiveDefer)
+    matches!(port.state, PortState::ACTIVE | PortState::ACTIVE_DEFER)
 }
 
 /// Beside a port that is active, of the same device or, as adapters have it whose ports are a device each, of another, one that is
@@ -48,19 +48,21 @@ pub(super) fn may_be_unplugged(snapshot: &Snapshot, port: &Port) -> bool {
 
 fn state(device: &Device, port: &Port, name: &str) -> Finding {
     let layer = match port.detail.as_ref().map(|detail| detail.link_layer) {
-        Some(LinkLayer::InfiniBand) => ", InfiniBand",
-        Some(LinkLayer::Ethernet) if device.iwarp => ", iWARP",
-        Some(LinkLayer::Ethernet) => ", RoCE",
+        Some(LinkLayer::INFINIBAND) => ", InfiniBand",
+        Some(LinkLayer::ETHERNET) if device.iwarp => ", iWARP",
+        Some(LinkLayer::ETHERNET) => ", RoCE",
         _ => "",
     };
     let over = port.netdev.as_ref().map(|netdev| format!(" over {}", netdev.name)).unwrap_or_default();
     let fail = |reason: &str| Finding::fail(PORT, name, format!("{reason}{layer}{over}"));
     match port.state {
-        PortState::Active | PortState::ActiveDefer => Finding::ok(PORT, name, format!("ACTIVE{layer}{over}")),
-        PortState::Init => {
+        PortState::ACTIVE | PortState::ACTIVE_DEFER => {
+            Finding::ok(PORT, name, format!("ACTIVE{layer}{over}"))
+        }
+        PortState::INIT => {
             fail("INIT: no subnet manager has set it up").mend("start opensm on a node of this network")
         }
-        PortState::Armed => {
+        PortState::ARMED => {
             fail("ARMED: the subnet manager has not set it up to the end").mend("see opensm's log")
         }
         _ => {
@@ -68,7 +70,7 @@ fn state(device: &Device, port: &Port, name: &str) -> Finding {
             match netdev.filter(|netdev| netdev.up == Some(false)) {
                 Some(netdev) => fail("DOWN: its network device is switched off")
                     .mend(format!("ip link set dev {} up", netdev.name)),
-                None if port.phys_state == PhysState::Disabled => {
+                None if port.phys_state == PhysState::DISABLED => {
                     fail("DOWN: the port is disabled").mend("see the switch, and ibportstate on InfiniBand")
                 }
                 None => fail("DOWN: there is no link").mend("see the cable, the other end, and the switch"),
@@ -111,7 +113,7 @@ fn mtu(port: &Port, detail: &Detail, name: &str) -> Option<Finding> {
 pub(super) fn choose(port: &Port) -> Option<&GidEntry> {
     let usable = port.detail.as_ref()?.gids.as_ref().ok()?.iter().filter(|entry| entry.index <= LAST_INDEX);
     usable.min_by_key(|entry| {
-        (entry.gid_type != GidType::RoceV2, entry.gid.ipv4().is_none(), is_link_local(entry.gid))
+        (entry.gid_type != GidType::ROCE_V2, entry.gid.ipv4().is_none(), is_link_local(entry.gid))
     })
 }
 
@@ -124,7 +126,7 @@ fn gid(port: &Port, detail: &Detail, name: &str) -> Finding {
         return Finding::fail(GID, name, format!("the port's GIDs are not known: {why}"));
     }
     let chosen = choose(port);
-    if detail.link_layer == LinkLayer::InfiniBand {
+    if detail.link_layer == LinkLayer::INFINIBAND {
         return match (chosen, detail.lid) {
             (Some(entry), 1..) => {
                 let reason = format!(
@@ -157,9 +159,9 @@ fn gid(port: &Port, detail: &Detail, name: &str) -> Finding {
     }
     // Routers know nothing of v1, with whatever address: some devices have no other.
     let kind = match entry.gid_type {
-        GidType::RoceV2 if is_link_local(*gid) => "RoCE v2, which reaches the same Ethernet only",
-        GidType::RoceV2 if gid.ipv4().is_none() => "RoCE v2 over IPv6",
-        GidType::RoceV2 => "RoCE v2",
+        GidType::ROCE_V2 if is_link_local(*gid) => "RoCE v2, which reaches the same Ethernet only",
+        GidType::ROCE_V2 if gid.ipv4().is_none() => "RoCE v2 over IPv6",
+        GidType::ROCE_V2 => "RoCE v2",
         _ => "RoCE v1, which reaches the same Ethernet only",
     };
     let finding = if gid.ipv4().is_some() {

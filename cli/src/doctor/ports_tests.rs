@@ -33,15 +33,15 @@ fn a_port_that_works_has_an_index_for_g() {
 #[test]
 fn a_port_that_is_down_says_why() {
     let off = with(|port| {
-        port.state = PortState::Down;
+        port.state = PortState::DOWN;
         port.netdev.as_mut().unwrap().up = Some(false);
     });
     assert_eq!((off(PORT).level, off(PORT).mend.as_deref()), (Level::Fail, Some("ip link set dev eth0 up")));
-    let unplugged = with(|port| port.state = PortState::Down);
+    let unplugged = with(|port| port.state = PortState::DOWN);
     assert!(unplugged(PORT).mend.unwrap().contains("cable"));
-    let alone = with(|port| port.state = PortState::Init);
+    let alone = with(|port| port.state = PortState::INIT);
     assert!(alone(PORT).mend.unwrap().contains("opensm"));
-    let unknown = with(|port| port.state = PortState::Other(77));
+    let unknown = with(|port| port.state = PortState(77));
     assert_eq!(unknown(PORT).level, Level::Fail);
 }
 
@@ -49,9 +49,9 @@ fn a_port_that_is_down_says_why() {
 fn a_second_port_may_be_unplugged() {
     let mut snapshot = sample::healthy();
     let ports = &mut snapshot.devices.as_mut().unwrap()[0].ports;
-    let mut second = Port { number: 2, state: PortState::Down, ..ports[0].clone() };
+    let mut second = Port { number: 2, state: PortState::DOWN, ..ports[0].clone() };
     let unset = detail(&mut second);
-    (unset.link_layer, unset.lid) = (LinkLayer::InfiniBand, 0);
+    (unset.link_layer, unset.lid) = (LinkLayer::INFINIBAND, 0);
     ports.push(second.clone());
     let no_failure = |snapshot: &Snapshot, name: &str| {
         let found: Vec<_> = check(snapshot).into_iter().filter(|finding| finding.object == name).collect();
@@ -73,17 +73,17 @@ fn packets_must_fit_into_the_network_device() {
         (small(MTU).level, small(MTU).mend.as_deref()),
         (Level::Warning, Some("ip link set dev eth0 mtu 1500"))
     );
-    let stale = with(|port| detail(port).active_mtu = Mtu::Mtu4096);
+    let stale = with(|port| detail(port).active_mtu = Mtu::MTU_4096);
     assert_eq!(stale(MTU).mend.as_deref(), Some("ip link set dev eth0 mtu 4200"));
     let large = with(|port| {
-        detail(port).active_mtu = Mtu::Mtu4096;
+        detail(port).active_mtu = Mtu::MTU_4096;
         port.netdev.as_mut().unwrap().mtu = Some(9000);
     });
     assert_eq!(large(MTU).reason, "4096 bytes active, eth0 has 9000");
     assert!(with(|_| {})(MTU).reason.contains("4096 takes an MTU of 4200"));
     let unknown = with(|port| port.netdev = Some(Netdev { name: "eth0".into(), mtu: None, up: None }));
     assert_eq!(unknown(MTU).level, Level::Ok);
-    let odd = with(|port| detail(port).active_mtu = Mtu::Other(9));
+    let odd = with(|port| detail(port).active_mtu = Mtu(9));
     assert_eq!(odd(MTU).level, Level::Warning);
 }
 
@@ -93,13 +93,13 @@ fn without_an_ipv4_address_the_next_best_gid_is_named() {
         let gids: Vec<_> = gids.iter().map(|(index, text, kind)| sample::gid(*index, text, *kind)).collect();
         with(|port| detail(port).gids = Ok(gids))(GID)
     };
-    let local = gids(&[(0, "fe80::1", GidType::RoceV2)]);
+    let local = gids(&[(0, "fe80::1", GidType::ROCE_V2)]);
     assert_eq!((local.level, local.gid_index), (Level::Warning, Some(0)));
     assert!(local.reason.contains("no IPv4 address") && local.reason.contains("same Ethernet"));
     assert_eq!(local.mend.as_deref(), Some("ip address add ADDRESS/24 dev eth0"));
-    let global = gids(&[(0, "fe80::1", GidType::RoceV2), (2, "2001:db8::1", GidType::RoceV2)]);
+    let global = gids(&[(0, "fe80::1", GidType::ROCE_V2), (2, "2001:db8::1", GidType::ROCE_V2)]);
     assert_eq!((global.level, global.gid_index), (Level::Warning, Some(2)));
-    let far = gids(&[(0, "fe80::1", GidType::RoceV2), (300, "::ffff:10.0.0.1", GidType::RoceV2)]);
+    let far = gids(&[(0, "fe80::1", GidType::ROCE_V2), (300, "::ffff:10.0.0.1", GidType::ROCE_V2)]);
     assert_eq!(far.gid_index, Some(0));
     let none = gids(&[]);
     assert_eq!((none.level, none.gid_index), (Level::Fail, None));
@@ -109,7 +109,7 @@ fn without_an_ipv4_address_the_next_best_gid_is_named() {
 fn a_device_of_roce_v1_alone_is_well() {
     let of_v1 = |gids: &[&str]| {
         let gids =
-            gids.iter().zip(0..).map(|(text, index)| sample::gid(index, text, GidType::RoceV1)).collect();
+            gids.iter().zip(0..).map(|(text, index)| sample::gid(index, text, GidType::ROCE_V1)).collect();
         with(|port| detail(port).gids = Ok(gids))(GID)
     };
     let ipv4 = of_v1(&["fe80::1", "::ffff:10.0.0.1"]);
@@ -123,7 +123,7 @@ fn a_device_of_roce_v1_alone_is_well() {
 
 #[test]
 fn roce_v2_is_chosen_before_v1() {
-    let both = [(0, GidType::RoceV1), (1, GidType::RoceV2)]
+    let both = [(0, GidType::ROCE_V1), (1, GidType::ROCE_V2)]
         .map(|(index, kind)| sample::gid(index, "::ffff:10.0.0.1", kind));
     let found = with(|port| detail(port).gids = Ok(both.to_vec()))(GID);
     assert_eq!(found.reason, "-g 1: ::ffff:10.0.0.1, RoCE v2");
@@ -149,8 +149,8 @@ fn infiniband_needs_a_lid() {
         with(move |port| {
             port.netdev = None;
             let detail = detail(port);
-            (detail.link_layer, detail.lid) = (LinkLayer::InfiniBand, lid);
-            detail.gids = Ok(vec![sample::gid(0, "fe80::10d2:c910:0:6bd1", GidType::Ib)]);
+            (detail.link_layer, detail.lid) = (LinkLayer::INFINIBAND, lid);
+            detail.gids = Ok(vec![sample::gid(0, "fe80::10d2:c910:0:6bd1", GidType::IB)]);
         })
     };
     assert_eq!(infiniband(1)(GID).level, Level::Ok);

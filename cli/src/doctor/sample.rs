@@ -13,16 +13,16 @@ pub(super) fn healthy() -> Snapshot {
     let node = |path: &str, major, minor| Node { path: path.into(), major, minor, state: NodeState::Opens };
     let port = Port {
         number: 1,
-        state: PortState::Active,
-        phys_state: PhysState::LinkUp,
+        state: PortState::ACTIVE,
+        phys_state: PhysState::LINK_UP,
         netdev: Some(Netdev { name: "eth0".into(), mtu: Some(1500), up: Some(true) }),
         elsewhere: false,
         detail: Some(Detail {
-            link_layer: LinkLayer::Ethernet,
-            active_mtu: Mtu::Mtu1024,
-            max_mtu: Mtu::Mtu4096,
+            link_layer: LinkLayer::ETHERNET,
+            active_mtu: Mtu::MTU_1024,
+            max_mtu: Mtu::MTU_4096,
             lid: 0,
-            gids: Ok(vec![gid(0, "fe80::1", GidType::RoceV2), gid(1, "::ffff:10.0.0.1", GidType::RoceV2)]),
+            gids: Ok(vec![gid(0, "fe80::1", GidType::ROCE_V2), gid(1, "::ffff:10.0.0.1", GidType::ROCE_V2)]),
         }),
     };
     Snapshot {
@@ -43,7 +43,7 @@ pub(super) fn healthy() -> Snapshot {
         netdevs: vec!["eth0".into()],
         rdma_cm: Some(node("/dev/infiniband/rdma_cm", 10, 123)),
         memlock: Memlock { soft: None, hard: None, exempt: false },
-        namespaces: Some(NetNamespaceMode::Shared),
+        namespaces: Some(NetNamespaceMode::SHARED),
         filter: Filter { nf_tables: NfTables::NotThere, legacy: Some(false) },
         unmounted: Vec::new(),
     }

@@ -84,7 +84,7 @@ pub(super) fn check(plan: &Plan, ctx: &Context, port: &PortAttr) -> Outcome {
 
 /// An InfiniBand port without an address cannot be reached.
 pub(super) fn check_lid(plan: &Plan, ctx: &Context, port: &PortAttr) -> Outcome {
-    if port.link_layer == LinkLayer::Ethernet || port.lid.0 != 0 {
+    if port.link_layer == LinkLayer::ETHERNET || port.lid.0 != 0 {
         return Ok(());
     }
     let name = &ctx.info().name;

@@ -48,7 +48,7 @@ impl Plan {
             ib_dev: None,
             ib_port: PortNum::ONE,
             size: kind.default_size(),
-            mtu: Mtu::Mtu1024,
+            mtu: Mtu::MTU_1024,
             num_qp: if kind == Kind::Srq { 16 } else { 1 },
             rx_depth: 500,
             iters: if kind == Kind::Xsrq { 5 } else { 1000 },

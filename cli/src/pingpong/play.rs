@@ -215,7 +215,8 @@ pub(super) fn failure(wc: &Wc) -> String {
         (WcStatus::RNR_RETRY_EXC_ERR, _) => ": the peer has no receive posted",
         _ => "",
     };
-    format!("Failed status {} ({}) for wr_id {}{why}", wc.status, wc.status.0, wc.wr_id)
+    let status = wc.status.name().unwrap_or("unknown");
+    format!("Failed status {status} ({}) for wr_id {}{why}", wc.status.0, wc.wr_id)
 }
 
 /// What the device has told of itself that no completion tells, because none comes any more.
@@ -223,8 +224,8 @@ pub(super) fn broken(ctx: &Context) -> Option<String> {
     let events = ctx.async_events().ok()?;
     while let Ok(Some(event)) = events.next_event() {
         match event.event_type {
-            AsyncEventType::DeviceFatal => return Some("the device has failed or is gone".into()),
-            AsyncEventType::CqErr => return Some("the completion queue has overflowed".into()),
+            AsyncEventType::DEVICE_FATAL => return Some("the device has failed or is gone".into()),
+            AsyncEventType::CQ_ERR => return Some("the completion queue has overflowed".into()),
             _ => {}
         }
     }

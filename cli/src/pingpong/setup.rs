@@ -88,7 +88,7 @@ impl Setup {
         for n in 0..plan.num_qp as usize {
             let mut qp = pd.create_qp(wanted).in_c(format!("Couldn't create {}", plan.kind.qp(n)))?;
             let endpoint = qp.endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
-                LinkLayer::Ethernet if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
+                LinkLayer::ETHERNET if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
                 _ => e.to_string(),
             });
             let endpoint = endpoint.in_c(plan.kind.no_gid(plan.gid_index))?;

@@ -277,7 +277,7 @@ impl Connection {
     fn connect(&mut self, plan: &Plan, peer: &Dest) -> std::result::Result<(), bareverbs::Error> {
         let ends = [(&mut self.recv, peer.send_qpn), (&mut self.send, peer.recv_qpn)];
         for (qp, dest_qp_num) in ends {
-            let requester = qp.qp_type() == QpType::XrcSend;
+            let requester = qp.qp_type() == QpType::XRC_SEND;
             let at = Endpoint { lid: peer.lid, gid: peer.gid, ..Endpoint::default() };
             let av = AddressVector { sl: plan.sl, hop_limit: 5, ..qp.address(&at)? };
             qp.modify(&QpAttr {
@@ -287,7 +287,7 @@ impl Connection {
                 rq_psn: Some(peer.psn),
                 max_dest_rd_atomic: (!requester).then_some(0),
                 min_rnr_timer: (!requester).then_some(12),
-                ..QpAttr::to(QpState::Rtr)
+                ..QpAttr::to(QpState::RTR)
             })?;
             qp.modify(&QpAttr {
                 sq_psn: Some(self.local.psn),
@@ -295,7 +295,7 @@ impl Connection {
                 retry_cnt: requester.then_some(7),
                 rnr_retry: requester.then_some(7),
                 max_rd_atomic: requester.then_some(0),
-                ..QpAttr::to(QpState::Rts)
+                ..QpAttr::to(QpState::RTS)
             })?;
         }
         Ok(())

@@ -76,9 +76,9 @@ impl Run<'_> {
     fn ask(&mut self, id: CmId) -> Outcome {
         id.resolve_addr(self.plan.source, self.plan.address, RESOLVE)
             .map_err(|e| Failure::new(format!("rdma_resolve_addr: {e}")))?;
-        self.await_event(&id, CmEventType::AddrResolved, Some(2 * RESOLVE))?;
+        self.await_event(&id, CmEventType::ADDR_RESOLVED, Some(2 * RESOLVE))?;
         id.resolve_route(RESOLVE).map_err(|e| Failure::new(format!("rdma_resolve_route: {e}")))?;
-        self.await_event(&id, CmEventType::RouteResolved, Some(2 * RESOLVE))?;
+        self.await_event(&id, CmEventType::ROUTE_RESOLVED, Some(2 * RESOLVE))?;
         self.log(|| "rdma_resolve_addr - rdma_resolve_route successful\n".into())?;
 
         let mut session = Session::new(self.tool, self.plan, id)?;
@@ -87,7 +87,7 @@ impl Run<'_> {
             .id
             .connect(&wires.qp, &ConnParam::new())
             .map_err(|e| Failure::new(format!("rdma_connect: {e}")))?;
-        self.await_event(&session.wires.id, CmEventType::ConnectResponse, self.plan.timeout)?;
+        self.await_event(&session.wires.id, CmEventType::CONNECT_RESPONSE, self.plan.timeout)?;
         if self.plan.own_qp {
             session.modify_by_hand()?;
             session.wires.id.confirm()?;
@@ -113,7 +113,7 @@ impl Run<'_> {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.events.wait(Some(left)) {
-                Ok(Some(event)) if event.event_type == CmEventType::Disconnected => {
+                Ok(Some(event)) if event.event_type == CmEventType::DISCONNECTED => {
                     self.told(&event, &session.wires.id)?;
                     self.tool.say("client DISCONNECT EVENT...");
                     break;
@@ -143,7 +143,7 @@ impl Run<'_> {
                 None if left.is_some_and(|left| left.is_zero()) => {
                     return Err(Failure::new(format!(
                         "no {} from {} within {} s: is it up, is UDP port 4791 (RoCE) open?",
-                        wanted.name(),
+                        wanted,
                         self.plan.address,
                         start.elapsed().as_secs()
                     )));
@@ -171,14 +171,14 @@ impl Run<'_> {
             (None, None) => {}
         }
         match (event.event_type, at) {
-            (CmEventType::ConnectRequest, _) => match event.request {
+            (CmEventType::CONNECT_REQUEST, _) => match event.request {
                 Some(id) if self.plan.persistent || !self.served => self.accept(id),
                 // Dropping it tells the client no.
                 _ => Ok(()),
             },
-            (CmEventType::Established, _) => Ok(()),
-            (CmEventType::Disconnected, Some(at)) => self.left(at),
-            (CmEventType::DeviceRemoval, at) => {
+            (CmEventType::ESTABLISHED, _) => Ok(()),
+            (CmEventType::DISCONNECTED, Some(at)) => self.left(at),
+            (CmEventType::DEVICE_REMOVAL, at) => {
                 let why = Failure::new("cma detected device removal!!!!");
                 match at {
                     Some(at) => self.lose(at, why),
@@ -197,7 +197,7 @@ impl Run<'_> {
     }
 
     fn unhandled(&self, event: &CmEvent) -> Outcome {
-        self.tool.say(&format!("unhandled event: {}, ignoring", event.event_type.name()));
+        self.tool.say(&format!("unhandled event: {}, ignoring", event_name(event)));
         Ok(())
     }
 
@@ -315,9 +315,9 @@ impl Run<'_> {
         };
         self.log(|| {
             let name = match event.event_type {
-                // librdmacm confirms by itself where it has the queue pair, and tells of that.
-                CmEventType::ConnectResponse if !self.plan.own_qp => CmEventType::Established.name(),
-                other => other.name(),
+                // librdmacm establishes the connection itself if it owns the queue pair, and reports that instead.
+                CmEventType::CONNECT_RESPONSE if !self.plan.own_qp => "RDMA_CM_EVENT_ESTABLISHED",
+                _ => event_name(event),
             };
             let mut lines = format!("cma_event type {name} cma_id {:#x} ({whose})\n", id.cookie());
             if let Some(state @ ("ESTABLISHED" | "CONNECT_RESPONSE")) = name.strip_prefix("RDMA_CM_EVENT_") {
@@ -332,9 +332,14 @@ impl Run<'_> {
     }
 }
 
+/// The name that `rdma_event_str()` gives to the event.
+fn event_name(event: &CmEvent) -> &'static str {
+    event.event_type.name().unwrap_or("UNKNOWN EVENT")
+}
+
 /// An event that is not the one that was due, in the C tool's words and with its meaning.
 fn bad_event(id: &CmId, event: &CmEvent) -> Failure {
-    let words = format!("cma event {}, error {}", event.event_type.name(), event.status);
+    let words = format!("cma event {}, error {}", event_name(event), event.status);
     Failure::new(match id.failure(event) {
         Some(meaning) => format!("{words}: {meaning}"),
         None => words,

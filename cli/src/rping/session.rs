@@ -107,7 +107,7 @@ impl Session {
     /// Brings the queue pair to where it can send, attribute by attribute (`-q`).
     pub(super) fn modify_by_hand(&mut self) -> Result<(), Failure> {
         let Wires { id, qp, .. } = &mut self.wires;
-        for state in [QpState::Init, QpState::Rtr, QpState::Rts] {
+        for state in [QpState::INIT, QpState::RTR, QpState::RTS] {
             let attr: QpAttr = id.init_qp_attr(state)?;
             qp.modify(&attr)?;
         }

@@ -27,7 +27,7 @@ pub(crate) fn create(
     station: impl FnOnce(&AhAttr) -> Result<Station>,
 ) -> Result<DeviceAh> {
     let port = uverbs.query_port(attr.port_num)?.legacy_resp;
-    let ethernet = LinkLayer::from(port.link_layer) == LinkLayer::Ethernet;
+    let ethernet = LinkLayer::from(port.link_layer) == LinkLayer::ETHERNET;
     if (ethernet || port.flags & GRH_REQUIRED != 0) && attr.is_global == 0 {
         let why = format!("port {} sends with a global route only", attr.port_num);
         return Err(Error::invalid("create_ah", uverbs.device(), why));

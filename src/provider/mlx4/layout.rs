@@ -21,7 +21,7 @@ pub(super) struct Layout {
 impl Layout {
     /// For these sizes, of which those of queues that there are not count for nothing.
     pub(super) fn new(qp_type: QpType, cap: &QpCap, has_rq: bool) -> Option<Self> {
-        let (send, send_slots, spare) = if qp_type == QpType::XrcRecv {
+        let (send, send_slots, spare) = if qp_type == QpType::XRC_RECV {
             (Limits { kind: Kind::Connected, shift: 0, max_sge: 0, max_inline: 0 }, 0, 0)
         } else {
             let send = Limits::new(qp_type, cap.max_send_sge, cap.max_inline_data)?;

@@ -108,7 +108,7 @@ pub(crate) fn create(
 ) -> Result<(NewQp, Option<Sq>, Option<Rq>, Hold)> {
     let fail = |errno| uverbs.error("create_qp", errno);
     let qp_type = QpType::from(init.qp_type);
-    let has_rq = init.srq_handle.is_none() && !matches!(qp_type, QpType::XrcSend | QpType::XrcRecv);
+    let has_rq = init.srq_handle.is_none() && !matches!(qp_type, QpType::XRC_SEND | QpType::XRC_RECV);
     ctx.check(uverbs, &init.cap).map_err(fail)?;
     let layout = Layout::new(qp_type, &init.cap, has_rq).ok_or(fail(Errno::EINVAL))?;
     // A mapping has a byte at least.

@@ -93,14 +93,14 @@ fn requests_are_those_of_libmlx4_byte_for_byte() {
     let ah = DeviceAh(zerocopy::transmute!(av));
     let to = UdAddr { ah: &ah, qpn: Qpn::truncate(0x11_2233), qkey: Qkey(0x8122_3344) };
     let others = [
-        ("datagram", QpType::Ud, datagram(send.sge(SGES[0]), to)),
-        ("datagram-imm-3", QpType::Ud, datagram(SendWr::send_with_imm(0, 7).sges(&SGES[..3]), to)),
-        ("datagram-inline", QpType::Ud, datagram(send.inline(&inline[..100]), to)),
-        ("xrc", QpType::XrcSend, send.sge(SGES[0]).signaled().xrc_srqn(Srqn::truncate(0x44_5566))),
+        ("datagram", QpType::UD, datagram(send.sge(SGES[0]), to)),
+        ("datagram-imm-3", QpType::UD, datagram(SendWr::send_with_imm(0, 7).sges(&SGES[..3]), to)),
+        ("datagram-inline", QpType::UD, datagram(send.inline(&inline[..100]), to)),
+        ("xrc", QpType::XRC_SEND, send.sge(SGES[0]).signaled().xrc_srqn(Srqn::truncate(0x44_5566))),
     ];
     for (name, qp_type, wr) in others {
         let (device, mut sq, _rq, _) = Device::qp_of(qp_type, &CAP, QPN, false);
-        let other = if qp_type == QpType::Ud { send } else { datagram(send, to) };
+        let other = if qp_type == QpType::UD { send } else { datagram(send, to) };
         assert_eq!(sq.post(&[other]).map_err(|e| e.posted), Err(0), "{name}: the other kind");
         sq.post(&[wr]).unwrap();
         let length = golden("send", name).len() / 2;
@@ -113,7 +113,7 @@ fn requests_are_those_of_libmlx4_byte_for_byte() {
 
 #[test]
 fn datagrams_have_an_address_and_fit_a_packet() {
-    let (mut device, mut sq, _rq, _) = Device::qp_of(QpType::Ud, &CAP, QPN, false);
+    let (mut device, mut sq, _rq, _) = Device::qp_of(QpType::UD, &CAP, QPN, false);
     let ah = DeviceAh::default();
     let to = UdAddr { ah: &ah, qpn: Qpn::truncate(1), qkey: Qkey(2) };
     let refused = |sq: &mut Sq, wr: SendWr<'_>| sq.post(&[wr]).unwrap_err().refusal;
@@ -127,7 +127,7 @@ fn datagrams_have_an_address_and_fit_a_packet() {
     assert!(device.fetch().is_some() && device.fetch().is_none());
     let (_, mut sq, _rq, _) = Device::qp(&CAP, QPN, false);
     assert_eq!(refused(&mut sq, long), Refusal::AddressNotAllowed);
-    let (_, mut sq, _rq, _) = Device::qp_of(QpType::XrcSend, &CAP, QPN, false);
+    let (_, mut sq, _rq, _) = Device::qp_of(QpType::XRC_SEND, &CAP, QPN, false);
     assert_eq!(refused(&mut sq, SendWr::send(1)), Refusal::AddressMissing);
     sq.post(&[SendWr::rdma_write(1, REMOTE)]).unwrap();
 }
@@ -152,17 +152,17 @@ fn the_larger_slots_come_first_in_memory() {
         let (send, recv) = layout.split(memory);
         (send.address() - base, send.len(), recv.address() - base, recv.len())
     };
-    let layout = Layout::new(QpType::Rc, &CAP, true).unwrap();
+    let layout = Layout::new(QpType::RC, &CAP, true).unwrap();
     assert_eq!(at(&layout), (0, 16 * 256, 16 * 256, 4 * 64));
     let wide = QpCap { max_recv_sge: 32, max_send_sge: 1, max_inline_data: 0, ..CAP };
-    let layout = Layout::new(QpType::Rc, &wide, true).unwrap();
+    let layout = Layout::new(QpType::RC, &wide, true).unwrap();
     assert_eq!(at(&layout), (4 * 512, 64 * 64, 0, 4 * 512));
     let even = QpCap { max_recv_sge: 4, ..wide };
-    let layout = Layout::new(QpType::Rc, &even, true).unwrap();
+    let layout = Layout::new(QpType::RC, &even, true).unwrap();
     assert_eq!(at(&layout), (0, 64 * 64, 64 * 64, 4 * 64));
-    assert_eq!(Layout::new(QpType::Rc, &QpCap { max_send_wr: u32::MAX, ..CAP }, true), None);
-    assert_eq!(Layout::new(QpType::Rc, &QpCap { max_recv_sge: u32::MAX, ..CAP }, true), None);
-    let none = Layout::new(QpType::XrcRecv, &CAP, false).unwrap();
+    assert_eq!(Layout::new(QpType::RC, &QpCap { max_send_wr: u32::MAX, ..CAP }, true), None);
+    assert_eq!(Layout::new(QpType::RC, &QpCap { max_recv_sge: u32::MAX, ..CAP }, true), None);
+    let none = Layout::new(QpType::XRC_RECV, &CAP, false).unwrap();
     assert_eq!(at(&none), (0, 0, 0, 0));
 }
 
@@ -276,7 +276,7 @@ fn after_a_reset_both_queues_begin_anew() {
 impl Device {
     /// A queue pair with these sizes on a device of its own, and the ring of its send queue.
     fn qp(cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<Ring>) {
-        Self::qp_of(QpType::Rc, cap, qpn, sq_sig_all)
+        Self::qp_of(QpType::RC, cap, qpn, sq_sig_all)
     }
 
     fn qp_of(qp_type: QpType, cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<Ring>) {

@@ -16,10 +16,10 @@ fn slots_are_as_large_as_libmlx4_makes_them() {
     for line in GOLDEN.lines().filter_map(|line| line.strip_prefix("layout ")) {
         let words: Vec<_> = line.split_whitespace().collect();
         let (qp_type, kind) = match words[0] {
-            "rc" => (QpType::Rc, Kind::Connected),
-            "uc" => (QpType::Uc, Kind::Connected),
-            "ud" => (QpType::Ud, Kind::Datagrams { mtu: 4096 }),
-            _ => (QpType::XrcSend, Kind::Xrc),
+            "rc" => (QpType::RC, Kind::Connected),
+            "uc" => (QpType::UC, Kind::Connected),
+            "ud" => (QpType::UD, Kind::Datagrams { mtu: 4096 }),
+            _ => (QpType::XRC_SEND, Kind::Xrc),
         };
         let number = |n: usize| words[n].parse::<u32>().unwrap();
         // libmlx4 counts on a 64th segment, whose request would say that it has none; the kernel takes no slots over 1 KiB.
@@ -31,22 +31,22 @@ fn slots_are_as_large_as_libmlx4_makes_them() {
         compared += 1;
     }
     assert_eq!(compared, 32);
-    assert_eq!((Limits::new(QpType::Rc, u32::MAX, 0), Limits::new(QpType::Rc, 0, u32::MAX)), (None, None));
-    assert!(Limits::new(QpType::Ud, 0, 0).is_some_and(|limits| limits.max_sge > 0));
+    assert_eq!((Limits::new(QpType::RC, u32::MAX, 0), Limits::new(QpType::RC, 0, u32::MAX)), (None, None));
+    assert!(Limits::new(QpType::UD, 0, 0).is_some_and(|limits| limits.max_sge > 0));
 }
 
 #[test]
 fn the_longest_requests_say_how_long_they_are() {
     let bytes = [7; 1024];
     let sges = [SGE; 64];
-    for (qp_type, dest) in [(QpType::Rc, false), (QpType::Ud, true)] {
+    for (qp_type, dest) in [(QpType::RC, false), (QpType::UD, true)] {
         let limits = Limits::new(qp_type, 32, 0).unwrap();
         let ah = DeviceAh::default();
         let dest = match dest {
             true => Dest::Ud(UdAddr { ah: &ah, qpn: Qpn::truncate(1), qkey: Qkey(1) }),
             false => Dest::Connected,
         };
-        let op = if qp_type == QpType::Rc { SendOp::Write(REMOTE) } else { SendOp::Send };
+        let op = if qp_type == QpType::RC { SendOp::Write(REMOTE) } else { SendOp::Send };
         let wr = SendWr { dest, ..SendWr::new(1, op) };
         let mut chunks = Pieces::of(Region::heap(1024));
         let mut segments = |wr| segments(&mut chunks, &wr, &limits);
@@ -58,7 +58,7 @@ fn the_longest_requests_say_how_long_they_are() {
         assert_eq!(segments(wr.inline(&bytes[..=max_inline])), Err(too_long));
     }
     // An atomic has a segment more than a write.
-    let limits = Limits::new(QpType::Rc, 32, 0).unwrap();
+    let limits = Limits::new(QpType::RC, 32, 0).unwrap();
     let none = Sge { length: 0, ..SGE };
     let sges: Vec<Sge> = std::iter::once(SGE).chain([none; 60]).collect();
     let add = SendWr::fetch_add(1, REMOTE, 1);

@@ -44,7 +44,7 @@ pub(crate) fn create(uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Optio
 
 fn queues(uverbs: &Uverbs, init: &QpInit, made: &NewQp, answer: &CreateQpResp) -> Result<(Sq, Option<Rq>)> {
     let mut limits = Limits::new(made.cap.max_send_sge, made.cap.max_inline_data);
-    if QpType::from(init.qp_type) == QpType::Ud {
+    if QpType::from(init.qp_type) == QpType::UD {
         limits = limits.datagrams(MAX_MTU);
     }
     let region = super::map(uverbs, "create_qp", answer.sq_mi)?;

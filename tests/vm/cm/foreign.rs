@@ -68,11 +68,11 @@ fn our_client_with_ucmatose() {
     let mut client = Side::new(resolved(SocketAddr::new(ipv4(), port)));
     post_receives(&mut client);
     client.id.connect(&client.qp, &ConnParam::new()).unwrap();
-    client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap();
     client.id.establish(&mut client.qp).unwrap();
     take(&mut client, Early::new());
     give(&mut client);
-    client.id.wait_for(CmEventType::Disconnected, SOON).unwrap();
+    client.id.wait_for(CmEventType::DISCONNECTED, SOON).unwrap();
     client.id.disconnect(&mut client.qp).unwrap();
     assert_content(server);
 }
@@ -86,12 +86,12 @@ fn ucmatose_with_our_server() {
     let mut server = Side::new(request(&listener));
     post_receives(&mut server);
     server.id.accept(&mut server.qp, &ConnParam::new()).unwrap();
-    let established = event(&listener.channel(), CmEventType::Established);
+    let established = event(&listener.channel(), CmEventType::ESTABLISHED);
     assert!(server.id.owns(&established));
     let early = give(&mut server);
     take(&mut server, early);
     server.id.disconnect(&mut server.qp).unwrap();
-    let told = event(&listener.channel(), CmEventType::Disconnected);
+    let told = event(&listener.channel(), CmEventType::DISCONNECTED);
     assert!(server.id.owns(&told));
     assert_content(ucmatose);
 }
@@ -142,7 +142,7 @@ fn our_client_with_udaddy() {
     resolve(&client, SocketAddr::new(ipv4(), UDADDY_PORT));
     let (pd, mut qp, mut cq, mr) = datagrams(&client);
     client.connect(&qp, &ConnParam::new()).unwrap();
-    let found = client.wait_for(CmEventType::Established, SOON).unwrap();
+    let found = client.wait_for(CmEventType::ESTABLISHED, SOON).unwrap();
     let peer = found.datagram_peer().unwrap();
     let ah = pd.create_ah(&peer.av).unwrap();
     let early = send_datagrams(&mut qp, &mut cq, &mr, &ah, peer.qp_num, peer.qkey);
@@ -158,7 +158,7 @@ fn udaddy_with_our_server() {
     listener.bind(SocketAddr::new(ipv4(), UDADDY_PORT)).unwrap();
     listener.listen(8).unwrap();
     let udaddy = Running::start(&format!("udaddy -s {} {UCMATOSE}", ipv4()));
-    let id = event(&listener.channel(), CmEventType::ConnectRequest).request.unwrap();
+    let id = event(&listener.channel(), CmEventType::CONNECT_REQUEST).request.unwrap();
     let (pd, mut qp, mut cq, mr) = datagrams(&id);
     id.accept(&mut qp, &ConnParam::new()).unwrap();
     let asked = take_datagrams(&mut cq, Early::new());

@@ -17,7 +17,7 @@ fn requests_that_are_rejected() {
     };
     let client = ask();
     request(&listener).reject(b"not today").unwrap();
-    let told = event(&client.id.channel(), CmEventType::Rejected);
+    let told = event(&client.id.channel(), CmEventType::REJECTED);
     assert!(told.private_data().starts_with(b"not today\0"));
     assert_eq!(told.status, 28);
     let meaning = client.id.failure(&told).unwrap();
@@ -31,20 +31,20 @@ fn requests_that_are_rejected() {
     // A request that nobody wants to have.
     let client = ask();
     drop(request(&listener));
-    let error = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap_err();
+    let error = client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap_err();
     assert!(error.to_string().contains("rejected"), "{error}");
     drop(client);
 
     // A listener that goes before it has looked.
     let client = ask();
     drop(listener);
-    let error = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap_err();
+    let error = client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap_err();
     assert!(matches!(error.cause(), Cause::Refused(_)), "{error}");
     drop(client);
 
     // None at all.
     let client = ask();
-    let error = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap_err();
+    let error = client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap_err();
     let said = error.to_string();
     assert!(said.contains(&address.to_string()) && said.contains("nobody listens there"), "{said}");
     drop(client);
@@ -71,7 +71,7 @@ fn datagrams_that_are_rejected() {
     let listener = ud_listener(address);
     let (client, qp) = ask();
     request(&listener).reject(b"not today").unwrap();
-    let told = event(&client.channel(), CmEventType::Unreachable);
+    let told = event(&client.channel(), CmEventType::UNREACHABLE);
     assert!(told.private_data().starts_with(b"not today\0"));
     assert_eq!(told.status, 2);
     let said = meaning(&client, &told);
@@ -84,14 +84,14 @@ fn datagrams_that_are_rejected() {
         let said = request(&listener).reject(&[b'x'; 256][..len]).unwrap_err().to_string();
         assert!(said.contains(&format!("{len} bytes of private data")), "{said}");
         assert!(said.contains(&limit.to_string()), "{said}");
-        let told = event(&client.channel(), CmEventType::Unreachable);
+        let told = event(&client.channel(), CmEventType::UNREACHABLE);
         assert!(meaning(&client, &told).contains("rejected it"), "{told:?}");
         drop((client, qp));
     }
     drop(listener);
 
     let (client, qp) = ask();
-    let error = client.wait_for(CmEventType::Established, Duration::MAX).unwrap_err();
+    let error = client.wait_for(CmEventType::ESTABLISHED, Duration::MAX).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -130,7 +130,7 @@ fn private_data_that_are_too_long() {
     client.id.connect(&client.qp, &ConnParam::new()).unwrap();
     let mut server = Side::new(request(&listener));
     server.id.accept(&mut server.qp, &answer(196)).unwrap();
-    let told = client.id.wait_for(CmEventType::ConnectResponse, SOON).unwrap();
+    let told = client.id.wait_for(CmEventType::CONNECT_RESPONSE, SOON).unwrap();
     assert_eq!(told.private_data(), &bytes[..196]);
     drop((client, server));
 

@@ -18,7 +18,7 @@ fn an_id_outlives_its_device() {
     {
         let _again = NoLink;
         let removing = std::thread::spawn(NoLink::remove);
-        event(&bound.channel(), CmEventType::DeviceRemoval);
+        event(&bound.channel(), CmEventType::DEVICE_REMOVAL);
         removing.join().unwrap();
         assert!(bound.listen(1).is_err());
         assert!(bound.context().is_err());
@@ -83,7 +83,7 @@ fn contexts_of_other_devices_stay_when_one_of_rxe_goes() {
     let goes = bound(elsewhere);
     let _context = first.context().unwrap();
     let removing = std::thread::spawn(SecondLink::remove);
-    let told = event(&channel, CmEventType::DeviceRemoval);
+    let told = event(&channel, CmEventType::DEVICE_REMOVAL);
     assert!(goes.owns(&told));
     removing.join().unwrap();
     let second = bound(SocketAddr::new(ipv4(), fresh_port()));

@@ -37,10 +37,10 @@ impl Limits {
             return None;
         }
         let (kind, head, least) = match qp_type {
-            QpType::Ud => (Kind::Datagrams { mtu: MAX_MTU }, DATAGRAM, 0),
+            QpType::UD => (Kind::Datagrams { mtu: MAX_MTU }, DATAGRAM, 0),
             // A remote address; an atomic has another segment and one element.
-            QpType::Rc => (Kind::Connected, SEGMENT, 3 * SEGMENT),
-            QpType::XrcSend => (Kind::Xrc, SEGMENT, 3 * SEGMENT),
+            QpType::RC => (Kind::Connected, SEGMENT, 3 * SEGMENT),
+            QpType::XRC_SEND => (Kind::Xrc, SEGMENT, 3 * SEGMENT),
             _ => (Kind::Connected, SEGMENT, 0),
         };
         // An inline segment has a header of 4 bytes and ends where its chunk does.
