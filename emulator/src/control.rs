@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{fabric::Fabric, fw, port::PortState, switch::Fault};
+use crate::{
+    fabric::{Fabric, port::PortState, switch::Fault},
+    mlx4::commands,
+};
 
 /// What can be asked for.
 const HELP: &str = "\
@@ -80,7 +83,8 @@ pub fn request(fabric: &Fabric, line: &str) -> Result<String, String> {
         ["catastrophe", hca] => on(fabric, hca, |hca| hca.break_down())?,
         ["stall", hca] => on(fabric, hca, |hca| hca.stall(None))?,
         ["stall", hca, command] => {
-            let opcode = fw::opcode(command).ok_or_else(|| format!("{command}: no such firmware command"))?;
+            let opcode =
+                commands::opcode(command).ok_or_else(|| format!("{command}: no such firmware command"))?;
             on(fabric, hca, |hca| hca.stall(Some(opcode)))?;
         }
         ["overrun", hca, cqn] => {
@@ -104,7 +108,11 @@ pub fn request(fabric: &Fabric, line: &str) -> Result<String, String> {
 }
 
 /// Does something with the HCA of this number, counted from 1.
-fn on<T>(fabric: &Fabric, number: &str, act: impl FnOnce(&mut crate::hca::Hca) -> T) -> Result<T, String> {
+fn on<T>(
+    fabric: &Fabric,
+    number: &str,
+    act: impl FnOnce(&mut crate::mlx4::hca::Hca) -> T,
+) -> Result<T, String> {
     let missing = || format!("{number}: no such HCA; they are counted from 1");
     let number: usize = number.parse().map_err(|_| missing())?;
     let number = number.checked_sub(1).ok_or_else(missing)?;
@@ -142,9 +150,11 @@ fn status(fabric: &Fabric) -> String {
 mod tests {
     use super::*;
     use crate::{
-        hca::Hca,
-        identity::{Identity, Model},
-        sa::Agent,
+        fabric::subnet::Agent,
+        mlx4::{
+            hca::Hca,
+            identity::{Identity, Model},
+        },
         trace::Trace,
     };
 

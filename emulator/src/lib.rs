@@ -1,31 +1,17 @@
-//! A ConnectX-3 in user space.
+//! ConnectX cards in user space.
 //!
-//! A [`card::Card`] is what every part of an HCA stands on: guest memory, the tables in ICM, the event queues, the
-//! port, the ledger of violations. Firmware commands change it, the data path reads it.
+//! | module | what it holds |
+//! |---|---|
+//! | [`bus`] | what a guest attaches: the vfio-user server, PCI configuration space, MSI-X, guest memory |
+//! | [`fabric`] | packets, ports, the switch and its faults, Ethernet frames, subnet administration |
+//! | [`mlx4`] | ConnectX-2 and ConnectX-3 as the mlx4 drivers see them |
+//! | [`control`] | the control socket |
+//! | [`trace`], [`violation`] | what a card prints |
 
 pub mod be;
-pub mod card;
-mod clock;
+pub mod bus;
 pub mod control;
-pub mod data;
-pub mod diagnostics;
-pub mod eq;
-pub mod ethernet;
-pub mod event;
 pub mod fabric;
-pub mod fw;
-pub mod hca;
-pub mod icm;
-pub mod identity;
-pub mod memory;
-pub mod msix;
-pub mod mtt;
-pub mod packet;
-pub mod pci;
-pub mod port;
-pub mod sa;
-pub mod server;
-pub mod status;
-pub mod switch;
+pub mod mlx4;
 pub mod trace;
 pub mod violation;

@@ -12,10 +12,12 @@ use std::{
 };
 
 use connectx3::{
-    fw,
-    hca::Hca,
-    identity::{Identity, Model},
-    packet::Packet,
+    fabric::packet::Packet,
+    mlx4::{
+        commands,
+        hca::Hca,
+        identity::{Identity, Model},
+    },
     trace::Trace,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -137,7 +139,7 @@ impl Fuzz {
 
     fn named(&mut self, name: &str, modifier: u32, input: &[u8]) {
         self.hca.card.memory.write(MAILBOXES, input).unwrap();
-        self.command(fw::opcode(name).unwrap(), 0, modifier, MAILBOXES, MAILBOXES + 0x1000, false);
+        self.command(commands::opcode(name).unwrap(), 0, modifier, MAILBOXES, MAILBOXES + 0x1000, false);
     }
 
     /// Brings the card up as a driver would, for what needs that.
@@ -145,8 +147,8 @@ impl Fuzz {
         let list = |virt: u64, dma: u64, log: u64| [virt.to_be_bytes(), (dma | log).to_be_bytes()].concat();
         self.write(0, 0xf0010, &1_u32.to_be_bytes());
         self.named("MAP_FA", 1, &list(0, TABLES, 6));
-        self.command(fw::opcode("RUN_FW").unwrap(), 0, 0, 0, 0, false);
-        self.command(fw::opcode("SET_ICM_SIZE").unwrap(), 0, 0, 8 << 20, 0, false);
+        self.command(commands::opcode("RUN_FW").unwrap(), 0, 0, 0, 0, false);
+        self.command(commands::opcode("SET_ICM_SIZE").unwrap(), 0, 0, 8 << 20, 0, false);
         self.named("MAP_ICM_AUX", 1, &list(0, TABLES, 6));
         self.named("MAP_ICM", 1, &list(0, 0, 11));
         let mut init = vec![0; 0x200];
@@ -167,7 +169,7 @@ impl Fuzz {
         init[0xd7] = 7;
         init[0x58] = (self.random.below(4) as u8) << 5;
         self.named("INIT_HCA", 0, &init);
-        assert_eq!(self.hca.firmware.stage, fw::Stage::Initialised);
+        assert_eq!(self.hca.firmware.stage, commands::Stage::Initialised);
         // A translation table whose pages are in memory.
         for entry in 0..512_u64 {
             let page = (TABLES + entry % 1024 * 4096) | 1;
@@ -200,7 +202,7 @@ impl Fuzz {
         let opcode = match random.below(4) {
             0 => random.below(0x1000) as u16,
             1 => [0xff6, 0xff9, 0xffa, 0xffb, 0xffc, 0xffd, 0xffe, 0xfff][random.below(8) as usize],
-            _ => fw::opcode(names[random.below(names.len() as u64) as usize]).unwrap(),
+            _ => commands::opcode(names[random.below(names.len() as u64) as usize]).unwrap(),
         };
         if matches!(opcode, 0x08 | 0xffe) && !random.one_in(50) {
             return;
@@ -269,7 +271,7 @@ impl Fuzz {
                 self.hca.receive(self.now, packet, &mut self.out);
             }
             assert!(start.elapsed() < PATIENCE, "the data path took {:?}", start.elapsed());
-            if next == connectx3::data::Next::Idle && self.out.is_empty() {
+            if next == connectx3::mlx4::data::Next::Idle && self.out.is_empty() {
                 return;
             }
         }
@@ -297,7 +299,7 @@ fn one(seed: u64) {
             40..90 => fuzz.any_access(),
             _ => fuzz.run(),
         }
-        if fuzz.hca.firmware.stage != fw::Stage::Initialised && fuzz.random.one_in(20) {
+        if fuzz.hca.firmware.stage != commands::Stage::Initialised && fuzz.random.one_in(20) {
             fuzz.bring_up();
         }
     }

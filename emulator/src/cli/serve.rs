@@ -14,12 +14,13 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use connectx3::{
+    bus::server,
     control,
-    fabric::Fabric,
-    hca::Hca,
-    identity::{Identity, LinkLayer, Model},
-    sa::Agent,
-    server,
+    fabric::{Fabric, port::LinkLayer, subnet::Agent},
+    mlx4::{
+        hca::Hca,
+        identity::{Identity, Model},
+    },
     trace::Trace,
 };
 use nix::sys::signal::{SigSet, Signal};

@@ -1,0 +1,70 @@
+//! Which card this is: the numbers by which drivers and tools know it.
+
+use crate::fabric::port::LinkLayer;
+
+/// A generation of the card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// MT26428, PCI 15b3:673c: 32-byte completions, no memory windows.
+    ConnectX2,
+    /// MT27500, PCI 15b3:1003.
+    ConnectX3,
+}
+
+/// What a card says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its generation.
+    pub model: Model,
+    /// What the port is plugged into.
+    pub link_layer: LinkLayer,
+    /// GUID of the node. The port's GUID is one more, that of the system image three more, as the vendor gives them.
+    pub node_guid: u64,
+    /// Version of the firmware: major, minor, sub-minor.
+    pub firmware: (u16, u16, u16),
+    /// The board, in at most 16 characters of ASCII.
+    pub board: String,
+}
+
+impl Identity {
+    /// A card as the vendor ships it.
+    pub fn new(model: Model, node_guid: u64) -> Self {
+        let (firmware, board) = match model {
+            Model::ConnectX2 => ((2, 9, 1000), "MT_0D90110009"),
+            Model::ConnectX3 => ((2, 42, 5000), "MT_1100120019"),
+        };
+        Self { model, link_layer: LinkLayer::default(), node_guid, firmware, board: board.to_owned() }
+    }
+
+    /// GUID of the port.
+    pub fn port_guid(&self) -> u64 {
+        self.node_guid.wrapping_add(1)
+    }
+
+    /// The hardware address, from the port's GUID as the vendor makes it; never that of a group.
+    pub fn mac(&self) -> [u8; 6] {
+        let [a, b, c, _, _, d, e, f] = self.port_guid().to_be_bytes();
+        [a & !1, b, c, d, e, f]
+    }
+
+    /// GUID of the system image.
+    pub fn system_guid(&self) -> u64 {
+        self.node_guid.wrapping_add(3)
+    }
+
+    /// PCI device, and the part of NodeInfo.
+    pub fn device(&self) -> u16 {
+        match self.model {
+            Model::ConnectX2 => 0x673c,
+            Model::ConnectX3 => 0x1003,
+        }
+    }
+
+    /// Hardware revision.
+    pub fn revision(&self) -> u8 {
+        match self.model {
+            Model::ConnectX2 => 0xb0,
+            Model::ConnectX3 => 0x01,
+        }
+    }
+}
