@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`bus`] | what a guest attaches: the vfio-user server, PCI configuration space, MSI-X, guest memory |
 //! | [`fabric`] | packets, ports, the switch and its faults, Ethernet frames, subnet administration |
+//! | [`transport`] | InfiniBand transport, without the formats of any card |
 //! | [`mlx4`] | ConnectX-2 and ConnectX-3 as the mlx4 drivers see them |
 //! | [`control`] | the control socket |
 //! | [`trace`], [`violation`] | what a card prints |
@@ -14,4 +15,5 @@ pub mod control;
 pub mod fabric;
 pub mod mlx4;
 pub mod trace;
+pub mod transport;
 pub mod violation;

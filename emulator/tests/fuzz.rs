@@ -271,7 +271,7 @@ impl Fuzz {
                 self.hca.receive(self.now, packet, &mut self.out);
             }
             assert!(start.elapsed() < PATIENCE, "the data path took {:?}", start.elapsed());
-            if next == connectx3::mlx4::data::Next::Idle && self.out.is_empty() {
+            if next == connectx3::transport::Next::Idle && self.out.is_empty() {
                 return;
             }
         }

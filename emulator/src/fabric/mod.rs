@@ -29,7 +29,8 @@ use crate::{
         subnet::Agent,
         switch::{Delivery, Switch},
     },
-    mlx4::{data::Next, hca::Hca},
+    mlx4::hca::Hca,
+    transport::Next,
 };
 
 /// Packets that are delivered in one piece of work.

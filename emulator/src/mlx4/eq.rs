@@ -10,6 +10,7 @@ use crate::{
     be::{get16, get32, get64, put16, put32, put64},
     bus::msix::Msix,
     mlx4::{card::Card, event::Event, mtt::Mtt, status::Status},
+    transport::QpEvent,
 };
 
 /// Bytes of an event queue's context (mlx4.h, `struct mlx4_eq_context`).
@@ -291,7 +292,7 @@ fn encode(event: &Event) -> (u8, [u8; ENTRY]) {
         }
         Event::Qp { kind, qpn } => {
             put32(&mut entry, 4, qpn);
-            kind as u8
+            qp_event(kind)
         }
         Event::Srq { kind, srqn } => {
             put32(&mut entry, 4, srqn);
@@ -311,4 +312,16 @@ fn encode(event: &Event) -> (u8, [u8; ENTRY]) {
     };
     entry[1] = kind;
     (kind, entry)
+}
+
+/// The type of a queue pair's event (device.h, `MLX4_EVENT_TYPE_*`).
+fn qp_event(event: QpEvent) -> u8 {
+    match event {
+        QpEvent::CommunicationEstablished => 0x02,
+        QpEvent::SqDrained => 0x03,
+        QpEvent::WorkQueueCatastrophicError => 0x05,
+        QpEvent::InvalidRequestError => 0x10,
+        QpEvent::AccessError => 0x11,
+        QpEvent::LastWqeReached => 0x13,
+    }
 }

@@ -1,5 +1,7 @@
 //! What a card tells its driver through event queues.
 
+use crate::transport::QpEvent;
+
 /// One event, before it is an entry of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -45,28 +47,6 @@ pub enum Event {
         /// Its immediate result.
         out: u64,
     },
-}
-
-/// Events of a queue pair, with the numbers of their types (include/linux/mlx4/device.h, `MLX4_EVENT_TYPE_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum QpEvent {
-    /// The alternate path is the path now.
-    PathMigrated = 0x01,
-    /// The first message came while the queue pair was in RTR.
-    CommunicationEstablished = 0x02,
-    /// The send queue is drained.
-    SqDrained = 0x03,
-    /// The queue pair failed and there was no queue to say so.
-    WorkQueueCatastrophicError = 0x05,
-    /// The alternate path could not be taken.
-    PathMigrationFailed = 0x07,
-    /// A request came that is not valid.
-    InvalidRequestError = 0x10,
-    /// A request came that violates the access rights.
-    AccessError = 0x11,
-    /// The queue pair of a shared receive queue is in error and has taken its last entry.
-    LastWqeReached = 0x13,
 }
 
 /// Events of a shared receive queue, with the numbers of their types.

@@ -17,10 +17,11 @@ use crate::{
         card::Card,
         clock,
         commands::{self, Command, Firmware, Stage},
-        data::{Data, Next},
+        data_path::DataPath,
         identity::{Identity, Model},
     },
     trace::Trace,
+    transport::Next,
 };
 
 /// The command register (mlx4/cmd.c, `MLX4_HCR_BASE`), and its bytes.
@@ -54,7 +55,7 @@ pub struct Hca {
     /// The firmware.
     pub firmware: Firmware,
     /// The queues.
-    pub data: Data,
+    pub(crate) data: DataPath,
     config: Config,
     hcr: [u8; HCR_SIZE],
     semaphores: BTreeSet<u64>,
@@ -73,7 +74,7 @@ impl Hca {
         let mut hca = Self {
             card: Card { clock, ..Card::new(name, port, trace) },
             firmware: Firmware::new(identity),
-            data: Data::default(),
+            data: DataPath::default(),
             config,
             hcr: [0; HCR_SIZE],
             semaphores: BTreeSet::new(),
@@ -88,7 +89,7 @@ impl Hca {
         self.card.trace.line(format_args!("reset"));
         self.card.reset();
         self.firmware.reset();
-        self.data.reset();
+        self.data = DataPath::default();
         self.hcr = [0; HCR_SIZE];
         self.semaphores.clear();
         self.catastrophe = false;
@@ -105,7 +106,7 @@ impl Hca {
 
     /// CLOSE_HCA: no queues and tables any more.
     pub(crate) fn close(&mut self) {
-        self.data.reset();
+        self.data = DataPath::default();
         self.card.events.clear();
         self.card.frames.clear();
         self.card.special_qpn = None;
@@ -165,7 +166,7 @@ impl Hca {
         match bar {
             0 => self.write_register(now, offset, bytes),
             2 if self.catastrophe => {}
-            2 => self.write_doorbell(now, offset, bytes),
+            2 => self.write_doorbell(offset, bytes),
             _ => {}
         }
         self.settle();
@@ -225,7 +226,7 @@ impl Hca {
 
     /// Makes a completion queue overrun, and says whether there is such a queue.
     pub fn overrun(&mut self, cqn: u32) -> bool {
-        let found = self.data.overrun_cq(&mut self.card, cqn);
+        let found = self.data.cqs.overrun(&mut self.card, cqn);
         self.settle();
         found
     }
@@ -302,7 +303,7 @@ impl Hca {
         put32(&mut self.hcr, HCR_STATUS, word & !GO & 0xff_ffff | status << 24);
     }
 
-    fn write_doorbell(&mut self, now: Duration, offset: u64, bytes: &[u8]) {
+    fn write_doorbell(&mut self, offset: u64, bytes: &[u8]) {
         if self.firmware.stage != Stage::Initialised {
             // The kernel's driver and programs still ring while a card is being reset; nobody is there to hear it.
             self.card.trace.line(format_args!("doorbell at {offset:#x}: there are no queues"));
@@ -311,7 +312,7 @@ impl Hca {
         if offset < UARS && EQ_DOORBELLS.contains(&(offset % UAR_PAGE)) {
             self.write_eq_doorbell(offset, bytes);
         } else {
-            self.data.uar_write(&mut self.card, now, offset, bytes);
+            self.data.uar_write(&mut self.card, offset, bytes);
         }
     }
 

@@ -61,6 +61,7 @@ pub struct Command {
 
 /// A command with the mailbox that it reads.
 pub(crate) struct Call<'a> {
+    pub(crate) now: Duration,
     pub(crate) command: &'a Command,
     pub(crate) input: &'a [u8],
 }

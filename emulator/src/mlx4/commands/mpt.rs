@@ -7,7 +7,7 @@
 use super::{Answer, Call, adapter::LOG_RESERVED_MPTS};
 use crate::{
     be::{get32, get64, put64},
-    mlx4::{hca::Hca, icm::IcmError, status::Status},
+    mlx4::{hca::Hca, icm::IcmError, status::Status, window},
 };
 
 /// Bytes of an entry.
@@ -101,7 +101,7 @@ pub(super) fn hw2sw(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     if get32(&entry, WINDOWS) != 0 {
         return Err(Status::RegBound);
     }
-    crate::mlx4::data::unbind(&hca.card, index);
+    window::unbind(&hca.card, index);
     entry[0] |= SOFTWARE;
     store(hca, index, &entry)?;
     out.iter_mut().zip(entry).for_each(|(out, byte)| *out = byte);

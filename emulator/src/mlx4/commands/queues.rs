@@ -1,9 +1,12 @@
-//! Commands on completion queues, shared receive queues and queue pairs, which the data path carries out.
+//! Commands on completion queues, shared receive queues and queue pairs.
 
 use super::{Answer, Call};
-use crate::mlx4::{data::QpCommand, hca::Hca, status::Status};
+use crate::{
+    mlx4::{data_path::DataPath, hca::Hca, status::Status},
+    transport::Transition,
+};
 
-/// The number of a queue, of which there are `1 << log`.
+/// The number that the command names, of `1 << log` queues.
 fn number(call: &Call<'_>, log: u8) -> Result<u32, Status> {
     let number = call.modifier() & 0xff_ffff;
     if number >> log == 0 { Ok(number) } else { Err(Status::BadIndex) }
@@ -17,7 +20,7 @@ fn srqn(hca: &Hca, call: &Call<'_>) -> Result<u32, Status> {
     number(call, hca.card.tables.log_srqs)
 }
 
-/// The top bit of an XRC queue pair's number says that it is one.
+/// Checks the number of a queue pair. Its top bit marks the target side of XRC.
 fn check_qpn(hca: &Hca, call: &Call<'_>) -> Result<(), Status> {
     const XRC: u32 = 1 << 23;
     let qpn = call.modifier() & 0xff_ffff & !XRC;
@@ -26,40 +29,40 @@ fn check_qpn(hca: &Hca, call: &Call<'_>) -> Result<(), Status> {
 
 pub(super) fn sw2hw_cq(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let cqn = cqn(hca, call)?;
-    hca.data.sw2hw_cq(&mut hca.card, cqn, &call.array()).map(|()| 0)
+    hca.data.cqs.create(&mut hca.card, cqn, &call.array()).map(|()| 0)
 }
 
 pub(super) fn hw2sw_cq(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     let cqn = cqn(hca, call)?;
-    let context = hca.data.query_cq(cqn)?;
+    let context = hca.data.cqs.query(cqn)?;
     out.iter_mut().zip(context).for_each(|(out, byte)| *out = byte);
-    hca.data.hw2sw_cq(&mut hca.card, cqn).map(|()| 0)
+    hca.data.cqs.destroy(cqn).map(|()| 0)
 }
 
 pub(super) fn query_cq(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
-    out.copy_from_slice(&hca.data.query_cq(cqn(hca, call)?)?);
+    out.copy_from_slice(&hca.data.cqs.query(cqn(hca, call)?)?);
     Ok(0)
 }
 
 pub(super) fn modify_cq(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let cqn = cqn(hca, call)?;
-    hca.data.modify_cq(&mut hca.card, cqn, call.op_modifier(), &call.array()).map(|()| 0)
+    hca.data.cqs.modify(&mut hca.card, call.now, cqn, call.op_modifier(), &call.array()).map(|()| 0)
 }
 
 pub(super) fn sw2hw_srq(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let srqn = srqn(hca, call)?;
-    hca.data.sw2hw_srq(&mut hca.card, srqn, &call.array()).map(|()| 0)
+    hca.data.srqs.create(&hca.card, srqn, &call.array()).map(|()| 0)
 }
 
 pub(super) fn hw2sw_srq(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     let srqn = srqn(hca, call)?;
-    let context = hca.data.query_srq(srqn)?;
+    let context = hca.data.srqs.query(srqn)?;
     out.iter_mut().zip(context).for_each(|(out, byte)| *out = byte);
-    hca.data.hw2sw_srq(&mut hca.card, srqn).map(|()| 0)
+    hca.data.srqs.destroy(srqn).map(|()| 0)
 }
 
 pub(super) fn query_srq(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
-    out.copy_from_slice(&hca.data.query_srq(srqn(hca, call)?)?);
+    out.copy_from_slice(&hca.data.srqs.query(srqn(hca, call)?)?);
     Ok(0)
 }
 
@@ -67,35 +70,36 @@ pub(super) fn query_srq(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answe
 pub(super) fn arm_srq(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let srqn = srqn(hca, call)?;
     let limit = u16::try_from(call.command.in_param).map_err(|_| Status::BadParam)?;
-    hca.data.arm_srq(&mut hca.card, srqn, limit).map(|()| 0)
+    hca.data.srqs.arm(&mut hca.card, srqn, limit).map(|()| 0)
 }
 
-/// Every transition; those without a mailbox get zeros.
+/// All transitions. Those without a mailbox get zeros.
 pub(super) fn modify_qp(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     check_qpn(hca, call)?;
-    let command = match call.command.opcode {
-        0x19 => QpCommand::RstToInit,
-        0x1a => QpCommand::InitToRtr,
-        0x1b => QpCommand::RtrToRts,
-        0x1c => QpCommand::RtsToRts,
-        0x1d => QpCommand::SqErrToRts,
-        0x1e => QpCommand::ToErr,
-        0x1f => QpCommand::RtsToSqd,
-        0x20 => QpCommand::SqdToRts,
-        0x21 => QpCommand::ToRst,
-        0x2d => QpCommand::InitToInit,
-        0x38 => QpCommand::SqdToSqd,
+    let transition = match call.command.opcode {
+        0x19 => Transition::RstToInit,
+        0x1a => Transition::InitToRtr,
+        0x1b => Transition::RtrToRts,
+        0x1c => Transition::RtsToRts,
+        0x1d => Transition::SqErrToRts,
+        0x1e => Transition::ToErr,
+        0x1f => Transition::RtsToSqd,
+        0x20 => Transition::SqdToRts,
+        0x21 => Transition::ToRst,
+        0x2d => Transition::InitToInit,
+        0x38 => Transition::SqdToSqd,
         _ => return Err(Status::BadOp),
     };
-    hca.data.modify_qp(&mut hca.card, command, call.modifier(), &call.array()).map(|()| 0)
+    let Hca { card, data: DataPath { cqs, srqs, qps, .. }, .. } = hca;
+    qps.modify(card, (cqs, srqs), call.now, transition, call.modifier(), &call.array()).map(|()| 0)
 }
 
 pub(super) fn query_qp(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     check_qpn(hca, call)?;
-    out.copy_from_slice(&hca.data.query_qp(call.modifier())?);
+    out.copy_from_slice(&hca.data.qps.query(call.modifier())?);
     Ok(0)
 }
 
 pub(super) fn conf_special_qp(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
-    hca.data.conf_special_qp(&mut hca.card, call.modifier()).map(|()| 0)
+    DataPath::conf_special_qp(&mut hca.card, call.modifier()).map(|()| 0)
 }

@@ -7,10 +7,8 @@ use super::{
     reserved,
 };
 use crate::mlx4::{
-    data::{CQ_CONTEXT, QP_MAILBOX, SRQ_CONTEXT},
-    eq::CONTEXT as EQ_CONTEXT,
-    hca::Hca,
-    status::Status,
+    cq::CONTEXT as CQ_CONTEXT, eq::CONTEXT as EQ_CONTEXT, hca::Hca, qpc::MAILBOX as QP_MAILBOX,
+    srq::CONTEXT as SRQ_CONTEXT, status::Status,
 };
 
 /// The largest mailbox (include/linux/mlx4/cmd.h, `MLX4_MAILBOX_SIZE`).
@@ -155,7 +153,7 @@ pub fn opcode(name: &str) -> Option<u16> {
 }
 
 /// Finds the command, reads its mailbox, does it, writes its answer.
-pub(super) fn run(hca: &mut Hca, _now: Duration, command: &Command) -> Answer {
+pub(super) fn run(hca: &mut Hca, now: Duration, command: &Command) -> Answer {
     let Some(rule) = find(command.opcode) else {
         // Drivers try commands that a card may not have.
         return Err(Status::BadOp);
@@ -201,7 +199,7 @@ pub(super) fn run(hca: &mut Hca, _now: Duration, command: &Command) -> Answer {
         return Err(Status::BadParam);
     }
     let mut output = vec![0; length];
-    let answer = (rule.handler)(hca, &Call { command, input: &input }, &mut output)?;
+    let answer = (rule.handler)(hca, &Call { now, command, input: &input }, &mut output)?;
     hca.card.memory.write(command.out_param, &output).map_err(|_| Status::BadParam)?;
     Ok(answer)
 }
