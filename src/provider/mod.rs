@@ -166,13 +166,17 @@ pub(crate) enum Hold {
 }
 
 impl Hold {
-    /// The queue pair that this is of has been put into the state RESET.
-    pub(crate) fn reset(&self, sq: &mut Sq, rq: &mut Rq) {
-        if let Self::Mlx4Qp(hold) = self {
-            hold.reset(
+    /// The queue pair has been put into the state RESET.
+    ///
+    /// # Errors
+    /// There is not enough memory. Then nothing can be posted until the queue pair is reset again.
+    pub(crate) fn reset(&self, sq: &mut Sq, rq: &mut Rq) -> Result<(), Errno> {
+        match self {
+            Self::Mlx4Qp(hold) => hold.reset(
                 if let Sq::Mlx4(sq) = sq { Some(sq) } else { None },
                 if let Rq::Mlx4(rq) = rq { Some(rq) } else { None },
-            );
+            ),
+            _ => Ok(()),
         }
     }
 }

@@ -1,15 +1,14 @@
-//! A page of a device's registers. They are only written: a doorbell is a store of exactly one width.
+//! A page of device registers, which are only written: a doorbell is one store of a fixed width.
 //!
-//! Registers are shared by all who ring: each store is one access of the processor's, so none tears another. What must be in
-//! memory before a store is the caller's to order ([`super::barrier`]).
+//! All queues of a context share the doorbells. Each store is a single access, so two of them never mix. Callers order what must be
+//! in memory before a store ([`super::barrier`]).
 
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::errno::Errno;
 
-use super::pieces::Pieces;
 use super::region::Region;
+use super::slots::Slots;
 
 /// A mapped page of registers.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ impl Mmio {
         Self { page }
     }
 
-    /// Bytes.
+    /// Returns its length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.page.len()
     }
@@ -38,45 +37,59 @@ impl Mmio {
     #[inline(always)]
     pub(crate) fn store_u32(&self, offset: usize, value: u32) {
         let at: *mut u32 = self.page.at(offset, 4, 4).cast();
-        if cfg!(test) {
-            // SAFETY: within the page, aligned; a test's thread that plays the device reads it so.
-            unsafe { AtomicU32::from_ptr(at) }.store(value, Ordering::Relaxed);
-        } else {
-            // SAFETY: within the page, aligned; nothing else of the program's lives there.
-            unsafe { at.write_volatile(value) };
-        }
+        // SAFETY: within the page, aligned; the program has nothing else there.
+        unsafe { at.write_volatile(value) };
     }
 
-    /// Stores 64 bits, at once where the processor has such a store.
+    /// Stores 64 bits, in one access where the processor has such a store.
     #[inline(always)]
     pub(crate) fn store_u64(&self, offset: usize, value: u64) {
         let at: *mut u64 = self.page.at(offset, 8, 8).cast();
-        if cfg!(test) {
-            // SAFETY: as in `store_u32`.
-            unsafe { AtomicU64::from_ptr(at) }.store(value, Ordering::Relaxed);
-        } else {
-            // SAFETY: as in `store_u32`.
-            unsafe { at.write_volatile(value) };
-        }
+        // SAFETY: as in `store_u32`.
+        unsafe { at.write_volatile(value) };
     }
 
-    /// Copies `blocks` pieces of memory from the one with that number on, eight bytes at a time and in order.
+    /// Copies `count` slots of a queue, from the one with this number on, eight bytes at a time and in order.
     #[inline(always)]
-    pub(crate) fn copy(&self, offset: usize, from: &Pieces<64>, number: u32, blocks: u32) {
-        let mut to: *mut u64 = self.page.at(offset, blocks as usize * 64, 8).cast();
-        for block in 0..blocks {
-            let words: [u64; 8] = from.view().entry(number.wrapping_add(block)).get(0);
+    pub(crate) fn copy(&self, offset: usize, from: &Slots<64>, number: u32, count: u32) {
+        let mut to: *mut u64 = self.page.at(offset, count as usize * 64, 8).cast();
+        for slot in 0..count {
+            let words: [u64; 8] = from.view().entry(number.wrapping_add(slot)).get(0);
             for word in words {
-                if cfg!(test) {
-                    // SAFETY: within the page, as was checked above; else as in `store_u32`.
-                    unsafe { AtomicU64::from_ptr(to) }.store(word, Ordering::Relaxed);
-                } else {
-                    // SAFETY: as above.
-                    unsafe { to.write_volatile(word) };
-                }
-                // SAFETY: within the page, or where it ends.
+                // SAFETY: within the page, as was checked above; else as in `store_u32`.
+                unsafe { to.write_volatile(word) };
+                // SAFETY: within the page, or at its end.
                 to = unsafe { to.add(1) };
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stores_reach_their_registers() {
+        let page = Region::heap(4096);
+        let device = page.alias();
+        let registers = Mmio::of(page);
+        registers.store_u32(0x14, 0x1122_3344);
+        registers.store_u64(0x20, 0x0102_0304_0506_0708);
+        assert_eq!(device.read::<u32>(0x14), 0x1122_3344);
+        assert_eq!(device.read::<u64>(0x20), 0x0102_0304_0506_0708);
+        let mut queue = Slots::<64>::new(Region::heap(256), 4).unwrap();
+        for number in 0..4 {
+            queue.slot(number).put(56, u64::from(number) + 1);
+        }
+        // The last slot, and the first one after it.
+        registers.copy(1024, &queue, 3, 2);
+        assert_eq!([1016, 1080, 1144, 1208].map(|at| device.read::<u64>(at)), [0, 4, 1, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "not in the region")]
+    fn a_page_ends() {
+        Mmio::of(Region::heap(4096)).store_u64(4092, 1);
     }
 }

@@ -5,12 +5,10 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod barrier;
-pub(crate) mod cycle;
 pub(crate) mod file;
 pub(crate) mod linux;
 pub(crate) mod mmio;
 pub(crate) mod netlink;
-pub(crate) mod pieces;
 pub(crate) mod region;
 pub(crate) mod slots;
 mod syscall;

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
@@ -30,8 +30,8 @@ enum Backing {
     Foreign,
     /// A part of another region, which it keeps.
     Part(Arc<Region>),
-    #[cfg(test)]
-    Heap(Arc<[std::sync::atomic::AtomicU64]>),
+    /// Tests share it with the thread that plays the device.
+    Heap(Arc<Vec<AtomicU64>>),
 }
 
 // SAFETY: a region is an address range with no thread affinity; shared access through `&Region` is atomic or only reads,
@@ -72,14 +72,24 @@ impl Region {
         Ok(Self::new(base, len, Backing::Map(map)))
     }
 
-    /// Zeroed heap memory, for tests in which another thread plays the kernel.
+    /// Zeroed heap memory, for what only this process uses and for tests in which another thread plays the device.
+    ///
+    /// # Errors
+    /// There is not enough memory.
+    pub(crate) fn zeroed(len: usize) -> Result<Self, Errno> {
+        let mut words = Vec::new();
+        words.try_reserve_exact(len.div_ceil(8)).map_err(|_| Errno::ENOMEM)?;
+        // Atomics because they may be written through a shared pointer.
+        words.resize_with(len.div_ceil(8), AtomicU64::default);
+        let base = NonNull::from(words.as_slice()).cast();
+        Ok(Self::new(base, len, Backing::Heap(Arc::new(words))))
+    }
+
+    /// As [`zeroed`](Self::zeroed), for tests.
     #[cfg(test)]
+    #[allow(clippy::unwrap_used)]
     pub(crate) fn heap(len: usize) -> Self {
-        // Atomics only because they may be written through a shared pointer; nobody uses them as such.
-        let words: Arc<[std::sync::atomic::AtomicU64]> =
-            (0..len.div_ceil(8)).map(|_| Default::default()).collect();
-        let base = NonNull::from(&*words).cast();
-        Self::new(base, len, Backing::Heap(words))
+        Self::zeroed(len).unwrap()
     }
 
     /// A second view of the same heap memory, for the peer in a test. Each view keeps it.

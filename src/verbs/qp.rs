@@ -254,7 +254,10 @@ impl Qp {
             }
         })?;
         if attr.state.map(u8::from) == Some(QpState::RESET.into()) {
-            object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
+            let renewed = object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
+            renewed.map_err(|errno| {
+                uverbs.error("modify_qp", errno).hint("nothing can be posted until it is reset again")
+            })?;
         }
         self.port = attr.port.or(self.port);
         if let (QpType::UD, Some(port)) = (self.qp_type, self.port)

@@ -13,8 +13,8 @@ use super::uar::Uar;
 use super::{Context, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
-use crate::sys::pieces::Pieces;
 use crate::sys::region::{Region, Word};
+use crate::sys::slots::Slots;
 use crate::types::Wc;
 use crate::uapi::mlx4::{CreateCq, CreateCqResp, ResizeCq};
 use crate::uverbs::cq::CqInit;
@@ -69,7 +69,7 @@ pub(crate) fn create(
     let entries = entries(init.cqe).map_err(fail)?;
     let buffer = Buffer::fresh(entries, ctx.cqe_shift(), 0).map_err(fail)?;
     let record = ctx.records.take().map_err(fail)?;
-    let input = CreateCq { buf_addr: buffer.memory.memory().address(), db_addr: record.address() };
+    let input = CreateCq { buf_addr: buffer.memory.region().address(), db_addr: record.address() };
     let mut answer = CreateCqResp::default();
     let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
     let made = uverbs.create_cq(&CqInit { cqe: entries - 1, ..*init }, driver)?;
@@ -79,7 +79,11 @@ pub(crate) fn create(
         let why = format!("it made a queue of {} entries where {} were asked for", made.cqe, entries - 1);
         return Err(Error::bad_answer("create_cq", uverbs.device(), why));
     }
-    let mut cq = Cq::new(buffer, &record, answer.cqn, Arc::clone(&ctx.uar));
+    let mut cq = Cq::new(buffer, &record, answer.cqn, Arc::clone(&ctx.uar)).map_err(|errno| {
+        // Nothing to add to the error.
+        let _ = uverbs.destroy_cq(made.cq_handle);
+        fail(errno)
+    })?;
     cq.timestamps = init.timestamps;
     Ok((made.cq_handle, made.cqe, cq, record))
 }
@@ -92,26 +96,34 @@ fn entries(cqe: u32) -> Result<u32, Errno> {
 impl Buffer {
     /// Fresh memory whose entries are the device's, where `place` is the first that it will fill.
     fn fresh(entries: u32, shift: u32, place: u64) -> Result<Self, Errno> {
-        Ok(Self::of(Region::anonymous((entries as usize) << shift)?, entries, shift, place))
+        Self::of(Region::anonymous((entries as usize) << shift)?, entries, shift, place).ok_or(Errno::EINVAL)
     }
 
-    pub(super) fn of(mut memory: Region, entries: u32, shift: u32, place: u64) -> Self {
+    /// Makes the entries of `memory` the device's; `None` if they do not fit.
+    pub(super) fn of(mut memory: Region, entries: u32, shift: u32, place: u64) -> Option<Self> {
         let size = 1 << shift;
         for n in place..place + u64::from(entries) {
             let slot = (n & u64::from(entries - 1)) as usize;
             let lap = n & u64::from(entries) != 0;
             memory.fill(slot * size + size - 1, &[if lap { 0 } else { 0x80 }]);
         }
-        Self::new(Pieces::of(memory), entries, shift)
+        let slots = Slots::new(memory, entries.checked_mul(1 << (shift - SIZE.trailing_zeros()))?)?;
+        Some(Self::new(slots, entries, shift))
     }
 }
 
 impl Cq {
-    pub(super) fn new(buffer: Buffer, record: &dbrec::Record, cqn: u32, uar: Arc<Uar>) -> Self {
+    pub(super) fn new(
+        buffer: Buffer,
+        record: &dbrec::Record,
+        cqn: u32,
+        uar: Arc<Uar>,
+    ) -> Result<Self, Errno> {
         let shared = Shared::new(buffer.clone());
         let (consumer, armed) = (record.word(0), record.word(1));
         let next = buffer.position(0);
-        Self { buffer, next, queues: Copied::new(), shared, consumer, armed, cqn, uar, timestamps: false }
+        let queues = Copied::new()?;
+        Ok(Self { buffer, next, queues, shared, consumer, armed, cqn, uar, timestamps: false })
     }
 
     /// What queues that complete here are registered with.
@@ -204,7 +216,7 @@ impl Cq {
             return Err(fail(Errno::EINVAL));
         }
         let mut buffer = Buffer::fresh(entries, self.buffer.shift, self.next.place + 1).map_err(fail)?;
-        let input = ResizeCq { buf_addr: buffer.memory.memory().address() };
+        let input = ResizeCq { buf_addr: buffer.memory.region().address() };
         let made =
             uverbs.resize_cq(handle, entries - 1, Udata { input: input.as_bytes(), output: &mut [] })?;
         let moved = self.buffer.move_to(&mut buffer, self.next.place);
@@ -252,7 +264,7 @@ impl Buffer {
                 return Ok(());
             }
             let at = (from as usize & (self.entries as usize - 1)) << self.shift;
-            self.memory.memory().read_bytes(at, bytes);
+            self.memory.region().read_bytes(at, bytes);
             let lap = (from + 1) & u64::from(entries) != 0;
             let first = self.piece(from + 1);
             bytes[size - 1] = bytes[size - 1] & 0x7f | if lap { 0x80 } else { 0 };
@@ -265,8 +277,9 @@ impl Buffer {
 }
 
 impl Copied {
-    fn new() -> Self {
-        Self { all: Arc::default(), last: NOWHERE, sender: BeQpn::NONE, sent: Ring::new(1), until: 0 }
+    fn new() -> Result<Self, Errno> {
+        let sent = Ring::new(1)?;
+        Ok(Self { all: Arc::default(), last: NOWHERE, sender: BeQpn::NONE, sent, until: 0 })
     }
 
     /// Takes a new copy; entries from `place` on are to come.

@@ -40,7 +40,7 @@ fn made(entries: u32, size: usize) -> (Cq, Filler) {
     let (record, words) = dbrec::Record::heap();
     let (uar, registers, _) = Device::uar();
     let shift = size.trailing_zeros();
-    let cq = Cq::new(Buffer::of(memory, entries, shift, 0), &record, 0x80, uar);
+    let cq = Cq::new(Buffer::of(memory, entries, shift, 0).unwrap(), &record, 0x80, uar).unwrap();
     (cq, Filler { buffer, record: words, registers, entries, size, next: 0 })
 }
 
@@ -70,7 +70,7 @@ impl Filler {
 
 /// A queue that has posted requests with names from `base` on.
 fn posted(base: u64, count: u32) -> Arc<Ring> {
-    let ring = Ring::new(count.next_power_of_two());
+    let ring = Ring::new(count.next_power_of_two()).unwrap();
     let mut producer = Producer::new(Arc::clone(&ring), count);
     for n in 0..count {
         producer.next().unwrap().announce(base + u64::from(n));
@@ -126,7 +126,7 @@ fn each_completion_goes_to_its_queue() {
 #[test]
 fn laps_are_told_apart_and_the_device_is_told() {
     let (mut cq, mut device) = made(4, 32);
-    let ring = Ring::new(4);
+    let ring = Ring::new(4).unwrap();
     let mut producer = Producer::new(Arc::clone(&ring), 4);
     let _registration = cq.shared().register(Key::qp(7), Some(ring), Received::Nowhere);
     let mut wcs = [Wc::default(); 3];
@@ -259,7 +259,7 @@ fn who_has_completed_nothing_is_forgotten_at_once() {
 fn a_slot_of_a_shared_queue_comes_back_whoever_took_it() {
     let (mut cq, mut device) = made(8, 32);
     let (record, words) = dbrec::Record::heap();
-    let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0));
+    let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0)).unwrap();
     let register =
         |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.ring())));
     let first = register(&cq, 0x40);
@@ -294,7 +294,7 @@ fn a_slot_of_a_shared_queue_comes_back_whoever_took_it() {
 fn slots_of_a_shared_queue_come_back_from_a_completion_queue_that_goes_unpolled() {
     let (cq, mut device) = made(8, 32);
     let (record, _words) = dbrec::Record::heap();
-    let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0));
+    let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0)).unwrap();
     let register =
         |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.ring())));
     let (gone, _other) = (register(&cq, 0x40), register(&cq, 0x41));
@@ -353,7 +353,7 @@ fn a_larger_and_a_smaller_buffer_take_over_what_is_in_the_queue() {
             device.overwrite(told(0, 0, 0x16));
             let memory = Region::heap(after as usize * size);
             let alias = memory.alias();
-            let mut buffer = Buffer::of(memory, after, size.trailing_zeros(), used + 1);
+            let mut buffer = Buffer::of(memory, after, size.trailing_zeros(), used + 1).unwrap();
             cq.buffer.move_to(&mut buffer, used).unwrap();
             cq.buffer = buffer;
             cq.next = cq.buffer.position(cq.next.place + 1);
@@ -370,7 +370,7 @@ fn a_larger_and_a_smaller_buffer_take_over_what_is_in_the_queue() {
 fn a_device_that_does_not_end_the_old_buffer_is_not_waited_for() {
     let (mut cq, mut device) = made(4, 32);
     let _registration = registered(&cq, 0x40, 100);
-    let mut to = Buffer::of(Region::heap(8 * 32), 8, 5, 1);
+    let mut to = Buffer::of(Region::heap(8 * 32), 8, 5, 1).unwrap();
     assert!(cq.buffer.move_to(&mut to, 0).is_err());
     for _ in 0..4 {
         assert!(device.fill(told(0x40, 0, SEND)));
@@ -384,7 +384,7 @@ fn a_queue_is_polled_while_the_device_fills_it_and_queues_come_and_go() {
     let total = if cfg!(miri) { 60u64 } else { 20_000 };
     let (mut cq, mut device) = made(8, 64);
     let shared = Arc::clone(cq.shared());
-    let ring = Ring::new(8);
+    let ring = Ring::new(8).unwrap();
     let mut producer = Producer::new(Arc::clone(&ring), 8);
     let _registration = cq.shared().register(Key::qp(0x40), Some(ring), Received::Nowhere);
     let posted = std::sync::atomic::AtomicU64::new(0);
@@ -409,7 +409,7 @@ fn a_queue_is_polled_while_the_device_fills_it_and_queues_come_and_go() {
         });
         threads.spawn(move || {
             for qpn in 0..(total / 10) as u32 {
-                let sent = Some(Ring::new(1));
+                let sent = Some(Ring::new(1).unwrap());
                 drop(shared.register(Key::qp(0x1000 + qpn), sent, Received::Nowhere));
                 std::thread::yield_now();
             }

@@ -1,8 +1,8 @@
 //! Entries as the device writes them, and as it would not.
 
 use super::*;
-use crate::sys::pieces::Pieces;
 use crate::sys::region::Region;
+use crate::sys::slots::Slots;
 
 /// An entry of 32 bytes: the words before the last, and the last byte.
 fn told(words: [u32; 7], owner: u8) -> Wc {
@@ -15,7 +15,8 @@ fn told_of(words: [u32; 7], last: u32, more: fn(&Cqe<'_>, &mut Wc)) -> Wc {
     for (n, word) in words.into_iter().chain([last]).enumerate() {
         region.write(n * 4, word.to_be());
     }
-    let pieces = Pieces::of(region);
+    let count = (region.len() / SIZE) as u32;
+    let pieces = Slots::<SIZE>::new(region, count).unwrap();
     let entry = pieces.view().entry(0);
     let mut wc = Wc { vendor_err: 77, byte_len: 77, src_qp: Qpn::truncate(77), grh: true, ..Wc::default() };
     let owner = Owner::of(&entry);

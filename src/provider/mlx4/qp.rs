@@ -141,8 +141,18 @@ pub(crate) fn create(
     made.cap.max_send_wr = layout.send_slots - layout.spare;
     made.cap.max_send_sge = layout.send.max_sge;
     made.cap.max_inline_data = layout.send.max_inline;
-    let sq = (layout.send_slots > 0).then(|| Sq::new(&ctx.uar, send, &layout, made.qp_num, init.sq_sig_all));
-    let rq = word.map(|word| Rq::new(recv, &layout, made.cap.max_recv_wr, word));
+    let queues = || {
+        let sq = (layout.send_slots > 0)
+            .then(|| Sq::new(&ctx.uar, send, &layout, made.qp_num, init.sq_sig_all))
+            .transpose()?;
+        let rq = word.map(|word| Rq::new(recv, &layout, made.cap.max_recv_wr, word)).transpose()?;
+        Ok((sq, rq))
+    };
+    let (sq, rq) = queues().map_err(|errno| {
+        // Nothing to add to the error.
+        let _ = uverbs.destroy_qp(made.handle);
+        fail(errno)
+    })?;
     let shared = |cq: Option<&Cq>| cq.map(|cq| Arc::clone(cq.shared()));
     let completions = Completions {
         qpn: made.qp_num,
@@ -156,20 +166,43 @@ pub(crate) fn create(
 
 impl Hold {
     /// The queue pair is in the state RESET: nothing of it is outstanding, and the device counts from 0 again.
-    pub(crate) fn reset(&self, sq: Option<&mut Sq>, rq: Option<&mut Rq>) {
+    ///
+    /// # Errors
+    /// There is not enough memory for new rings. Then nothing can be posted until the queue pair is reset again.
+    pub(crate) fn reset(&self, sq: Option<&mut Sq>, rq: Option<&mut Rq>) -> Result<(), Errno> {
         let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is in the completion queues is of the old registration, which ends here.
+        // What is in the completion queues belongs to the old registration, which ends here.
         *registered = [None, None];
-        *registered = self.completions.register(sq.map(Sq::reset), rq.map(Rq::reset));
+        let sent = sq.as_ref().map(|sq| Ring::new(sq.slots)).transpose();
+        let received = rq.as_ref().map(|rq| Ring::new(rq.slots)).transpose();
+        let (sent, received, outcome) = match (sent, received) {
+            (Ok(sent), Ok(received)) => (sent, received, Ok(())),
+            (Err(errno), _) | (_, Err(errno)) => (None, None, Err(errno)),
+        };
+        if let Some(sq) = sq {
+            sq.reset(sent.clone());
+        }
+        if let Some(rq) = rq {
+            rq.reset(received.clone());
+        }
+        *registered = self.completions.register(sent, received);
+        outcome
     }
 }
 
 impl Sq {
     /// A queue of a slot at least.
-    fn new(uar: &Arc<Uar>, memory: Region, layout: &Layout, qpn: u32, sq_sig_all: bool) -> Self {
+    fn new(
+        uar: &Arc<Uar>,
+        memory: Region,
+        layout: &Layout,
+        qpn: u32,
+        sq_sig_all: bool,
+    ) -> Result<Self, Errno> {
+        let chunks = layout.send_slots << (layout.send.shift - CHUNK.trailing_zeros());
         let mut sq = Self {
-            chunks: Chunks::of(memory),
-            ring: Producer::new(Ring::new(layout.send_slots), layout.send_slots - layout.spare),
+            chunks: Chunks::new(memory, chunks).ok_or(Errno::EINVAL)?,
+            ring: Producer::new(Ring::new(layout.send_slots)?, layout.send_slots - layout.spare),
             slots: layout.send_slots,
             shift: layout.send.shift - CHUNK.trailing_zeros(),
             spare: layout.spare,
@@ -181,7 +214,7 @@ impl Sq {
             blueflame: uar.register(),
         };
         sq.disown();
-        sq
+        Ok(sq)
     }
 
     /// What is shared with who polls.
@@ -205,11 +238,10 @@ impl Sq {
         self.limits.kind = Kind::Datagrams { mtu };
     }
 
-    /// Begins anew; gives the new ring.
-    fn reset(&mut self) -> Arc<Ring> {
-        self.ring = self.ring.renewed(Ring::new(self.slots));
+    /// Starts again from request 0, on a new ring; without one, nothing can be posted.
+    fn reset(&mut self, ring: Option<Arc<Ring>>) {
+        self.ring.restart(ring);
         self.disown();
-        self.ring()
     }
 
     /// Posts requests, and has the device look at them once.
@@ -335,14 +367,15 @@ fn fits(request: &Written, register: &Register) -> bool {
 
 impl Rq {
     /// A queue of a slot at least.
-    fn new(memory: Region, layout: &Layout, max_wr: u32, record: Word) -> Self {
-        Self {
-            elements: Elements::of(memory),
-            ring: Producer::new(Ring::new(layout.recv_slots), max_wr.min(layout.recv_slots)),
+    fn new(memory: Region, layout: &Layout, max_wr: u32, record: Word) -> Result<Self, Errno> {
+        let shift = layout.recv_shift - 4;
+        Ok(Self {
+            elements: Elements::new(memory, layout.recv_slots << shift).ok_or(Errno::EINVAL)?,
+            ring: Producer::new(Ring::new(layout.recv_slots)?, max_wr.min(layout.recv_slots)),
             slots: layout.recv_slots,
-            shift: layout.recv_shift - 4,
+            shift,
             record,
-        }
+        })
     }
 
     /// What is shared with who polls.
@@ -350,11 +383,10 @@ impl Rq {
         self.ring.shared()
     }
 
-    /// Begins anew; gives the new ring.
-    fn reset(&mut self) -> Arc<Ring> {
-        self.ring = self.ring.renewed(Ring::new(self.slots));
+    /// Starts again from request 0, on a new ring; without one, nothing can be posted.
+    fn reset(&mut self, ring: Option<Arc<Ring>>) {
+        self.ring.restart(ring);
         self.record.store(0);
-        self.ring()
     }
 
     /// Posts receives. The device looks at the doorbell record when a message comes in.

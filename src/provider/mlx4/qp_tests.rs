@@ -261,7 +261,9 @@ fn after_a_reset_both_queues_begin_anew() {
     rq.post(&[RecvWr::new(3), RecvWr::new(4), RecvWr::new(5)]).unwrap();
     assert!(device.fetch().is_some() && device.fetch().is_some());
     assert_eq!(hex(&device.record, 0, 4), "00000003");
-    let (sent, received) = (sq.reset(), rq.reset());
+    let (sent, received) = (Ring::new(8).unwrap(), Ring::new(8).unwrap());
+    sq.reset(Some(Arc::clone(&sent)));
+    rq.reset(Some(Arc::clone(&received)));
     device.reset();
     assert_eq!(hex(&device.record, 0, 4), "00000000");
     assert_eq!(device.fetch(), None);
@@ -270,7 +272,11 @@ fn after_a_reset_both_queues_begin_anew() {
     rq.post(&[RecvWr::new(7)]).unwrap();
     assert!(device.fetch().is_some());
     assert_eq!((sent.complete(0), received.complete_oldest()), (Some(6), Some(7)));
-    assert_eq!(ring.complete(0), Some(1), "what was is still what was");
+    assert_eq!(ring.complete(0), Some(1), "the old ring keeps what was posted to it");
+    sq.reset(None);
+    rq.reset(None);
+    let refused = Err(PostError { posted: 0, refusal: Refusal::QueueFull });
+    assert_eq!((sq.post(&[SendWr::send(8)]), rq.post(&[RecvWr::new(9)])), (refused, refused));
 }
 
 impl Device {
@@ -286,8 +292,8 @@ impl Device {
         let (send, recv) = layout.split(memory);
         let (uar, registers, blueflame) = Self::uar();
         let (record, words) = dbrec::Record::heap();
-        let sq = Sq::new(&uar, send, &layout, qpn, sq_sig_all);
-        let rq = Rq::new(recv, &layout, cap.max_recv_wr, record.word(0));
+        let sq = Sq::new(&uar, send, &layout, qpn, sq_sig_all).unwrap();
+        let rq = Rq::new(recv, &layout, cap.max_recv_wr, record.word(0)).unwrap();
         let ring = sq.ring();
         let (sq_alias, rq_alias) = layout.split(alias);
         let device =

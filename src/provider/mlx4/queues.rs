@@ -15,7 +15,7 @@ use super::cqe::{Cqe, Key, Owner, SIZE};
 use super::ring::Ring;
 use super::srq;
 use crate::sys::barrier;
-use crate::sys::pieces::{Pieces, View};
+use crate::sys::slots::{Slots, View};
 
 /// Where a receive's completion is looked up.
 #[derive(Debug, Clone)]
@@ -51,7 +51,7 @@ impl Queue {
 /// The entries of a completion queue, as many as a power of two.
 #[derive(Debug, Clone)]
 pub(super) struct Buffer {
-    pub(super) memory: Arc<Pieces<SIZE>>,
+    pub(super) memory: Arc<Slots<SIZE>>,
     pub(super) entries: u32,
     /// Log2 of the bytes of an entry.
     pub(super) shift: u32,
@@ -63,7 +63,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// Of `entries` entries, a power of two, of 2^`shift` bytes.
-    pub(super) fn new(memory: Pieces<SIZE>, entries: u32, shift: u32) -> Self {
+    pub(super) fn new(memory: Slots<SIZE>, entries: u32, shift: u32) -> Self {
         let (step, turn) = (1 << (shift - SIZE.trailing_zeros()), 1 << (31 - entries.trailing_zeros()));
         Self { memory: Arc::new(memory), entries, shift, step, turn }
     }

@@ -4,14 +4,16 @@
 //! writes. So one word is enough for each side: the poster's `head`, the poller's `tail`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::sys::cycle::Cycle;
+use nix::errno::Errno;
+
+use crate::sys::slots::Numbers;
 
 /// Of one queue; its length is a power of two.
 #[derive(Debug)]
 pub(super) struct Ring {
-    wr_ids: Cycle<AtomicU64>,
+    wr_ids: Numbers,
     /// The number of the next request to be posted.
     head: AtomicU32,
     /// The number of the oldest request that has not completed.
@@ -19,9 +21,11 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(slots: u32) -> Arc<Self> {
-        let wr_ids = Cycle::new(slots, AtomicU64::default);
-        Arc::new(Self { wr_ids, head: AtomicU32::new(0), tail: AtomicU32::new(0) })
+    /// # Errors
+    /// There is not enough memory.
+    pub(super) fn new(slots: u32) -> Result<Arc<Self>, Errno> {
+        let wr_ids = Numbers::new(slots)?;
+        Ok(Arc::new(Self { wr_ids, head: AtomicU32::new(0), tail: AtomicU32::new(0) }))
     }
 
     /// The oldest outstanding request has completed; gives its name, or nothing where none is outstanding.
@@ -59,18 +63,22 @@ pub(super) struct Producer {
     ring: Arc<Ring>,
     /// The poller's `tail` when last looked at.
     tail: u32,
-    /// How many requests may be outstanding.
+    /// How many requests may be outstanding: `max`, or 0 after a restart that failed.
+    room: u32,
     max: u32,
 }
 
 impl Producer {
     pub(super) fn new(ring: Arc<Ring>, max: u32) -> Self {
-        Self { ring, tail: 0, max }
+        Self { ring, tail: 0, room: max, max }
     }
 
-    /// The same size, on another ring.
-    pub(super) fn renewed(&self, ring: Arc<Ring>) -> Self {
-        Self::new(ring, self.max)
+    /// Starts again from request 0, on another ring; without one, nothing more can be posted until the next call.
+    pub(super) fn restart(&mut self, ring: Option<Arc<Ring>>) {
+        match ring {
+            Some(ring) => (self.ring, self.tail, self.room) = (ring, 0, self.max),
+            None => self.room = 0,
+        }
     }
 
     /// What is shared with the poller.
@@ -88,10 +96,10 @@ impl Producer {
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Place<'_>> {
         let head = self.posted();
-        if head.wrapping_sub(self.tail) >= self.max {
+        if head.wrapping_sub(self.tail) >= self.room {
             // Acquire: pairs with the poller's release, so that it has read the name that we overwrite.
             self.tail = self.ring.tail.load(Ordering::Acquire);
-            if head.wrapping_sub(self.tail) >= self.max {
+            if head.wrapping_sub(self.tail) >= self.room {
                 return None;
             }
         }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn posted(max: u32, slots: u32, wr_ids: impl IntoIterator<Item = u64>) -> (Arc<Ring>, Producer) {
-    let ring = Ring::new(slots);
+    let ring = Ring::new(slots).unwrap();
     let mut producer = Producer::new(Arc::clone(&ring), max);
     for wr_id in wr_ids {
         producer.next().unwrap().announce(wr_id);
@@ -32,7 +32,7 @@ fn a_number_that_is_not_outstanding_completes_nothing() {
     assert_eq!(ring.complete(4), None, "it is not posted");
     producer.next().unwrap().announce(4);
     assert_eq!(ring.complete(4), Some(4));
-    assert_eq!(Ring::new(0).complete(0), None);
+    assert_eq!(Ring::new(0).unwrap().complete(0), None);
 }
 
 #[test]
@@ -46,16 +46,16 @@ fn as_many_are_taken_as_may_be_outstanding() {
         place.announce(wr_id);
     }
     assert!(producer.next().is_none());
-    assert!(Producer::new(Ring::new(0), 0).next().is_none());
+    assert!(Producer::new(Ring::new(0).unwrap(), 0).next().is_none());
 }
 
 #[test]
 fn numbers_wrap_at_both_their_widths() {
     for start in [0xfffe_u32, 0xffff_fffe] {
-        let ring = Ring::new(4);
+        let ring = Ring::new(4).unwrap();
         ring.head.store(start, Ordering::Relaxed);
         ring.tail.store(start, Ordering::Relaxed);
-        let mut producer = Producer { ring: Arc::clone(&ring), tail: start, max: 4 };
+        let mut producer = Producer { ring: Arc::clone(&ring), tail: start, room: 4, max: 4 };
         for wr_id in 0..4 {
             let place = producer.next().unwrap();
             assert_eq!(place.number, start.wrapping_add(wr_id as u32));

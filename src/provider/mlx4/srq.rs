@@ -5,7 +5,7 @@
 //! and appends it to the chain. The last slot of the chain is never posted: it does not know its successor yet.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use zerocopy::IntoBytes;
@@ -17,6 +17,7 @@ use super::{Context, Cq, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
+use crate::sys::slots::{Numbers, boxed};
 use crate::types::{PostError, RecvWr, Refusal};
 use crate::uapi::mlx4::{CreateSrq, CreateSrqResp};
 use crate::uverbs::srq::{NewSrq, SrqInit};
@@ -61,7 +62,7 @@ pub(crate) fn create(
     let record = ctx.records.take().map_err(fail)?;
     let input = CreateSrq { buf_addr: region.address(), db_addr: record.address() };
     // The device may look at the chain as soon as it knows of it.
-    let srq = Srq::new(region, slots, shift, init.max_sge, record.word(0));
+    let srq = Srq::new(region, slots, shift, init.max_sge, record.word(0)).map_err(fail)?;
     let mut answer = CreateSrqResp::default();
     let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
     let made = uverbs.create_srq(init, driver)?;
@@ -79,7 +80,7 @@ pub(crate) fn create(
 /// What who posts and those who poll share.
 #[derive(Debug)]
 pub(super) struct Ring {
-    wr_ids: Box<[AtomicU64]>,
+    wr_ids: Numbers,
     /// Of each slot: what it is, or the one below it on the stack.
     slots: Box<[AtomicU32]>,
     /// The top of the stack of free slots.
@@ -87,19 +88,21 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new(slots: u32) -> Arc<Self> {
-        Arc::new(Self {
-            wr_ids: (0..slots).map(|_| AtomicU64::new(0)).collect(),
-            slots: (0..slots).map(|_| AtomicU32::new(IDLE)).collect(),
+    /// # Errors
+    /// There is not enough memory.
+    pub(super) fn new(slots: u32) -> Result<Arc<Self>, Errno> {
+        Ok(Arc::new(Self {
+            wr_ids: Numbers::new(slots)?,
+            slots: boxed(slots as usize, |_| AtomicU32::new(IDLE))?,
             free: AtomicU32::new(LAST),
-        })
+        }))
     }
 
     /// A receive has completed; gives its name, or nothing where that slot is not outstanding.
     #[inline]
     pub(super) fn complete(&self, slot: u16) -> Option<u64> {
         let state = self.slots.get(usize::from(slot))?;
-        let wr_id = self.wr_ids.get(usize::from(slot))?.load(Ordering::Relaxed);
+        let wr_id = self.wr_ids.at(slot.into()).load(Ordering::Relaxed);
         // Once only: a slot that is on the stack twice would make it endless.
         state.compare_exchange(POSTED, IDLE, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         let mut top = self.free.load(Ordering::Relaxed);
@@ -137,16 +140,25 @@ pub(crate) struct Srq {
 
 impl Srq {
     /// `region` has `slots` slots of 2^`shift` bytes, a power of two of at most 2¹⁶.
-    pub(super) fn new(region: Region, slots: u32, shift: u32, max_sge: u32, record: Word) -> Self {
+    ///
+    /// # Errors
+    /// There is not enough memory, or the slots do not fit the region.
+    pub(super) fn new(
+        region: Region,
+        slots: u32,
+        shift: u32,
+        max_sge: u32,
+        record: Word,
+    ) -> Result<Self, Errno> {
         let last = slots.saturating_sub(1) as u16;
-        let next = (0..slots).map(|slot| slot.wrapping_add(1) as u16 & last).collect();
+        let shift = shift - HEAD.trailing_zeros();
         let mut srq = Self {
-            elements: Elements::of(region),
-            ring: Ring::new(slots),
-            next,
+            elements: Elements::new(region, slots << shift).ok_or(Errno::EINVAL)?,
+            ring: Ring::new(slots)?,
+            next: boxed(slots as usize, |slot| (slot as u16).wrapping_add(1) & last)?,
             head: 0,
             tail: last,
-            shift: shift - HEAD.trailing_zeros(),
+            shift,
             max_sge,
             count: 0,
             record,
@@ -158,7 +170,7 @@ impl Srq {
                 srq.elements.slot(element).put(4, wqe::INVALID_LKEY.to_be());
             }
         }
-        srq
+        Ok(srq)
     }
 
     pub(super) fn ring(&self) -> &Arc<Ring> {
@@ -197,10 +209,8 @@ impl Srq {
         let slot = usize::from(self.head);
         let first = (u32::from(self.head) << self.shift) + 1;
         wqe::write_recv(&mut self.elements, first, wr, self.max_sge)?;
-        if let (Some(wr_id), Some(state), Some(next)) =
-            (self.ring.wr_ids.get(slot), self.ring.slots.get(slot), self.next.get(slot))
-        {
-            wr_id.store(wr.wr_id, Ordering::Relaxed);
+        if let (Some(state), Some(next)) = (self.ring.slots.get(slot), self.next.get(slot)) {
+            self.ring.wr_ids.at(self.head.into()).store(wr.wr_id, Ordering::Relaxed);
             state.store(POSTED, Ordering::Relaxed);
             self.head = *next;
         }

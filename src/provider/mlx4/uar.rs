@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::wqe::CHUNK;
 use crate::sys::barrier;
 use crate::sys::mmio::Mmio;
-use crate::sys::pieces::Pieces;
+use crate::sys::slots::Slots;
 
 /// Where the doorbell of send queues and that of completion queues lie in the page.
 const SEND_DOORBELL: usize = 0x14;
@@ -87,7 +87,7 @@ impl Register {
 
     /// Writes the request of so many chunks of `queue`, the first of which is `chunk`.
     #[inline(always)]
-    pub(super) fn write(&mut self, queue: &Pieces<CHUNK>, chunk: u32, chunks: u32) {
+    pub(super) fn write(&mut self, queue: &Slots<CHUNK>, chunk: u32, chunks: u32) {
         let Some(BlueFlame { page, .. }) = &self.uar.blueflame else { return };
         // The request is in memory before any of it arrives: the device may fetch what it thinks it has not got.
         barrier::before_write_combining();

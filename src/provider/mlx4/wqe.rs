@@ -12,8 +12,8 @@ pub(super) use limits::{Kind, Limits};
 pub(super) use recv::{Elements, INVALID_LKEY, write_recv};
 
 use crate::sys::barrier;
-use crate::sys::pieces::Pieces;
 use crate::sys::region::Slot;
+use crate::sys::slots::Slots;
 use crate::types::{
     Access, Data, Dest, MwBind, MwType, Refusal, Remote, SendFlags, SendOp, SendWr, Sge, UdAddr,
 };
@@ -109,7 +109,7 @@ impl Written {
 }
 
 /// A send queue's memory.
-pub(super) type Chunks = Pieces<CHUNK>;
+pub(super) type Chunks = Slots<CHUNK>;
 
 /// A chunk: the first of a request has room for all but its data.
 type Chunk<'r> = Slot<'r, CHUNK>;

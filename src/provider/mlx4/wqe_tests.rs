@@ -48,7 +48,7 @@ fn the_longest_requests_say_how_long_they_are() {
         };
         let op = if qp_type == QpType::RC { SendOp::Write(REMOTE) } else { SendOp::Send };
         let wr = SendWr { dest, ..SendWr::new(1, op) };
-        let mut chunks = Pieces::of(Region::heap(1024));
+        let mut chunks = Chunks::new(Region::heap(1024), 16).unwrap();
         let mut segments = |wr| segments(&mut chunks, &wr, &limits);
         let (max_sge, max_inline) = (limits.max_sge as usize, limits.max_inline as usize);
         assert_eq!(segments(wr.sges(&sges[..max_sge])), Ok(63));
@@ -62,7 +62,7 @@ fn the_longest_requests_say_how_long_they_are() {
     let none = Sge { length: 0, ..SGE };
     let sges: Vec<Sge> = std::iter::once(SGE).chain([none; 60]).collect();
     let add = SendWr::fetch_add(1, REMOTE, 1);
-    let mut chunks = Pieces::of(Region::heap(1024));
+    let mut chunks = Chunks::new(Region::heap(1024), 16).unwrap();
     let mut segments = |wr| segments(&mut chunks, &wr, &limits);
     assert_eq!(segments(add.sges(&sges)), Err(Refusal::TooManySges { max: 60 }));
     assert_eq!(segments(add.sges(&sges[..60])), Ok(63));
@@ -73,7 +73,7 @@ fn segments(chunks: &mut Chunks, wr: &SendWr<'_>, limits: &Limits) -> Result<u32
 }
 
 fn refused(wr: SendWr<'_>) -> Refusal {
-    segments(&mut Pieces::of(Region::heap(128)), &wr, &LIMITS).unwrap_err()
+    segments(&mut Chunks::new(Region::heap(128), 2).unwrap(), &wr, &LIMITS).unwrap_err()
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn what_does_not_fit_or_makes_no_sense_is_refused() {
 
 #[test]
 fn a_receive_that_does_not_fit_is_refused() {
-    let mut elements = Pieces::of(Region::heap(64));
+    let mut elements = Elements::new(Region::heap(64), 4).unwrap();
     let mut refused = |wr: RecvWr<'_>, max_sge| write_recv(&mut elements, 0, &wr, max_sge).unwrap_err();
     assert_eq!(refused(RecvWr::new(1).sges(&[SGE; 5]), 4), Refusal::TooManySges { max: 4 });
     assert_eq!(refused(RecvWr::new(1).sge(SGE), 0), Refusal::TooManySges { max: 0 });
@@ -108,18 +108,18 @@ fn a_receive_that_does_not_fit_is_refused() {
 
 #[test]
 fn elements_of_no_bytes_do_not_end_a_receives_list() {
-    let mut elements = Pieces::of(Region::heap(64));
+    let mut elements = Elements::new(Region::heap(64), 4).unwrap();
     let none = Sge { length: 0, ..SGE };
     write_recv(&mut elements, 0, &RecvWr::new(1).sges(&[none, SGE, none, SGE]), 4).unwrap();
     let mut bytes = [0; 48];
-    elements.memory().read_bytes(0, &mut bytes);
+    elements.region().read_bytes(0, &mut bytes);
     let element = [0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x10, 0];
     assert_eq!(bytes[..32], [element, element].concat());
     assert_eq!(bytes[32..], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     // The same for the one element of a slot that has room for one.
     for max_sge in [1, 4] {
         write_recv(&mut elements, 0, &RecvWr::new(1).sge(none), max_sge).unwrap();
-        elements.memory().read_bytes(0, &mut bytes);
+        elements.region().read_bytes(0, &mut bytes);
         assert_eq!(bytes[..16], [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 }

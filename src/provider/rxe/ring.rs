@@ -16,7 +16,7 @@ const PRODUCER: usize = offset_of!(QueueBuf, producer_index);
 const CONSUMER: usize = offset_of!(QueueBuf, consumer_index);
 
 /// The memory of a ring.
-pub(super) type Slots<const N: usize> = slots::Slots<{ size_of::<QueueBuf>() }, N>;
+pub(super) type Slots<const N: usize> = slots::Slots<N, 0, { size_of::<QueueBuf>() }>;
 
 /// Checks that slots of `slot` bytes at least, and of `N`, lie within the mapping as its header describes them.
 fn checked<const N: usize>(region: Region, what: &'static str, slot: usize) -> Result<Slots<N>> {
@@ -36,7 +36,8 @@ fn checked<const N: usize>(region: Region, what: &'static str, slot: usize) -> R
         return Err(wrong(format!("its slots have 2^{shift} bytes where {slot} are needed")));
     }
     let exceeds = || wrong(format!("{slots} slots of 2^{shift} bytes exceed its {len} bytes"));
-    Slots::new(region, mask, shift).ok_or_else(exceeds)
+    let count = u32::try_from(slots).map_err(|_| exceeds())?;
+    Slots::behind_header(region, count, shift).ok_or_else(exceeds)
 }
 
 /// The slot after the one with this number.

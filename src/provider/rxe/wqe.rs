@@ -188,9 +188,9 @@ fn write_data<'r, const HEAD: usize, const ONE: usize>(
     }
     let behind = slots.offset(at) + HEAD;
     let written = match data {
-        Data::One(sge) => write_list(slots.region(), behind, &[*sge], limits)?,
-        Data::List(sges) => write_list(slots.region(), behind, sges, limits)?,
-        Data::Inline(bytes) => write_inline(slots.region(), behind, bytes, limits)?,
+        Data::One(sge) => write_list(slots.region_mut(), behind, &[*sge], limits)?,
+        Data::List(sges) => write_list(slots.region_mut(), behind, sges, limits)?,
+        Data::Inline(bytes) => write_inline(slots.region_mut(), behind, bytes, limits)?,
         Data::None => Written { length: 0, num_sge: 0, flag: 0 },
     };
     Ok((written, slots.slot(at).head()))

@@ -29,7 +29,7 @@ fn slot_of<const N: usize>(
 ) -> Result<Entry, Refusal> {
     let mut region = Region::heap(DATA + 4 * SLOT);
     region.write_bytes(DATA, &[UNTOUCHED; 4 * SLOT]);
-    let mut slots = Slots::new(region, 3, SLOT.trailing_zeros()).unwrap();
+    let mut slots = Slots::behind_header(region, 4, SLOT.trailing_zeros()).unwrap();
     write(&mut slots, 1)?;
     let mut bytes = [0; 4 * SLOT];
     slots.region().read_bytes(DATA, &mut bytes);

@@ -1,15 +1,15 @@
 //! A receive in its slot: the list of its elements, and where that is shorter than the slot, its end.
 
 use super::{INLINE, SEGMENT};
-use crate::sys::pieces::Pieces;
 use crate::sys::region::Slot;
+use crate::sys::slots::Slots;
 use crate::types::{Data, RecvWr, Refusal, Sge};
 
 /// The key that ends a receive's list where it is shorter than its slot.
 pub(in super::super) const INVALID_LKEY: u32 = 0x100;
 
 /// A receive queue's memory.
-pub(in super::super) type Elements = Pieces<SEGMENT>;
+pub(in super::super) type Elements = Slots<SEGMENT>;
 
 /// Writes a receive's elements from `first` on, where `max_sge` of them have room.
 #[inline(always)]

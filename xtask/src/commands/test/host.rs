@@ -67,7 +67,7 @@ pub(crate) fn miri() -> Tally {
     command.current_dir(process::checkout()).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
     // The kernel's side is played on the same memory through exposed addresses, as the kernel would reach it.
     command.env("MIRIFLAGS", "-Zmiri-permissive-provenance");
-    let tests = ["provider::", "sys::region"];
+    let tests = ["provider::", "sys::region", "sys::slots", "sys::mmio"];
     command.args(["+nightly", "miri", "test", "--package", "bareverbs", "--lib", "--"]).args(tests);
     harness("miri", &mut command, true)
 }
