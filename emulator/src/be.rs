@@ -1,7 +1,7 @@
 //! Fields of the card's structures: big-endian, at a byte offset.
 //!
-//! All of them panic where the offset is outside: offsets are constants of a layout and buffers have the layout's
-//! size, so a guest cannot reach that.
+//! They panic if the offset is out of bounds. Offsets are constants of a layout and buffers have its size, so a guest
+//! cannot cause that.
 
 /// The 16 bits at `offset`.
 pub fn get16(bytes: &[u8], offset: usize) -> u16 {
@@ -27,22 +27,22 @@ pub fn get64(bytes: &[u8], offset: usize) -> u64 {
     u64::from_be_bytes(word)
 }
 
-/// Puts 16 bits at `offset`.
+/// Stores 16 bits at `offset`.
 pub fn put16(bytes: &mut [u8], offset: usize, value: u16) {
     bytes[offset..offset + 2].copy_from_slice(&value.to_be_bytes());
 }
 
-/// Puts the low 24 bits of `value` at `offset + 1`, and leaves the byte at `offset` alone.
+/// Stores the low 24 bits of `value` at `offset + 1`. The byte at `offset` stays.
 pub fn put24(bytes: &mut [u8], offset: usize, value: u32) {
     bytes[offset + 1..offset + 4].copy_from_slice(&value.to_be_bytes()[1..]);
 }
 
-/// Puts 32 bits at `offset`.
+/// Stores 32 bits at `offset`.
 pub fn put32(bytes: &mut [u8], offset: usize, value: u32) {
     bytes[offset..offset + 4].copy_from_slice(&value.to_be_bytes());
 }
 
-/// Puts 64 bits at `offset`.
+/// Stores 64 bits at `offset`.
 pub fn put64(bytes: &mut [u8], offset: usize, value: u64) {
     bytes[offset..offset + 8].copy_from_slice(&value.to_be_bytes());
 }

@@ -1,4 +1,4 @@
-//! `connectx3`: an emulated ConnectX-3 for any QEMU that has `vfio-user-pci`.
+//! `connectx`: emulated ConnectX cards for any QEMU that has `vfio-user-pci`.
 
 mod cli;
 

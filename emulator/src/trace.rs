@@ -1,11 +1,11 @@
-//! The card explains itself: each firmware command, doorbell, work request and completion, decoded, on a line.
+//! The trace: each firmware command, doorbell, work request and completion, decoded, one line each.
 
 use std::{
     fmt,
     io::{self, Write},
 };
 
-/// Where explanations go, if anywhere.
+/// A trace, which may be off.
 #[derive(Default)]
 pub struct Trace {
     card: String,
@@ -13,17 +13,17 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Explains what the card of this name does, on `to`.
+    /// Writes what the card with this name does to `to`.
     pub fn to(card: &str, to: Box<dyn Write + Send>) -> Self {
         Self { card: card.to_owned(), to: Some(to) }
     }
 
-    /// Whether anybody reads. What is costly to put together is put together only then.
+    /// Whether the trace is on. Callers check it before they build expensive lines.
     pub fn on(&self) -> bool {
         self.to.is_some()
     }
 
-    /// Prints a line. A trace that cannot be written ends; the card goes on.
+    /// Writes a line. A trace that cannot be written is turned off; the card goes on.
     pub fn line(&mut self, line: fmt::Arguments<'_>) {
         let Some(to) = &mut self.to else { return };
         let written: io::Result<()> = writeln!(to, "{}: {line}", self.card);

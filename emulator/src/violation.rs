@@ -1,20 +1,20 @@
-//! What a driver did that a real card would refuse or misread.
+//! Violations: what a driver does and a real card would refuse or misread.
 //!
-//! Every violation is counted and printed at once, as a line on standard error, with the queue, the index and the
-//! bytes. A run under `--strict` ends with an error if there was one.
+//! Every violation is counted and printed as a line on standard error, with the queue, the index and the bytes. Under
+//! `--strict` a violation makes the exit code 1.
 
 use std::fmt;
 
-/// One thing that no correct driver does.
+/// Something that no correct driver does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Where: `QP 0x41 SQ`, `CQ 0x80`, `HCR`, `UAR 3`.
     pub queue: String,
-    /// Which entry of it, if it has entries.
+    /// The index of the entry, if the queue has entries.
     pub index: Option<u64>,
-    /// What is wrong, in the field's terms.
+    /// What is wrong.
     pub what: String,
-    /// The bytes in question.
+    /// The offending bytes.
     pub bytes: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Violations of a card that are printed; a driver gone mad shall not fill a disk.
+/// How many violations of a card are printed: a broken driver must not fill a disk.
 const PRINTED: u64 = 1000;
 
 /// The violations of one card.
@@ -51,18 +51,18 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// None yet, of the card with this name.
-    pub fn of(card: &str) -> Self {
+    /// No violations, for the card with this name.
+    pub fn new(card: &str) -> Self {
         Self { card: card.to_owned(), ..Self::default() }
     }
 
-    /// Counts one and prints it, if it is not one too many.
+    /// Counts a violation, and prints it unless too many have been printed.
     pub fn report(&mut self, violation: Violation) {
         self.count += 1;
         if self.count <= PRINTED {
             eprintln!("{}: violation: {violation}", self.card);
         } else if self.count == PRINTED + 1 {
-            eprintln!("{}: further violations are counted, and not printed", self.card);
+            eprintln!("{}: further violations are counted but not printed", self.card);
         }
         self.last = Some(violation);
     }

@@ -1,7 +1,7 @@
 //! A driver gone mad: commands, mailboxes, doorbells and tables of random bytes, from a seed.
 //!
-//! Nothing may panic, hang, or touch what is not the guest's memory. `CONNECTX3_FUZZ_SECONDS` is the time to spend (2
-//! unless said), `CONNECTX3_FUZZ_SEED` the first seed.
+//! Nothing may panic, hang, or touch what is not the guest's memory. `CONNECTX_FUZZ_SECONDS` is the time to spend (2
+//! unless said), `CONNECTX_FUZZ_SEED` the first seed.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use connectx3::{
+use connectx::{
+    device::Device,
     fabric::packet::Packet,
     mlx4::{
         commands,
@@ -103,7 +104,7 @@ struct Fuzz {
 impl Fuzz {
     fn new(seed: u64) -> Self {
         // Not on a disk: a full one would look like a bug.
-        let file = File::from(memfd_create("guest", MFdFlags::empty()).unwrap());
+        let file = File::from(memfd_create("guest", MFdFlags::MFD_ALLOW_SEALING).unwrap());
         let fill = vec![CANARY; 1 << 20];
         file.write_all_at(&fill, 0).unwrap();
         file.set_len(BEFORE + MEMORY).unwrap();
@@ -271,7 +272,7 @@ impl Fuzz {
                 self.hca.receive(self.now, packet, &mut self.out);
             }
             assert!(start.elapsed() < PATIENCE, "the data path took {:?}", start.elapsed());
-            if next == connectx3::transport::Next::Idle && self.out.is_empty() {
+            if next == connectx::transport::Next::Idle && self.out.is_empty() {
                 return;
             }
         }
@@ -309,8 +310,8 @@ fn one(seed: u64) {
 #[test]
 fn nonsense_is_survived() {
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let time = Duration::from_secs(variable("CONNECTX3_FUZZ_SECONDS").unwrap_or(2));
-    let first = variable("CONNECTX3_FUZZ_SEED").unwrap_or(1);
+    let time = Duration::from_secs(variable("CONNECTX_FUZZ_SECONDS").unwrap_or(2));
+    let first = variable("CONNECTX_FUZZ_SEED").unwrap_or(1);
     let start = Instant::now();
     let mut seed = first;
     while seed == first || start.elapsed() < time {

@@ -66,7 +66,7 @@ impl Drop for Server {
 }
 
 fn serve(sockets: &[&Path]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_connectx3"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_connectx"));
     command.args(["serve", "--strict"]).args(sockets).stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -85,7 +85,7 @@ fn command(guest: &mut Client, opcode: u32, modifier: u32, toggle: bool) {
 
 /// Does as a driver does first: lends the firmware memory (MAP_FA) and starts it (RUN_FW).
 fn start_firmware(guest: &mut Client) -> File {
-    let memory = File::from(memfd_create("guest", MFdFlags::empty()).unwrap());
+    let memory = File::from(memfd_create("guest", MFdFlags::MFD_ALLOW_SEALING).unwrap());
     memory.set_len(1 << 20).unwrap();
     // One chunk of 64 pages.
     memory.write_all_at(&(0x4_0000_u64 | 6).to_be_bytes(), 8).unwrap();
@@ -266,4 +266,28 @@ fn a_client_that_speaks_nonsense_is_refused_in_one_line_and_others_go_on() {
     let refused = said.iter().filter(|line| line.contains("hca 1: refused a client")).count();
     // Two lines at the start, one at the end; the three with bad version data in between.
     assert_eq!((refused, said.len()), (3, 6), "{said:?}");
+}
+
+/// A file that shrinks under a card would end the process by a signal, and all other cards with it.
+#[test]
+fn a_guest_whose_memory_can_shrink_is_refused_and_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let server = Server::start(&[&one, &two]);
+    let mut other = Client::new(&two).unwrap();
+    let mut client = Client::new(&one).unwrap();
+    let memory = File::from(memfd_create("guest", MFdFlags::empty()).unwrap());
+    memory.set_len(1 << 20).unwrap();
+    // The client does not look at the status of the reply.
+    client.dma_map(0, 0, 1 << 20, memory.as_raw_fd()).unwrap();
+    drop(client);
+    // Memory that the card has sealed cannot shrink any more.
+    let mut client = Client::new(&one).unwrap();
+    let memory = start_firmware(&mut client);
+    memory.set_len(1 << 12).unwrap_err();
+    assert_eq!(config(&mut other, 0), IDENTITY);
+    let (said, code) = server.end();
+    let refused: Vec<_> = said.iter().filter(|line| line.contains("refused guest memory")).collect();
+    assert!(refused.len() == 1 && refused[0].contains("memory-backend-memfd"), "{said:?}");
+    assert_eq!(code, Some(0), "{said:?}");
 }

@@ -1,7 +1,12 @@
 //! Guest memory, as the bus master sees it: by DMA address, never outside of what the guest has mapped.
+//!
+//! It is mapped into this process, so its file must not shrink: an access past the end of a file is a SIGBUS, which would
+//! end the process with all its cards. Files are sealed against that (`F_SEAL_SHRINK`) before they are mapped, and files
+//! that cannot be sealed are refused. Anonymous memory files (memfd) can be, unless whoever made them decided otherwise.
 
 use std::{fs::File, io, sync::atomic::Ordering};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use vm_memory::{
     Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap, MmapRegion,
 };
@@ -12,42 +17,44 @@ pub struct GuestMemory {
     regions: GuestMemoryMmap,
 }
 
-/// An access that is not inside the guest's memory. Nothing was read or written.
+/// An access outside guest memory. Nothing was read or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outside {
-    /// DMA address of the access.
+    /// DMA address.
     pub address: u64,
-    /// Its bytes.
+    /// Length in bytes.
     pub length: usize,
 }
 
 impl GuestMemory {
-    /// Takes `size` bytes of `file`, from `offset` on, as the guest's memory at DMA address `address`.
+    /// Takes `size` bytes of `file`, from `offset` on, as the guest's memory at DMA address `address`. The file is sealed
+    /// against shrinking.
     ///
     /// # Errors
     ///
-    /// The range overlaps another, or the file cannot be mapped or is too short.
+    /// The file can shrink, is too short or cannot be mapped, or the range overlaps another.
     pub fn map(&mut self, address: u64, size: u64, file: File, offset: u64) -> io::Result<()> {
-        // Past the end of a file a mapping is there, and every access to it is a SIGBUS.
+        seal(&file)?;
+        // Only now is the size final.
         if offset.checked_add(size).is_none_or(|end| file.metadata().is_ok_and(|file| end > file.len())) {
-            return Err(io::Error::other("a region that ends after its file"));
+            return Err(io::Error::other("the region ends after its file"));
         }
         let size = usize::try_from(size).map_err(io::Error::other)?;
         let mapping = MmapRegion::from_file(FileOffset::new(file, offset), size).map_err(io::Error::other)?;
         let region = GuestRegionMmap::new(mapping, GuestAddress(address))
-            .ok_or_else(|| io::Error::other("a region that ends outside the address space"))?;
+            .ok_or_else(|| io::Error::other("the region ends outside the address space"))?;
         self.regions = self.regions.insert_region(region.into()).map_err(io::Error::other)?;
         Ok(())
     }
 
-    /// Forgets the region of `size` bytes at `address`, if there is such a one.
+    /// Removes the region of `size` bytes at `address`, if it exists.
     pub fn unmap(&mut self, address: u64, size: u64) {
         if let Ok((left, _)) = self.regions.remove_region(GuestAddress(address), size) {
             self.regions = left;
         }
     }
 
-    /// Forgets everything: the guest is gone.
+    /// Removes all regions.
     pub fn clear(&mut self) {
         self.regions = GuestMemoryMmap::default();
     }
@@ -56,7 +63,7 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// [`Outside`] if not all of them are the guest's.
+    /// [`Outside`] if they are not all guest memory.
     pub fn read(&self, address: u64, bytes: &mut [u8]) -> Result<(), Outside> {
         let outside = Outside { address, length: bytes.len() };
         self.regions.read_slice(bytes, GuestAddress(address)).map_err(|_| outside)
@@ -66,7 +73,7 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// As of [`read`](Self::read).
+    /// The same as for [`read`](Self::read).
     pub fn array<const N: usize>(&self, address: u64) -> Result<[u8; N], Outside> {
         let mut bytes = [0; N];
         self.read(address, &mut bytes)?;
@@ -77,7 +84,7 @@ impl GuestMemory {
     ///
     /// # Errors
     ///
-    /// [`Outside`] if not all of them are the guest's.
+    /// [`Outside`] if they are not all guest memory.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Result<(), Outside> {
         let outside = Outside { address, length: bytes.len() };
         if !self.contains(address, bytes.len()) {
@@ -86,8 +93,8 @@ impl GuestMemory {
         self.regions.write_slice(bytes, GuestAddress(address)).map_err(|_| outside)
     }
 
-    /// Reads the big-endian word at `address`, which the guest's processors may be writing: what they wrote
-    /// before it is seen after it.
+    /// Reads the big-endian word at `address`, which the guest's processors may be writing. What they wrote before it is
+    /// visible afterwards.
     ///
     /// # Errors
     ///
@@ -99,7 +106,7 @@ impl GuestMemory {
             .map_err(|_| Outside { address, length: 4 })
     }
 
-    /// Writes the big-endian word at `address` after everything written before.
+    /// Writes the big-endian word at `address`. Everything written before is visible to whoever sees the word.
     ///
     /// # Errors
     ///
@@ -110,7 +117,7 @@ impl GuestMemory {
             .map_err(|_| Outside { address, length: 4 })
     }
 
-    /// Writes one byte after everything written before: an owner bit.
+    /// Writes one byte, such as an owner bit. Everything written before is visible to whoever sees the byte.
     ///
     /// # Errors
     ///
@@ -121,22 +128,63 @@ impl GuestMemory {
             .map_err(|_| Outside { address, length: 1 })
     }
 
-    /// Whether `length` bytes at `address` are all the guest's.
+    /// Whether `length` bytes at `address` are all guest memory.
     pub fn contains(&self, address: u64, length: usize) -> bool {
         self.regions.check_range(GuestAddress(address), length)
     }
 }
 
+/// Makes sure that a file never becomes shorter.
+fn seal(file: &File) -> io::Result<()> {
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+    if seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_SHRINK)) {
+        return Ok(());
+    }
+    fcntl(file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map(drop).map_err(|errno| {
+        let advice = "back guest memory with a memfd (QEMU: -object memory-backend-memfd,share=on)";
+        io::Error::other(format!("its file cannot be sealed against shrinking ({errno}); {advice}"))
+    })
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
     use super::*;
 
-    fn memory(address: u64, size: u64) -> GuestMemory {
-        let file = tempfile::tempfile().unwrap();
+    /// A file for guest memory.
+    pub(crate) fn file(size: u64) -> File {
+        let file = File::from(memfd_create("guest", MFdFlags::MFD_ALLOW_SEALING).unwrap());
         file.set_len(size).unwrap();
+        file
+    }
+
+    fn memory(address: u64, size: u64) -> GuestMemory {
         let mut memory = GuestMemory::default();
-        memory.map(address, size, file, 0).unwrap();
+        memory.map(address, size, file(size), 0).unwrap();
         memory
+    }
+
+    #[test]
+    fn guest_memory_cannot_shrink_under_the_card() {
+        let file = file(0x2000);
+        let mut memory = GuestMemory::default();
+        memory.map(0, 0x2000, file.try_clone().unwrap(), 0).unwrap();
+        file.set_len(0x1000).unwrap_err();
+        // The same file may be mapped twice, and may grow.
+        file.set_len(0x3000).unwrap();
+        memory.map(0x10000, 0x3000, file, 0).unwrap();
+        assert_eq!(memory.array::<4>(0x1ffc), Ok([0; 4]));
+    }
+
+    #[test]
+    fn a_file_that_can_shrink_is_refused() {
+        let not_sealable = File::from(memfd_create("guest", MFdFlags::empty()).unwrap());
+        for file in [tempfile::tempfile().unwrap(), not_sealable] {
+            file.set_len(0x2000).unwrap();
+            let error = GuestMemory::default().map(0, 0x2000, file, 0).unwrap_err().to_string();
+            assert!(error.contains("memory-backend-memfd"), "{error}");
+        }
     }
 
     #[test]
@@ -163,8 +211,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_too_short_is_refused() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(0x1000).unwrap();
-        assert!(GuestMemory::default().map(0, 0x2000, file, 0).is_err());
+        let error = GuestMemory::default().map(0, 0x2000, file(0x1000), 0).unwrap_err();
+        assert_eq!(error.to_string(), "the region ends after its file");
     }
 }

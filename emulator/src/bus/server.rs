@@ -16,24 +16,22 @@ use std::{
     path::Path,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use vfio_bindings::bindings::vfio::{
     VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_MASKABLE, VFIO_IRQ_INFO_NORESIZE, VFIO_IRQ_SET_ACTION_MASK,
     VFIO_IRQ_SET_ACTION_TRIGGER, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_EVENTFD,
-    VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR2_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX,
+    VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_BAR5_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX,
     VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_NUM_IRQS, VFIO_PCI_NUM_REGIONS, VFIO_REGION_INFO_FLAG_READ,
     VFIO_REGION_INFO_FLAG_WRITE, vfio_region_info,
 };
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, ServerRegion};
 
 use crate::{
-    bus::{
-        msix::VECTORS,
-        pci::{BAR0_SIZE, BAR2_SIZE, CONFIG_SIZE},
-    },
+    bus::{msix::VECTORS, pci::CONFIG_SIZE},
+    device::Device,
     fabric::Fabric,
-    mlx4::commands::Stage,
 };
 
 thread_local! {
@@ -78,8 +76,8 @@ pub fn serve(
     listener: UnixListener,
     mut gone: impl FnMut(),
 ) -> Result<(), String> {
-    let server = Server::from_owned_fd(OwnedFd::from(listener), true, interrupts(), regions());
-    let name = fabric.with(number, |hca, _| hca.card.name.clone()).unwrap_or_default();
+    let (name, bars) = fabric.with(number, |hca, _| (hca.name().to_owned(), hca.bars())).unwrap_or_default();
+    let server = Server::from_owned_fd(OwnedFd::from(listener), true, interrupts(), regions(bars));
     loop {
         let mut guest = Guest { fabric: Arc::clone(fabric), number, seen: false };
         // vfio_user unwraps what a client says of its version.
@@ -134,12 +132,13 @@ pub fn catch_panics() {
 }
 
 /// The regions of a PCI device, by index.
-fn regions() -> Vec<ServerRegion> {
+fn regions(bars: [u64; 6]) -> Vec<ServerRegion> {
     (0..VFIO_PCI_NUM_REGIONS)
         .map(|index| {
             let size = match index {
-                VFIO_PCI_BAR0_REGION_INDEX => BAR0_SIZE,
-                VFIO_PCI_BAR2_REGION_INDEX => BAR2_SIZE,
+                VFIO_PCI_BAR0_REGION_INDEX..=VFIO_PCI_BAR5_REGION_INDEX => {
+                    bars[(index - VFIO_PCI_BAR0_REGION_INDEX) as usize]
+                }
                 VFIO_PCI_CONFIG_REGION_INDEX => CONFIG_SIZE as u64,
                 _ => 0,
             };
@@ -179,10 +178,7 @@ struct Guest {
 }
 
 impl Guest {
-    fn with<T: Default>(
-        &mut self,
-        act: impl FnOnce(&mut crate::mlx4::hca::Hca, std::time::Duration) -> T,
-    ) -> T {
+    fn with<T: Default>(&mut self, act: impl FnOnce(&mut dyn Device, Duration) -> T) -> T {
         self.enter(|fabric, number| fabric.with(number, act)).unwrap_or_default()
     }
 
@@ -229,15 +225,22 @@ impl ServerBackend for Guest {
     ) -> io::Result<()> {
         // ROMs come without a descriptor; no card reads or writes them.
         let Some(file) = file else { return Ok(()) };
-        self.with(|hca, _| Some(hca.card.memory.map(address, size, file, offset))).unwrap_or(Ok(()))
+        self.with(|hca, _| {
+            let mapped = hca.memory().map(address, size, file, offset);
+            if let Err(error) = &mapped {
+                eprintln!("{}: refused guest memory at {address:#x}: {error}", hca.name());
+            }
+            Some(mapped)
+        })
+        .unwrap_or(Ok(()))
     }
 
     fn dma_unmap(&mut self, flags: DmaUnmapFlags, address: u64, size: u64) -> io::Result<()> {
         self.with(|hca, _| {
             if flags.contains(DmaUnmapFlags::UNMAP_ALL) {
-                hca.card.memory.clear();
+                hca.memory().clear();
             } else {
-                hca.card.memory.unmap(address, size);
+                hca.memory().unmap(address, size);
             }
         });
         Ok(())
@@ -245,8 +248,8 @@ impl ServerBackend for Guest {
 
     fn reset(&mut self) -> io::Result<()> {
         self.with(|hca, _| {
-            if hca.firmware.stage != Stage::Reset {
-                eprintln!("{}: the guest is reset or reboots", hca.card.name);
+            if hca.is_started() {
+                eprintln!("{}: the guest is reset or reboots", hca.name());
             }
             hca.reset();
         });

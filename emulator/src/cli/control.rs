@@ -1,4 +1,4 @@
-//! `connectx3 control`: a line to a server's control socket, and its answer.
+//! `connectx control`: sends a request to a server's control socket and prints the answer.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,25 +13,25 @@ use clap::Parser;
 
 const EXAMPLES: &str = "\
 Examples:
-  connectx3 control /tmp/control 'port 1 down'       pull the cable of the first HCA
-  connectx3 control /tmp/control help                all that can be asked for";
+  connectx control /tmp/control 'port 1 down'       disconnect the cable of the first HCA
+  connectx control /tmp/control help                list all requests";
 
 #[derive(Parser)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The socket that `connectx3 serve --control` listens on
+    /// The socket that `connectx serve --control` listens on
     socket: PathBuf,
-    /// What to ask for, as one argument or several
+    /// The request, as one argument or several
     #[arg(required = true)]
     request: Vec<String>,
 }
 
-/// Asks and prints the answer.
+/// Sends the request and prints the answer.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let shown = arguments.socket.display();
     let failed = |error: std::io::Error| format!("{shown}: {error}");
     let mut stream = UnixStream::connect(&arguments.socket)
-        .map_err(|error| format!("{shown}: {error}; is `connectx3 serve --control` running?"))?;
+        .map_err(|error| format!("{shown}: {error}; is `connectx serve --control` running?"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(failed)?;
     writeln!(stream, "{}", arguments.request.join(" ")).map_err(failed)?;
     stream.shutdown(Shutdown::Write).map_err(failed)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
         let line = line.map_err(failed)?;
         if let Some(error) = line.strip_prefix("error: ") {
             good = false;
-            eprintln!("connectx3: {error}");
+            eprintln!("connectx: {error}");
         } else {
             println!("{line}");
         }

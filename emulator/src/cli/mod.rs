@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// A ConnectX-3 in user space, which stock Linux mlx4 drivers take for the real one.
+/// ConnectX cards in user space, which the stock Linux drivers cannot tell from real ones.
 #[derive(Parser)]
-#[command(name = "connectx3", version, max_term_width = 100)]
+#[command(name = "connectx", version, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -17,9 +17,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve HCAs that are joined to one InfiniBand fabric, each on a socket
+    /// Serve HCAs on one fabric, each on its own socket
     Serve(serve::Arguments),
-    /// Tell a server what shall go wrong
+    /// Ask a server for its status, or make something fail
     Control(control::Arguments),
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Control(arguments) => control::run(&arguments),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("connectx3: {error}");
+        eprintln!("connectx: {error}");
         ExitCode::FAILURE
     })
 }

@@ -1,4 +1,4 @@
-//! `connectx3 serve`.
+//! `connectx serve`.
 
 use std::{
     fs::{self, File},
@@ -13,9 +13,10 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use connectx3::{
+use connectx::{
     bus::server,
     control,
+    device::Device,
     fabric::{Fabric, port::LinkLayer, subnet::Agent},
     mlx4::{
         hca::Hca,
@@ -27,11 +28,11 @@ use nix::sys::signal::{SigSet, Signal};
 
 const EXAMPLES: &str = "\
 Examples:
-  connectx3 serve /tmp/hca                            one ConnectX-3, LID 1
-  connectx3 serve --strict --trace - /tmp/hca         explain all that happens; end with 1 after a violation
-  connectx3 serve /tmp/hca1 /tmp/hca2                 two on one fabric, LIDs 1 and 9
-  connectx3 serve --link-layer ethernet /tmp/hca      a network device and RoCE
-  connectx3 serve --model connectx-2 /tmp/hca         a ConnectX-2, firmware 2.9.1000
+  connectx serve /tmp/hca                            one ConnectX-3, LID 1
+  connectx serve --strict --trace - /tmp/hca         print all that happens; exit with 1 after a violation
+  connectx serve /tmp/hca1 /tmp/hca2                 two on one fabric, LIDs 1 and 9
+  connectx serve --link-layer ethernet /tmp/hca      a network device and RoCE
+  connectx serve --model connectx-2 /tmp/hca         a ConnectX-2, firmware 2.9.1000
 
 A guest of QEMU 10.1 or later attaches it; its memory must be shared:
   qemu-system-x86_64 -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on \\
@@ -49,10 +50,10 @@ pub(crate) struct Arguments {
     /// Sockets to listen on, one for each HCA
     #[arg(required = true, value_name = "SOCKET")]
     sockets: Vec<PathBuf>,
-    /// The card to be
+    /// Model of the cards
     #[arg(long, value_enum, default_value_t = ModelName::Connectx3)]
     model: ModelName,
-    /// What the ports are plugged into
+    /// Link layer of the ports
     #[arg(long, value_enum, default_value_t = LinkLayerName::Infiniband)]
     link_layer: LinkLayerName,
     /// Node GUID of an HCA, in hexadecimal with or without colons (repeat for the next HCAs)
@@ -61,7 +62,7 @@ pub(crate) struct Arguments {
     /// LID of an HCA's port (repeat for the next HCAs; default 1, 9, 17, ...)
     #[arg(long, value_name = "LID", value_parser = clap::value_parser!(u16).range(1..0xc000))]
     lid: Vec<u16>,
-    /// LID that ports give as the subnet manager's, where the agent of subnet administration answers
+    /// LID of the subnet manager, where subnet administration answers
     #[arg(long, value_name = "LID", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..0xc000))]
     sm_lid: u16,
     /// Firmware version (default: one of the model's)
@@ -70,16 +71,16 @@ pub(crate) struct Arguments {
     /// Board, in at most 16 characters (default: one of the model's)
     #[arg(long, value_name = "BOARD", value_parser = board)]
     board: Option<String>,
-    /// Explain each command, doorbell, work request and completion in FILE, - for standard output
+    /// Write each command, doorbell, work request and completion to FILE, - for standard output
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// End with 1 if a driver did what a card would refuse or misread
+    /// Exit with 1 if a driver did what a card would refuse or misread
     #[arg(long)]
     strict: bool,
-    /// End when every guest that came has gone
+    /// Exit when every guest that connected has disconnected
     #[arg(long)]
     once: bool,
-    /// Listen on this socket for `connectx3 control`
+    /// Listen on this socket for `connectx control`
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
 }
@@ -126,7 +127,7 @@ fn board(text: &str) -> Result<String, String> {
 
 /// Serves until every guest has gone (`--once`), a signal comes, or a control command says so.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
-    // Every thread inherits this; the last lines of this function wait for them.
+    // Every thread inherits this mask; the end of this function waits for the signals.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);
@@ -138,27 +139,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
         |name: &str| output.as_ref().map_or_else(|| Ok(Trace::default()), |output| output.trace(name));
     let agent = Agent::new(arguments.sm_lid, trace("subnet")?);
     let fabric = Arc::new(Fabric::new(hcas(arguments, trace)?, agent));
-    let mut made = Made(Vec::new());
+    let mut sockets = Sockets(Vec::new());
     let mut listeners = Vec::new();
     for path in &arguments.sockets {
         listeners.push(server::listen(path)?);
-        made.0.push(path.clone());
+        sockets.0.push(path.clone());
     }
     let control = match &arguments.control {
         Some(path) => {
             let listener = server::listen(path)?;
-            made.0.push(path.clone());
+            sockets.0.push(path.clone());
             Some(listener)
         }
         None => None,
     };
-    let end = Arc::new(End { fabric: Arc::clone(&fabric), made: Mutex::new(made), strict: arguments.strict });
+    let end =
+        Arc::new(End { fabric: Arc::clone(&fabric), sockets: Mutex::new(sockets), strict: arguments.strict });
     let guests = Arc::new(AtomicUsize::new(listeners.len()));
     let engine = Arc::clone(&fabric);
     thread::spawn(move || engine.run_engine());
-    // Before the first is served, so that nothing is said of a guest that has come before this.
+    // Before the first is served, so that these lines come before any about a guest.
     for path in &arguments.sockets {
-        eprintln!("connectx3: {}: waiting for a guest", path.display());
+        eprintln!("connectx: {}: waiting for a guest", path.display());
     }
     for (number, listener) in listeners.into_iter().enumerate() {
         let (fabric, end, guests) = (Arc::clone(&fabric), Arc::clone(&end), Arc::clone(&guests));
@@ -188,10 +190,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     end.end(None)
 }
 
-/// The sockets, which go when the process ends.
-struct Made(Vec<PathBuf>);
+/// The sockets that were created, which are removed when the process ends.
+struct Sockets(Vec<PathBuf>);
 
-impl Drop for Made {
+impl Drop for Sockets {
     fn drop(&mut self) {
         for path in &self.0 {
             // It may have been removed already.
@@ -200,26 +202,26 @@ impl Drop for Made {
     }
 }
 
-/// How the process ends, from whichever thread.
+/// Ends the process, from any thread.
 struct End {
     fabric: Arc<Fabric>,
-    made: Mutex<Made>,
+    sockets: Mutex<Sockets>,
     strict: bool,
 }
 
 impl End {
     fn end(&self, error: Option<&str>) -> ! {
-        // Held until the end: a second thread that wants to end waits here.
+        // Held until the process ends: a second thread that wants to end it waits here.
         let fabric = self.fabric.lock();
-        let count: u64 = fabric.hcas.iter().map(|hca| hca.card.violations.count()).sum();
-        if let Ok(mut made) = self.made.lock() {
-            drop(std::mem::replace(&mut *made, Made(Vec::new())));
+        let count: u64 = fabric.hcas.iter().map(|hca| hca.violations()).sum();
+        if let Ok(mut sockets) = self.sockets.lock() {
+            drop(std::mem::replace(&mut *sockets, Sockets(Vec::new())));
         }
         if let Some(error) = error {
-            eprintln!("connectx3: {error}");
+            eprintln!("connectx: {error}");
         }
         let strict = if self.strict { ", strict" } else { "" };
-        eprintln!("connectx3: violations: {count}{strict}");
+        eprintln!("connectx: violations: {count}{strict}");
         process::exit(i32::from(error.is_some() || self.strict && count > 0))
     }
 }
@@ -236,7 +238,10 @@ fn output(arguments: &Arguments) -> Result<Option<Output>, String> {
     })
 }
 
-fn hcas(arguments: &Arguments, trace: impl Fn(&str) -> Result<Trace, String>) -> Result<Vec<Hca>, String> {
+fn hcas(
+    arguments: &Arguments,
+    trace: impl Fn(&str) -> Result<Trace, String>,
+) -> Result<Vec<Box<dyn Device>>, String> {
     let count = arguments.sockets.len();
     for (what, given) in [("--guid", arguments.guid.len()), ("--lid", arguments.lid.len())] {
         if given > count {
@@ -247,7 +252,7 @@ fn hcas(arguments: &Arguments, trace: impl Fn(&str) -> Result<Trace, String>) ->
         ModelName::Connectx2 => Model::ConnectX2,
         ModelName::Connectx3 => Model::ConnectX3,
     };
-    let mut hcas: Vec<Hca> = Vec::new();
+    let mut hcas: Vec<Box<dyn Device>> = Vec::new();
     for number in 0..count {
         let step = u16::try_from(number).map_err(|_| "too many sockets")?;
         let default = 0x10d2_c910_0000_6bd0 + u64::from(step) * GUIDS;
@@ -262,12 +267,12 @@ fn hcas(arguments: &Arguments, trace: impl Fn(&str) -> Result<Trace, String>) ->
         };
         for (other, hca) in hcas.iter().enumerate() {
             let (one, two) = (other + 1, number + 1);
-            if hca.card.port.lid == lid {
+            if hca.port().lid == lid {
                 return Err(format!(
                     "HCAs {one} and {two} both have LID {lid}; give each its own with --lid"
                 ));
             }
-            if hca.firmware.identity.node_guid.abs_diff(guid) < 4 {
+            if hca.node_guid().abs_diff(guid) < 4 {
                 return Err(format!(
                     "HCAs {one} and {two} have GUIDs less than 4 apart; give others with --guid"
                 ));
@@ -286,7 +291,7 @@ fn hcas(arguments: &Arguments, trace: impl Fn(&str) -> Result<Trace, String>) ->
         }
         let name = if count == 1 { "hca".to_owned() } else { format!("hca {}", number + 1) };
         let trace = trace(&name)?;
-        hcas.push(Hca::new(&name, identity, lid, arguments.sm_lid, trace));
+        hcas.push(Box::new(Hca::new(&name, identity, lid, arguments.sm_lid, trace)));
     }
     Ok(hcas)
 }
@@ -298,7 +303,7 @@ enum Output {
 }
 
 impl Output {
-    /// The trace of who has this name.
+    /// The trace of the card with this name.
     fn trace(&self, name: &str) -> Result<Trace, String> {
         Ok(Trace::to(name, self.writer()?))
     }

@@ -1,9 +1,17 @@
-//! The HCAs of one fabric, and who may touch them when.
+//! A fabric: its HCAs, what connects them, and the thread that moves their data.
 //!
-//! Each HCA's guest has a thread, which holds the fabric for one access at a time, and after a doorbell for the work that
-//! it asks for: a message, its acknowledgement and the completions, so that no other thread has to wake for them. What is
-//! more than a few pieces of work, or comes when another thread wants the fabric, is the engine's. That is a thread which
-//! holds the fabric for a piece, gives way to the others, and sleeps until the next timer or doorbell.
+//! One lock protects all of it. The thread of a guest holds it for one access at a time. After a doorbell the same thread
+//! also does the first pieces of the work that the doorbell starts: a short message, its acknowledgement and the
+//! completions need no other thread to wake up. The rest is left to the engine, a thread that holds the lock for one piece
+//! of work at a time, yields to the others, and sleeps until the next timer or doorbell.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`packet`] | packets |
+//! | [`port`] | ports: addresses, partitions, counters |
+//! | [`switch`] | the switch, and faults on request |
+//! | [`ethernet`] | Ethernet frames, and what ports have in place of LIDs |
+//! | [`subnet`] | subnet administration |
 
 pub mod ethernet;
 pub mod packet;
@@ -23,13 +31,13 @@ use std::{
 };
 
 use crate::{
+    device::Device,
     fabric::{
         packet::Packet,
         port::{GIDS, PKEYS, Port},
         subnet::Agent,
         switch::{Delivery, Switch},
     },
-    mlx4::hca::Hca,
     transport::Next,
 };
 
@@ -44,31 +52,31 @@ pub struct Fabric {
     /// Wakes the engine.
     work: Condvar,
     start: Instant,
-    /// Threads that want the state: the engine gives way to them.
+    /// How many threads wait for the state; the engine yields to them.
     waiting: AtomicUsize,
 }
 
-/// What the lock protects.
+/// The state of a fabric, under its lock.
 pub struct State {
     /// The HCAs, in the order of their sockets.
-    pub hcas: Vec<Hca>,
-    /// What joins them.
+    pub hcas: Vec<Box<dyn Device>>,
+    /// The switch.
     pub switch: Switch,
-    /// Who answers what the subnet's administration is asked.
+    /// The agent of subnet administration.
     agent: Agent,
-    /// What the switch knows of each port.
+    /// The addresses of each port, as the switch knows them.
     learnt: Vec<Address>,
-    /// Packets under way.
+    /// Packets on their way to an HCA.
     wire: VecDeque<Delivery>,
-    /// Packets that the switch has just passed on.
-    passed: Vec<Delivery>,
+    /// Packets that the switch has just forwarded.
+    forwarded: Vec<Delivery>,
     /// Packets that an HCA has just sent.
     sent: Vec<Packet>,
     /// Until when the engine sleeps, if it does.
     asleep: Option<Duration>,
 }
 
-/// What a switch has to know of a port.
+/// The addresses of a port, as far as the switch has to know them.
 #[derive(Clone, PartialEq, Eq)]
 struct Address {
     lid: u16,
@@ -79,7 +87,7 @@ struct Address {
     mtu: u8,
     capabilities: u32,
     active: bool,
-    /// Changes of the tables of Ethernet.
+    /// The counter of changes in the Ethernet tables.
     changes: u64,
 }
 
@@ -92,22 +100,22 @@ impl Address {
 }
 
 impl Fabric {
-    /// A fabric of these HCAs and this agent.
-    pub fn new(hcas: Vec<Hca>, mut agent: Agent) -> Self {
+    /// A fabric with these HCAs and this agent of subnet administration.
+    pub fn new(hcas: Vec<Box<dyn Device>>, mut agent: Agent) -> Self {
         let mut switch = Switch::default();
         for (number, hca) in hcas.iter().enumerate() {
-            switch.learn(number, &hca.card.port);
-            agent.learn(number, &hca.card.port);
+            switch.learn(number, hca.port());
+            agent.learn(number, hca.port());
         }
         switch.attach_agent(hcas.len(), agent.lid());
-        let learnt = hcas.iter().map(|hca| Address::of(&hca.card.port)).collect();
+        let learnt = hcas.iter().map(|hca| Address::of(hca.port())).collect();
         let state = State {
             hcas,
             switch,
             agent,
             learnt,
             wire: VecDeque::new(),
-            passed: Vec::new(),
+            forwarded: Vec::new(),
             sent: Vec::new(),
             asleep: None,
         };
@@ -119,43 +127,43 @@ impl Fabric {
         }
     }
 
-    /// Time since the start.
+    /// The time since the start.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// The HCAs, for one access.
+    /// Locks the state.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Whoever panicked with it ends the process, and looks at it for the last time.
+        // A thread that panicked while it held the lock ends the process; this access is the last.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         state
     }
 
-    /// Whether a thread has panicked in the middle of something.
+    /// Whether a thread has panicked while it held the lock.
     pub fn is_broken(&self) -> bool {
         self.state.is_poisoned()
     }
 
-    /// Does something with HCA `number`, counted from 0.
-    pub fn with<T>(&self, number: usize, act: impl FnOnce(&mut Hca, Duration) -> T) -> Option<T> {
+    /// Calls `act` with HCA `number`, counted from 0.
+    pub fn with<T>(&self, number: usize, act: impl FnOnce(&mut dyn Device, Duration) -> T) -> Option<T> {
         let now = self.now();
-        self.lock().hcas.get_mut(number).map(|hca| act(hca, now))
+        self.lock().hcas.get_mut(number).map(|hca| act(&mut **hca, now))
     }
 
-    /// Does something with HCA `number` that may give the data path work, and the first pieces of that work.
-    pub fn work<T>(&self, number: usize, act: impl FnOnce(&mut Hca, Duration) -> T) -> Option<T> {
+    /// Calls `act` with HCA `number`, which may start work of the data path, and does the first pieces of that work.
+    pub fn work<T>(&self, number: usize, act: impl FnOnce(&mut dyn Device, Duration) -> T) -> Option<T> {
         let mut state = self.lock();
         let mut now = self.now();
-        let result = state.hcas.get_mut(number).map(|hca| act(hca, now));
-        let mut next = state.turn(now);
+        let result = state.hcas.get_mut(number).map(|hca| act(&mut **hca, now));
+        let mut next = state.work(now);
         for _ in 1..PIECES {
             if next != Next::Now || self.waiting.load(Ordering::Relaxed) > 0 {
                 break;
             }
             now = self.now();
-            next = state.turn(now);
+            next = state.work(now);
         }
         let early = match (next, state.asleep) {
             (_, None) | (Next::Idle, _) => false,
@@ -169,15 +177,15 @@ impl Fabric {
         result
     }
 
-    /// Moves the data of all HCAs, for ever.
+    /// Moves the data of all HCAs, forever.
     pub fn run_engine(&self) -> ! {
         let mut state = self.lock();
         loop {
-            match state.turn(self.now()) {
+            match state.work(self.now()) {
                 Next::Now => {
                     if self.waiting.load(Ordering::Relaxed) > 0 {
                         drop(state);
-                        // The lock is not fair: whoever waits for it needs a moment to take it.
+                        // The lock is not fair: a waiting thread needs a moment to take it.
                         thread::yield_now();
                         state = self.lock();
                     }
@@ -197,18 +205,18 @@ impl Fabric {
         }
     }
 
-    /// Violations of all HCAs.
+    /// Returns the number of violations of all HCAs.
     pub fn violations(&self) -> u64 {
-        self.lock().hcas.iter().map(|hca| hca.card.violations.count()).sum()
+        self.lock().hcas.iter().map(|hca| hca.violations()).sum()
     }
 }
 
 impl State {
-    /// A bounded piece of work of all HCAs, and when there is more.
-    fn turn(&mut self, now: Duration) -> Next {
+    /// Does a piece of work for all HCAs, and returns when there is more.
+    fn work(&mut self, now: Duration) -> Next {
         self.learn();
-        self.switch.due(now, &mut self.passed);
-        self.wire.extend(self.passed.drain(..));
+        self.switch.due(now, &mut self.forwarded);
+        self.wire.extend(self.forwarded.drain(..));
         let mut next = Next::Idle;
         for number in 0..self.hcas.len() {
             next = next.or(self.hcas[number].run(now, &mut self.sent));
@@ -224,26 +232,26 @@ impl State {
                 None => self.sent.extend(self.agent.receive(&packet)),
             }
             self.send(now, to);
-            // What a packet makes possible is the business of the next turn.
+            // The work that the packet starts is left to the next call.
             next = Next::Now;
         }
         Next::Now
     }
 
-    /// Tells the switch and the agent of ports that have changed.
+    /// Updates the switch and the agent about ports that have changed.
     fn learn(&mut self) {
         for (number, (hca, learnt)) in self.hcas.iter().zip(&mut self.learnt).enumerate() {
-            let address = Address::of(&hca.card.port);
+            let address = Address::of(hca.port());
             if address == *learnt {
                 continue;
             }
-            self.switch.learn(number, &hca.card.port);
-            self.agent.learn(number, &hca.card.port);
+            self.switch.learn(number, hca.port());
+            self.agent.learn(number, hca.port());
             self.switch.attach_agent(self.hcas.len(), self.agent.lid());
             if address.lid != learnt.lid {
-                eprintln!("{}: the port's LID is {} now", hca.card.name, address.lid);
+                eprintln!("{}: the LID of the port is now {}", hca.name(), address.lid);
                 if let Some(other) = same_lid(&self.hcas, number) {
-                    let (name, other, lid) = (&hca.card.name, &self.hcas[other].card.name, address.lid);
+                    let (name, other, lid) = (hca.name(), self.hcas[other].name(), address.lid);
                     eprintln!("{name}: {other} has LID {lid} too; packets for it go to the first of them");
                 }
             }
@@ -251,10 +259,10 @@ impl State {
         }
     }
 
-    /// Delivers the frames that HCA `number` has sent. Whoever gets one has a turn after it.
+    /// Delivers the frames that HCA `number` has sent.
     fn send_frames(&mut self, now: Duration, number: usize) -> Next {
         let mut next = Next::Idle;
-        for frame in std::mem::take(&mut self.hcas[number].card.frames) {
+        for frame in self.hcas[number].take_frames() {
             for to in self.switch.forward(number, &frame) {
                 self.hcas[to].receive_frame(now, &frame.bytes);
                 next = Next::Now;
@@ -263,24 +271,24 @@ impl State {
         next
     }
 
-    /// Gives the switch what HCA `number` has sent.
+    /// Passes what HCA `number` has sent to the switch.
     fn send(&mut self, now: Duration, number: usize) {
         for packet in self.sent.drain(..) {
-            self.switch.send(now, number, packet, &mut self.passed);
+            self.switch.send(now, number, packet, &mut self.forwarded);
         }
-        self.wire.extend(self.passed.drain(..));
+        self.wire.extend(self.forwarded.drain(..));
     }
 }
 
-/// Another HCA with a LID of this one's port, which a subnet manager has set.
-fn same_lid(hcas: &[Hca], number: usize) -> Option<usize> {
-    let range = |hca: &Hca| {
-        let Port { lid, lmc, .. } = hca.card.port;
+/// Returns another HCA whose port has a LID of this one's port: a subnet manager set both.
+fn same_lid(hcas: &[Box<dyn Device>], number: usize) -> Option<usize> {
+    let range = |hca: &dyn Device| {
+        let Port { lid, lmc, .. } = *hca.port();
         u32::from(lid)..u32::from(lid) + (1 << lmc.min(7))
     };
-    let own = range(&hcas[number]);
-    let overlaps = |hca: &Hca| range(hca).start < own.end && own.start < range(hca).end;
-    (0..hcas.len()).find(|other| *other != number && own.start != 0 && overlaps(&hcas[*other]))
+    let own = range(&*hcas[number]);
+    let overlaps = |hca: &dyn Device| range(hca).start < own.end && own.start < range(hca).end;
+    (0..hcas.len()).find(|other| *other != number && own.start != 0 && overlaps(&*hcas[*other]))
 }
 
 impl fmt::Debug for Fabric {
@@ -294,15 +302,18 @@ mod tests {
     use super::*;
     use crate::{
         fabric::switch::tests::packet,
-        mlx4::identity::{Identity, Model},
+        mlx4::{
+            hca::Hca,
+            identity::{Identity, Model},
+        },
         trace::Trace,
     };
 
-    /// Whether an access wakes the engine out of a sleep until then, where a packet is due in 100 ms.
+    /// Whether an access wakes an engine that sleeps until `until` when a packet is due in 100 ms.
     fn wakes(until: Duration) -> bool {
         let mut hca = Hca::new("hca", Identity::new(Model::ConnectX3, 0x10), 1, 1, Trace::default());
         hca.card.port.enabled = true;
-        let fabric = Fabric::new(vec![hca], Agent::new(1, Trace::default()));
+        let fabric = Fabric::new(vec![Box::new(hca)], Agent::new(1, Trace::default()));
         let now = fabric.now();
         let mut state = fabric.lock();
         let mut at_once = Vec::new();
@@ -317,23 +328,25 @@ mod tests {
     }
 
     #[test]
-    fn two_ports_with_one_lid_are_found() {
-        let hca =
-            |guid, lid| Hca::new("hca", Identity::new(Model::ConnectX3, guid), lid, 1, Trace::default());
-        let mut hcas = vec![hca(0x10, 1), hca(0x20, 9), hca(0x30, 0), hca(0x40, 0)];
-        let all = |hcas: &[Hca]| (0..4).map(|number| same_lid(hcas, number)).collect::<Vec<_>>();
-        assert_eq!(all(&hcas), [None; 4]);
-        hcas[1].card.port.lid = 1;
-        assert_eq!(all(&hcas), [Some(1), Some(0), None, None]);
-        // Of four LIDs the last.
-        hcas[0].card.port.lid = 4;
-        hcas[0].card.port.lmc = 2;
-        hcas[1].card.port.lid = 7;
-        assert_eq!(all(&hcas), [Some(1), Some(0), None, None]);
+    fn ports_that_share_a_lid_are_found() {
+        let all = |ports: [(u16, u8); 4]| {
+            let hcas = (0..).zip(ports).map(|(number, (lid, lmc))| {
+                let identity = Identity::new(Model::ConnectX3, 0x10 * number);
+                let mut hca = Hca::new("hca", identity, lid, 1, Trace::default());
+                hca.card.port.lmc = lmc;
+                Box::new(hca) as Box<dyn Device>
+            });
+            let hcas: Vec<_> = hcas.collect();
+            (0..4).map(|number| same_lid(&hcas, number)).collect::<Vec<_>>()
+        };
+        assert_eq!(all([(1, 0), (9, 0), (0, 0), (0, 0)]), [None; 4]);
+        assert_eq!(all([(1, 0), (1, 0), (0, 0), (0, 0)]), [Some(1), Some(0), None, None]);
+        // The last of four LIDs.
+        assert_eq!(all([(4, 2), (7, 0), (0, 0), (0, 0)]), [Some(1), Some(0), None, None]);
     }
 
     #[test]
-    fn the_engine_sleeps_on_if_nothing_comes_earlier() {
+    fn the_engine_wakes_only_for_earlier_work() {
         assert!(wakes(Duration::from_secs(3600)));
         assert!(!wakes(Duration::from_millis(50)));
     }

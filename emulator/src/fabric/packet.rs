@@ -1,4 +1,4 @@
-//! Packets between ports, by the names of the InfiniBand Architecture Specification, volume 1, chapters 7 to 9.
+//! Packets between ports, with the names of the InfiniBand Architecture Specification, volume 1, chapters 7 to 9.
 //!
 //! A packet is a structure, not bytes: nothing between two cards of this fabric needs the wire format.
 
@@ -6,9 +6,9 @@ use std::fmt;
 
 use crate::fabric::ethernet;
 
-/// Bytes of a global route header, in front of the payload of every datagram that is received.
+/// Bytes of a global route header. Every received datagram has room for one in front of its payload.
 pub const GRH_BYTES: usize = 40;
-/// The first LID that names a multicast group.
+/// The first multicast LID.
 pub const MULTICAST_LID: u16 = 0xc000;
 /// The queue pair number that stands for all members of a multicast group.
 pub const MULTICAST_QPN: u32 = 0xff_ffff;
@@ -26,7 +26,7 @@ pub struct Packet {
     pub extended: Extended,
     /// The payload, without padding.
     pub payload: Vec<u8>,
-    /// Whether its invariant CRC is wrong; the port that receives it drops it.
+    /// Whether its invariant CRC is wrong; the receiving port drops it.
     pub bad_icrc: bool,
 }
 
@@ -37,11 +37,11 @@ pub struct Lrh {
     pub sl: u8,
     /// Source LID.
     pub slid: u16,
-    /// Destination LID. On Ethernet there is none, and the GRH decides.
+    /// Destination LID; unused on Ethernet.
     pub dlid: u16,
     /// Whether it must not leave the card.
     pub force_loopback: bool,
-    /// On Ethernet, the header that is there in place of this one.
+    /// The header that replaces this one on Ethernet.
     pub ethernet: Option<ethernet::Header>,
 }
 
@@ -61,7 +61,8 @@ pub struct Grh {
 }
 
 impl Grh {
-    /// The header as a receive buffer gets it; `payload` is what follows it, with all transport headers and CRC.
+    /// The header as it is written to a receive buffer. `payload` is the length of what follows it, with all transport
+    /// headers and the CRC.
     pub fn bytes(&self, payload: u16) -> [u8; GRH_BYTES] {
         const IP_VERSION: u32 = 6;
         const NEXT_HEADER_IBA: u8 = 0x1b;
@@ -82,19 +83,19 @@ impl Grh {
 pub struct Bth {
     /// What the packet is.
     pub opcode: Opcode,
-    /// Solicited event: the receiver's completion wakes those who wait for solicited ones only.
+    /// Solicited event: the receiver's completion also wakes those who wait for solicited completions only.
     pub solicited: bool,
     /// Partition key.
     pub pkey: u16,
     /// Destination queue pair.
     pub dest_qpn: u32,
-    /// The requester wants an acknowledgement.
+    /// The requester asks for an acknowledgement.
     pub ack_request: bool,
     /// Packet sequence number.
     pub psn: Psn,
 }
 
-/// Extended headers; which there are follows from the opcode.
+/// Extended headers. The opcode determines which ones exist.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extended {
     /// XRC extended header: the shared receive queue.
@@ -107,7 +108,7 @@ pub struct Extended {
     pub atomic: Option<AtomicEth>,
     /// Acknowledge extended header.
     pub aeth: Option<Aeth>,
-    /// Atomic acknowledge extended header: what was there before.
+    /// Atomic acknowledge extended header: the original value.
     pub atomic_ack: Option<u64>,
     /// Immediate data.
     pub immediate: Option<u32>,
@@ -131,7 +132,7 @@ pub struct Reth {
     pub address: u64,
     /// Remote key.
     pub rkey: u32,
-    /// DMA length: the bytes of the whole message.
+    /// DMA length: the length of the whole message in bytes.
     pub length: u32,
 }
 
@@ -142,11 +143,11 @@ pub struct AtomicEth {
     pub address: u64,
     /// Remote key.
     pub rkey: u32,
-    /// What is stored, or added.
+    /// The operand that is stored or added.
     pub swap_add: u64,
-    /// What must be there for a swap.
+    /// The operand that is compared.
     pub compare: u64,
-    /// Which bits are stored; of an addition, which bits end a field (so a 1 lets no carry out).
+    /// Which bits are stored. For an addition, a 1 marks the top bit of a field, which passes no carry on.
     pub swap_add_mask: u64,
     /// Which bits are compared.
     pub compare_mask: u64,
@@ -155,20 +156,20 @@ pub struct AtomicEth {
 /// Acknowledge extended header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aeth {
-    /// What it says.
+    /// Its syndrome.
     pub syndrome: Syndrome,
-    /// Message sequence number: messages that the responder has completed.
+    /// Message sequence number: how many messages the responder has completed.
     pub msn: u32,
 }
 
 /// The syndrome of an acknowledgement (table 45 of the specification).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syndrome {
-    /// Everything up to the PSN is done. Credits are not used here.
+    /// Everything up to the PSN is done. Credits are not used.
     Ack,
-    /// The receiver is not ready; the code of the time to wait, 0 to 31.
+    /// The receiver is not ready, with the code of the time to wait (0 to 31).
     RnrNak(u8),
-    /// It cannot be done.
+    /// The request failed.
     Nak(Nak),
 }
 
@@ -176,13 +177,13 @@ pub enum Syndrome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Nak {
-    /// A packet is missing: the PSN is the one that was expected.
+    /// A packet is missing; the PSN is the expected one.
     PsnSequence = 0,
     /// The request is not valid.
     InvalidRequest = 1,
-    /// The key does not allow it.
+    /// The key does not permit it.
     RemoteAccess = 2,
-    /// The responder could not complete it for a reason of its own.
+    /// The responder failed for a reason of its own.
     RemoteOperational = 3,
 }
 
@@ -203,7 +204,7 @@ pub enum Service {
 /// Operations, with the low five bits of their opcodes (table 38 of the specification).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-#[allow(missing_docs, reason = "the specification's names say it all")]
+#[allow(missing_docs, reason = "the names are the specification's")]
 pub enum Operation {
     SendFirst = 0,
     SendMiddle = 1,
@@ -228,9 +229,9 @@ pub enum Operation {
     FetchAdd = 20,
     SendLastInvalidate = 22,
     SendOnlyInvalidate = 23,
-    /// Not in the specification; ConnectX's own.
+    /// A vendor extension of ConnectX, not in the specification.
     MaskedCompareSwap = 30,
-    /// Not in the specification; ConnectX's own.
+    /// A vendor extension of ConnectX, not in the specification.
     MaskedFetchAdd = 31,
 }
 
@@ -244,7 +245,7 @@ pub struct Opcode {
 }
 
 impl Operation {
-    /// Whether it begins a message of several packets or is all of one.
+    /// Whether it is the first or only packet of a message.
     pub fn begins(self) -> bool {
         use Operation::*;
         !matches!(
@@ -268,7 +269,7 @@ impl Operation {
         )
     }
 
-    /// Whether it is (part of) a send.
+    /// Whether it is part of a send.
     pub fn is_send(self) -> bool {
         use Operation::*;
         matches!(
@@ -284,7 +285,7 @@ impl Operation {
         )
     }
 
-    /// Whether it is (part of) an RDMA write.
+    /// Whether it is part of an RDMA write.
     pub fn is_write(self) -> bool {
         use Operation::*;
         matches!(
@@ -293,19 +294,19 @@ impl Operation {
         )
     }
 
-    /// Whether it is (part of) an RDMA read response.
+    /// Whether it is part of an RDMA read response.
     pub fn is_read_response(self) -> bool {
         use Operation::*;
         matches!(self, ReadResponseFirst | ReadResponseMiddle | ReadResponseLast | ReadResponseOnly)
     }
 
-    /// Whether it asks for an atomic operation.
+    /// Whether it is an atomic request.
     pub fn is_atomic(self) -> bool {
         use Operation::*;
         matches!(self, CompareSwap | FetchAdd | MaskedCompareSwap | MaskedFetchAdd)
     }
 
-    /// Whether a responder sends it, not a requester.
+    /// Whether responders send it.
     pub fn is_response(self) -> bool {
         self.is_read_response() || matches!(self, Operation::Acknowledge | Operation::AtomicAcknowledge)
     }
@@ -338,7 +339,7 @@ impl Psn {
         Self::new(self.0.wrapping_sub(1))
     }
 
-    /// How many packets `self` is after `other`; negative where it is before (in the half of the circle before it).
+    /// How many packets `self` is after `other`; negative if it is before it, which is the nearer half of the circle.
     pub fn since(self, other: Self) -> i32 {
         let distance = self.0.wrapping_sub(other.0) << 8;
         distance.cast_signed() >> 8
@@ -346,7 +347,7 @@ impl Psn {
 }
 
 impl Packet {
-    /// What follows the GRH, in bytes: base and extended headers, payload with padding, ICRC.
+    /// The length in bytes of what follows the GRH: base and extended headers, payload with padding, ICRC.
     pub fn transport_bytes(&self) -> usize {
         const BTH: usize = 12;
         const ICRC: usize = 4;
@@ -363,7 +364,7 @@ impl Packet {
             + self.payload.len().next_multiple_of(4)
     }
 
-    /// All its bytes on the wire, without link framing.
+    /// Its length on the wire in bytes, without link framing.
     pub fn bytes(&self) -> usize {
         const LRH: usize = 8;
         const VCRC: usize = 2;

@@ -1,14 +1,14 @@
-//! The port: what the fabric and the driver know it by, and what went through it.
+//! A port: its addresses, partitions, state and counters.
 //!
-//! There is one port, number 1. Nobody manages the subnet: the fabric gives LIDs when it is built, and a port is ACTIVE
-//! as soon as the driver has brought it up.
+//! A card has one port, number 1. There is no subnet manager: the fabric assigns LIDs when it is created, and a port is
+//! ACTIVE as soon as the driver has brought it up.
 
 use crate::fabric::{
     ethernet::EthernetPort,
     packet::{Grh, Lrh, Packet},
 };
 
-/// What a port is plugged into.
+/// A link layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkLayer {
     /// InfiniBand: LIDs and a subnet manager.
@@ -22,7 +22,7 @@ pub enum LinkLayer {
 pub const GIDS: usize = 128;
 /// Entries of the P_Key table.
 pub const PKEYS: usize = 128;
-/// The subnet prefix before a subnet manager gives another.
+/// The subnet prefix until a subnet manager sets another.
 pub const DEFAULT_PREFIX: u64 = 0xfe80_0000_0000_0000;
 /// The default partition, full membership.
 pub const DEFAULT_PKEY: u16 = 0xffff;
@@ -33,18 +33,18 @@ pub const DEFAULT_PKEY: u16 = 0xffff;
 pub enum PortState {
     /// The link does not carry packets.
     Down = 1,
-    /// The link is up, and the subnet manager has not configured it.
+    /// The link is up, but not configured by the subnet manager.
     Init = 2,
-    /// Configured, and not yet active.
+    /// Configured, but not active yet.
     Armed = 3,
-    /// Packets go.
+    /// The link carries packets.
     Active = 4,
 }
 
-/// What went through a port (InfiniBand, PortCounters and PortCountersExtended).
+/// Counters of a port (InfiniBand, PortCounters and PortCountersExtended).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortCounters {
-    /// Bytes sent, without those that a link adds.
+    /// Bytes sent, without link framing.
     pub sent_bytes: u64,
     /// Packets sent.
     pub sent_packets: u64,
@@ -52,49 +52,49 @@ pub struct PortCounters {
     pub received_bytes: u64,
     /// Packets received.
     pub received_packets: u64,
-    /// Packets that came with errors.
+    /// Packets received with errors.
     pub receive_errors: u64,
-    /// Packets not sent because the port was down, or dropped on the way out.
+    /// Packets not sent because the port was down.
     pub send_discards: u64,
 }
 
 /// A port.
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// Whether the cable is in; a control command pulls it.
+    /// Whether the cable is connected.
     pub cable: bool,
     /// Whether the driver has brought the port up (INIT_PORT).
     pub enabled: bool,
-    /// Its LID; 0 as long as nobody has given it one.
+    /// Its LID; 0 if none is assigned.
     pub lid: u16,
-    /// Base-2 logarithm of its LIDs.
+    /// LID mask control: the base-2 logarithm of the number of its LIDs.
     pub lmc: u8,
     /// The LID of the subnet manager.
     pub sm_lid: u16,
     /// The subnet prefix.
     pub prefix: u64,
-    /// The table of port GUIDs; entry 0 is the port's own, 0 is an empty entry.
+    /// The table of port GUIDs. Entry 0 is the port's own; a GUID of 0 marks an empty entry.
     pub guids: [u64; GIDS],
-    /// The partition table; entries without a key are 0.
+    /// The P_Key table; empty entries are 0.
     pub pkeys: [u16; PKEYS],
-    /// The capability mask that the driver sets with SET_PORT or a subnet manager reads.
+    /// The capability mask, set by the driver and read by a subnet manager.
     pub capabilities: u32,
-    /// The largest packet that it can carry, as a code: 1 is 256 bytes, 5 is 4096.
+    /// The largest MTU that it supports, as a code: 1 is 256 bytes, 5 is 4096.
     pub max_mtu: u8,
-    /// The largest packet that it carries now.
+    /// The current MTU, as a code.
     pub active_mtu: u8,
     /// Packets with a P_Key that is not in the table.
     pub pkey_violations: u16,
     /// Packets with the wrong Q_Key.
     pub qkey_violations: u16,
-    /// What went through.
+    /// Counters.
     pub counters: PortCounters,
-    /// What it has on Ethernet, in place of LIDs and GUIDs.
+    /// Its Ethernet side, if the link layer is Ethernet.
     pub ethernet: Option<Box<EthernetPort>>,
 }
 
 impl Port {
-    /// A port with this GUID and LID, its cable in, not yet brought up.
+    /// A port with this GUID and LID. Its cable is connected, and no driver has brought it up.
     pub fn new(guid: u64, lid: u16, sm_lid: u16) -> Self {
         let mut guids = [0; GIDS];
         guids[0] = guid;
@@ -119,7 +119,7 @@ impl Port {
         }
     }
 
-    /// What it was before any driver came; the cable, the LIDs and its own GUID stay.
+    /// Resets what drivers set. The cable, the LIDs and its own GUID stay.
     pub fn reset(&mut self) {
         let cable = self.cable;
         let mut ethernet = self.ethernet.take();
@@ -129,17 +129,17 @@ impl Port {
         *self = Self { cable, ethernet, ..Self::new(self.guids[0], self.lid, self.sm_lid) };
     }
 
-    /// Its logical state: ACTIVE where the cable is in and the driver has brought it up.
+    /// Its logical state: ACTIVE if the cable is connected and the driver has brought it up.
     pub fn state(&self) -> PortState {
         if self.cable && self.enabled { PortState::Active } else { PortState::Down }
     }
 
-    /// Whether packets go.
+    /// Whether it carries packets.
     pub fn is_active(&self) -> bool {
         self.state() == PortState::Active
     }
 
-    /// Entry `index` of the GID table, if it has one.
+    /// Entry `index` of the GID table, if the table is that long.
     pub fn gid(&self, index: usize) -> Option<[u8; 16]> {
         if let Some(ethernet) = &self.ethernet {
             return ethernet.gids.get(index).copied();
@@ -157,7 +157,7 @@ impl Port {
         (0..GIDS).filter(used).any(|index| self.gid(index).as_ref() == Some(gid))
     }
 
-    /// Whether a packet with this header is one that the port sent itself.
+    /// Whether the port itself sent a packet with this header.
     pub fn sent(&self, header: &Lrh) -> bool {
         match (&self.ethernet, header.ethernet) {
             (Some(ethernet), Some(header)) => ethernet.has_mac(header.source),
@@ -165,7 +165,7 @@ impl Port {
         }
     }
 
-    /// Whether a packet is for this port; on InfiniBand the switch has seen to that.
+    /// Whether a packet is for this port. On InfiniBand the switch has checked that.
     pub fn takes(&self, packet: &Packet) -> bool {
         match (&self.ethernet, packet.lrh.ethernet) {
             (Some(ethernet), Some(header)) => {
@@ -177,12 +177,12 @@ impl Port {
         }
     }
 
-    /// Entry `index` of the P_Key table, if it has one.
+    /// Entry `index` of the P_Key table, if the table is that long.
     pub fn pkey(&self, index: usize) -> Option<u16> {
         self.pkeys.get(index).copied()
     }
 
-    /// The largest payload of a packet now, in bytes.
+    /// The current MTU in bytes.
     pub fn mtu_bytes(&self) -> usize {
         128 << self.active_mtu
     }
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_active_when_cable_and_driver_agree() {
+    fn a_port_is_active_with_a_cable_and_a_driver() {
         let mut port = Port::new(0x10d2_c910_0000_6bd1, 1, 1);
         assert_eq!(port.state(), PortState::Down);
         port.enabled = true;
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn limited_members_do_not_meet() {
+    fn limited_members_do_not_match() {
         assert!(pkeys_match(0xffff, 0x7fff));
         assert!(pkeys_match(0x8001, 0x8001));
         assert!(!pkeys_match(0x7fff, 0x7fff));

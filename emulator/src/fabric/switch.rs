@@ -1,5 +1,4 @@
-//! The fabric between cards: a switch that joins their ports by LID, GID and multicast group, and loses packets on
-//! request.
+//! The switch between cards: forwards packets by LID, GID and multicast group, and loses or damages them on request.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -10,7 +9,7 @@ use crate::fabric::{
     subnet::Agent,
 };
 
-/// A port of the switch, with what it knows of the card at its other end.
+/// A port of the switch, with what it knows about the card connected to it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     lid: u16,
@@ -23,7 +22,7 @@ pub(crate) struct Link {
 /// A packet on its way to a card.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The card's number: which it was in the calls of [`Switch::learn`].
+    /// The number of the card, as given to [`Switch::learn`].
     pub to: usize,
     /// The packet.
     pub packet: Packet,
@@ -33,37 +32,37 @@ pub struct Delivery {
 #[derive(Default)]
 pub struct Switch {
     pub(crate) links: Vec<Link>,
-    /// The agent of subnet administration: its number beside those of the cards, and its LID.
+    /// The agent of subnet administration: its number, which no card has, and its LID.
     agent: Option<(usize, u16)>,
     faults: Vec<Fault>,
-    /// Packets that are held back, with the time when they go on.
+    /// Delayed packets, with the time when they are delivered.
     delayed: Vec<(Duration, Delivery)>,
     dropped: u64,
 }
 
-/// What happens to packets that match.
+/// A fault: what happens to packets that match a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Which packets.
     pub filter: Filter,
     /// What happens to them.
     pub action: Action,
-    /// Packets that match and are let through before.
+    /// How many matching packets are let through first.
     pub skip: u64,
-    /// Packets it happens to; then the fault is over.
+    /// How many packets it affects.
     pub count: u64,
 }
 
-/// Which packets: those that have everything that is said.
+/// Selects packets. A packet matches if it has all that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// From this card.
+    /// Sent by this card.
     pub from: Option<usize>,
-    /// Of this transport service.
+    /// Transport service.
     pub service: Option<Service>,
-    /// Of this kind.
+    /// Kind of packet.
     pub kind: Option<PacketKind>,
-    /// To this queue pair.
+    /// Destination queue pair.
     pub dest_qpn: Option<u32>,
 }
 
@@ -72,7 +71,7 @@ pub struct Filter {
 pub enum PacketKind {
     /// Any request.
     Request,
-    /// Any answer.
+    /// Any response.
     Response,
     /// Part of a send.
     Send,
@@ -95,13 +94,13 @@ pub enum PacketKind {
 pub enum Action {
     /// It is lost.
     Drop,
-    /// It comes twice.
+    /// It arrives twice.
     Duplicate,
-    /// It comes later.
+    /// It arrives later.
     Delay(Duration),
-    /// A bit of it is wrong, and its CRC shows that.
+    /// A bit of it is flipped, and its CRC shows it.
     Corrupt,
-    /// A bit of its payload is wrong, and nothing shows that.
+    /// A bit of its payload is flipped, and the CRC is valid.
     Flip,
 }
 
@@ -132,7 +131,7 @@ impl Filter {
 }
 
 impl Switch {
-    /// Takes over what is to be known of the port of card `number`. To be called after whatever may change a port.
+    /// Updates what the switch knows about the port of card `number`. Call it after anything that may change a port.
     pub fn learn(&mut self, number: usize, port: &Port) {
         if self.links.len() <= number {
             self.links.resize_with(number + 1, Link::default);
@@ -147,7 +146,7 @@ impl Switch {
         };
     }
 
-    /// The agent of subnet administration has this number, beside those of the cards, and this LID, or is not there.
+    /// Attaches the agent of subnet administration under a number that no card has, or detaches it if it has no LID.
     pub fn attach_agent(&mut self, number: usize, lid: Option<u16>) {
         self.agent = lid.map(|lid| (number, lid));
     }
@@ -157,22 +156,22 @@ impl Switch {
         self.faults.push(fault);
     }
 
-    /// The faults that have not happened yet, or not as often as they shall.
+    /// Returns the pending faults.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
         self.faults.iter()
     }
 
-    /// Takes back all faults.
-    pub fn mend(&mut self) {
+    /// Removes all pending faults.
+    pub fn clear_faults(&mut self) {
         self.faults.clear();
     }
 
-    /// Packets lost, by faults or because nobody has their address.
+    /// Returns how many packets were lost, by faults or because no port has their address.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Takes a packet from card `from`; where it goes at once is added to `out`.
+    /// Forwards a packet from card `from`. Deliveries that are not delayed are added to `out`.
     pub fn send(&mut self, now: Duration, from: usize, mut packet: Packet, out: &mut Vec<Delivery>) {
         let mut copies = 1;
         let mut delay = None;
@@ -204,13 +203,13 @@ impl Switch {
         }
     }
 
-    /// Adds the packets whose delay is over to `out`.
+    /// Adds the packets whose delay has expired to `out`.
     pub fn due(&mut self, now: Duration, out: &mut Vec<Delivery>) {
         let due = self.delayed.extract_if(.., |(time, _)| *time <= now);
         out.extend(due.map(|(_, delivery)| delivery));
     }
 
-    /// When the next delay is over.
+    /// Returns when the next delay expires.
     pub fn next(&self) -> Option<Duration> {
         self.delayed.iter().map(|(time, _)| *time).min()
     }
@@ -230,14 +229,14 @@ impl Switch {
         Some(action)
     }
 
-    /// The cards that a packet is for.
+    /// Returns the cards that a packet is for.
     fn targets(&self, from: usize, packet: &Packet) -> Vec<usize> {
         let active = |number: &usize| self.links.get(*number).is_some_and(|link| link.active);
         if packet.lrh.force_loopback {
             return vec![from];
         }
         if let Some(header) = packet.lrh.ethernet {
-            return self.stations(from, header.destination);
+            return self.ethernet_targets(from, header.destination);
         }
         let dlid = packet.lrh.dlid;
         match self.agent {
@@ -265,8 +264,8 @@ impl Link {
     }
 }
 
-/// A fault as a control command has it: what happens, then in any order `from N`, `qp N`, `rc|uc|ud|xrc`,
-/// `request|response|send|write|read|read-response|atomic|atomic-response|ack`, `skip N`, `count N` (1 unless said).
+/// Parses a fault as in a control request: the action, then in any order `from N`, `qp N`, `rc|uc|ud|xrc`,
+/// `request|response|send|write|read|read-response|atomic|atomic-response|ack`, `skip N`, `count N` (default 1).
 impl FromStr for Fault {
     type Err = String;
 
@@ -274,7 +273,7 @@ impl FromStr for Fault {
         let mut words = text.split_whitespace();
         let action = match words
             .next()
-            .ok_or("what happens is missing: drop, duplicate, delay, corrupt or flip")?
+            .ok_or("the action is missing: drop, duplicate, delay, corrupt or flip")?
         {
             "drop" => Action::Drop,
             "duplicate" => Action::Duplicate,
@@ -306,7 +305,7 @@ impl FromStr for Fault {
                 "atomic" => filter.kind = Some(PacketKind::Atomic),
                 "atomic-response" => filter.kind = Some(PacketKind::AtomicResponse),
                 "ack" => filter.kind = Some(PacketKind::Acknowledge),
-                other => return Err(format!("{other:?} is no part of a fault")),
+                other => return Err(format!("{other:?} is not part of a fault")),
             }
         }
         Ok(fault)
@@ -367,7 +366,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn packets_go_by_lid_and_to_all_of_a_group() {
+    fn packets_are_forwarded_by_lid_and_to_all_ports_of_a_group() {
         let mut switch = switch();
         assert_eq!(go(&mut switch, packet(9)), [1]);
         assert_eq!(go(&mut switch, packet(1)), [0]);
@@ -377,7 +376,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_agent_gets_its_class_and_no_more() {
+    fn the_agent_receives_its_management_class_only() {
         let mut switch = switch();
         switch.attach_agent(2, Some(1));
         let mut asked = packet(1);
@@ -397,7 +396,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn faults_happen_as_often_as_they_say() {
+    fn faults_skip_and_count() {
         let mut switch = switch();
         switch.inject("drop rc send qp 0x41 skip 1 count 2".parse().unwrap());
         let went: Vec<_> = (0..4).map(|_| go(&mut switch, packet(9)).len()).collect();
@@ -415,7 +414,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn malformed_faults_are_refused() {
         for text in ["", "lose", "drop qp", "drop qp x", "drop sideways", "delay", "drop from 0x1ffffffff"] {
             assert!(text.parse::<Fault>().is_err(), "{text}");
         }

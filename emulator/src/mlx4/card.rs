@@ -77,7 +77,7 @@ impl Card {
             tables: Tables::default(),
             port,
             diagnostics: Diagnostics::default(),
-            violations: Violations::of(name),
+            violations: Violations::new(name),
             events: Vec::new(),
             frames: Vec::new(),
             special_qpn: None,

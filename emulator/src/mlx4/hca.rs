@@ -7,9 +7,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     be::{get16, get32, get64, put32, put64},
-    bus::pci::{BAR0_SIZE, BAR2_SIZE, Config},
+    bus::{memory::GuestMemory, pci::Config},
+    device::Device,
     fabric::{
-        ethernet::EthernetPort,
+        ethernet::{EthernetPort, Frame},
         packet::Packet,
         port::{LinkLayer, Port},
     },
@@ -24,6 +25,8 @@ use crate::{
     transport::Next,
 };
 
+/// The sizes of the BARs: in BAR 0 the firmware's registers, in BAR 2 UAR pages and then BlueFlame pages.
+pub(crate) const BARS: [u64; 6] = [1 << 20, 0, 8 << 20, 0, 0, 0];
 /// The command register (mlx4/cmd.c, `MLX4_HCR_BASE`), and its bytes.
 const HCR: u64 = 0x80680;
 const HCR_SIZE: usize = 0x1c;
@@ -46,7 +49,7 @@ pub(crate) const CATASTROPHE_WORDS: u32 = 16;
 const EQ_DOORBELLS: std::ops::Range<u64> = 0x800..0x820;
 const UAR_PAGE: u64 = 4096;
 /// UAR pages are in the first half of BAR 2.
-const UARS: u64 = BAR2_SIZE / 2;
+const UARS: u64 = BARS[2] / 2;
 
 /// An HCA.
 pub struct Hca {
@@ -69,7 +72,7 @@ impl Hca {
         if identity.link_layer == LinkLayer::Ethernet {
             port.ethernet = Some(Box::new(EthernetPort::new(identity.mac())));
         }
-        let config = Config::new(&identity);
+        let config = Config::new(&identity.pci_function(BARS));
         let clock = identity.model == Model::ConnectX3;
         let mut hca = Self {
             card: Card { clock, ..Card::new(name, port, trace) },
@@ -84,26 +87,6 @@ impl Hca {
         hca
     }
 
-    /// Forgets all that a driver gave it, as after a reset. Memory and interrupts stay connected.
-    pub fn reset(&mut self) {
-        self.card.trace.line(format_args!("reset"));
-        self.card.reset();
-        self.firmware.reset();
-        self.data = DataPath::default();
-        self.hcr = [0; HCR_SIZE];
-        self.semaphores.clear();
-        self.catastrophe = false;
-        commands::mad::reset(self);
-    }
-
-    /// Forgets the guest as well: it is gone.
-    pub fn detach(&mut self) {
-        self.reset();
-        self.card.memory.clear();
-        self.firmware.msix.clear();
-        self.config = Config::new(&self.firmware.identity);
-    }
-
     /// CLOSE_HCA: no queues and tables any more.
     pub(crate) fn close(&mut self) {
         self.data = DataPath::default();
@@ -115,131 +98,12 @@ impl Hca {
         self.card.tables = crate::mlx4::card::Tables::default();
     }
 
-    /// Vector `number` interrupts by this eventfd from now on, or by none.
-    pub fn connect(&mut self, number: u32, event: Option<std::fs::File>) {
-        self.firmware.msix.connect(number, event);
-    }
-
-    /// Masks or unmasks a vector.
-    pub fn mask(&mut self, number: u32, masked: bool) {
-        self.firmware.msix.mask(number, masked);
-    }
-
-    /// Reads the configuration space.
-    pub fn config_read(&self, offset: u64, bytes: &mut [u8]) {
-        self.config.read(offset, bytes);
-    }
-
-    /// Writes the configuration space.
-    pub fn config_write(&mut self, offset: u64, bytes: &[u8]) {
-        self.config.write(offset, bytes);
-    }
-
-    /// Reads in BAR 0 or 2.
-    pub fn read(&mut self, now: Duration, bar: u32, offset: u64, bytes: &mut [u8]) {
-        bytes.fill(0);
-        if bar != 0 || offset.checked_add(bytes.len() as u64).is_none_or(|end| end > BAR0_SIZE) {
-            // Doorbells read as zeros.
-            return;
-        }
-        if matches!(offset, SEMAPHORE | OWNER) && bytes.len() == 4 {
-            // Whoever reads 0 has it.
-            put32(bytes, 0, u32::from(!self.semaphores.insert(offset)));
-        }
-        let catastrophe: &[u8] = if self.catastrophe { &[0, 0, 0, 1] } else { &[] };
-        let ticks = if self.card.clock { clock::ticks(now).to_be_bytes() } else { [0; 8] };
-        for (base, register) in
-            [(HCR, self.hcr.as_slice()), (CATASTROPHE, catastrophe), (clock::REGISTER, &ticks)]
-        {
-            for (at, byte) in bytes.iter_mut().enumerate() {
-                let within =
-                    (offset + at as u64).checked_sub(base).and_then(|within| usize::try_from(within).ok());
-                if let Some(value) = within.and_then(|within| register.get(within)) {
-                    *byte = *value;
-                }
-            }
-        }
-    }
-
-    /// Writes in BAR 0 or 2.
-    pub fn write(&mut self, now: Duration, bar: u32, offset: u64, bytes: &[u8]) {
-        match bar {
-            0 => self.write_register(now, offset, bytes),
-            2 if self.catastrophe => {}
-            2 => self.write_doorbell(offset, bytes),
-            _ => {}
-        }
-        self.settle();
-    }
-
-    /// Moves data for a bounded while: sends into `out`, and says when it wants to be called again.
-    pub fn run(&mut self, now: Duration, out: &mut Vec<Packet>) -> Next {
-        if self.catastrophe || self.firmware.stage != Stage::Initialised {
-            return Next::Idle;
-        }
-        let next = self.data.run(&mut self.card, now, out);
-        self.settle();
-        next
-    }
-
-    /// Takes a packet from the fabric.
-    pub fn receive(&mut self, now: Duration, packet: Packet, out: &mut Vec<Packet>) {
-        if self.catastrophe || self.firmware.stage != Stage::Initialised {
-            return;
-        }
-        self.data.receive(&mut self.card, now, packet, out);
-        self.settle();
-    }
-
-    /// Takes an Ethernet frame from the fabric.
-    pub fn receive_frame(&mut self, now: Duration, frame: &[u8]) {
-        if self.catastrophe || self.firmware.stage != Stage::Initialised {
-            return;
-        }
-        self.data.receive_frame(&mut self.card, now, frame);
-        self.settle();
-    }
-
     /// Tells what has happened through the event queues.
     pub fn settle(&mut self) {
         if self.catastrophe {
             self.card.events.clear();
         }
         self.firmware.tell(&mut self.card);
-    }
-
-    /// Breaks the card: it answers nothing any more, and says so in its buffer until it is reset.
-    pub fn break_down(&mut self) {
-        self.card.trace.line(format_args!("catastrophic error, as ordered"));
-        self.catastrophe = true;
-    }
-
-    /// Leaves the next firmware command without an answer: any, or the one with this opcode.
-    pub fn stall(&mut self, opcode: Option<u16>) {
-        self.firmware.stall = Some(opcode);
-    }
-
-    /// Whether it has broken down.
-    pub fn is_broken(&self) -> bool {
-        self.catastrophe
-    }
-
-    /// Makes a completion queue overrun, and says whether there is such a queue.
-    pub fn overrun(&mut self, cqn: u32) -> bool {
-        let found = self.data.cqs.overrun(&mut self.card, cqn);
-        self.settle();
-        found
-    }
-
-    /// Plugs the cable in or pulls it.
-    pub fn plug(&mut self, cable: bool) {
-        let before = self.card.port.is_active();
-        self.card.port.cable = cable;
-        let active = self.card.port.is_active();
-        if before != active {
-            self.card.events.push(crate::mlx4::event::Event::Port { active });
-            self.settle();
-        }
     }
 
     fn write_register(&mut self, now: Duration, offset: u64, bytes: &[u8]) {
@@ -325,5 +189,173 @@ impl Hca {
         }
         let eqn = u32::try_from(offset / UAR_PAGE * 4 + within / 8).unwrap_or(u32::MAX);
         self.firmware.eqs.doorbell(&mut self.card, &mut self.firmware.msix, eqn, get32(bytes, 0));
+    }
+}
+
+impl Device for Hca {
+    fn name(&self) -> &str {
+        &self.card.name
+    }
+
+    fn node_guid(&self) -> u64 {
+        self.firmware.identity.node_guid
+    }
+
+    fn port(&self) -> &Port {
+        &self.card.port
+    }
+
+    fn violations(&self) -> u64 {
+        self.card.violations.count()
+    }
+
+    fn stage(&self) -> &'static str {
+        match self.firmware.stage {
+            Stage::Reset => "Reset",
+            Stage::Running => "Running",
+            Stage::Initialised => "Initialised",
+        }
+    }
+
+    fn is_started(&self) -> bool {
+        self.firmware.stage != Stage::Reset
+    }
+
+    fn bars(&self) -> [u64; 6] {
+        BARS
+    }
+
+    fn memory(&mut self) -> &mut GuestMemory {
+        &mut self.card.memory
+    }
+
+    fn take_frames(&mut self) -> Vec<Frame> {
+        std::mem::take(&mut self.card.frames)
+    }
+
+    fn reset(&mut self) {
+        self.card.trace.line(format_args!("reset"));
+        self.card.reset();
+        self.firmware.reset();
+        self.data = DataPath::default();
+        self.hcr = [0; HCR_SIZE];
+        self.semaphores.clear();
+        self.catastrophe = false;
+        commands::mad::reset(self);
+    }
+
+    fn detach(&mut self) {
+        self.reset();
+        self.card.memory.clear();
+        self.firmware.msix.clear();
+        self.config = Config::new(&self.firmware.identity.pci_function(BARS));
+    }
+
+    fn connect(&mut self, number: u32, event: Option<std::fs::File>) {
+        self.firmware.msix.connect(number, event);
+    }
+
+    fn mask(&mut self, number: u32, masked: bool) {
+        self.firmware.msix.mask(number, masked);
+    }
+
+    fn config_read(&self, offset: u64, bytes: &mut [u8]) {
+        self.config.read(offset, bytes);
+    }
+
+    fn config_write(&mut self, offset: u64, bytes: &[u8]) {
+        self.config.write(offset, bytes);
+    }
+
+    fn read(&mut self, now: Duration, bar: u32, offset: u64, bytes: &mut [u8]) {
+        bytes.fill(0);
+        if bar != 0 || offset.checked_add(bytes.len() as u64).is_none_or(|end| end > BARS[0]) {
+            // Doorbells read as zeros.
+            return;
+        }
+        if matches!(offset, SEMAPHORE | OWNER) && bytes.len() == 4 {
+            // Whoever reads 0 has it.
+            put32(bytes, 0, u32::from(!self.semaphores.insert(offset)));
+        }
+        let catastrophe: &[u8] = if self.catastrophe { &[0, 0, 0, 1] } else { &[] };
+        let ticks = if self.card.clock { clock::ticks(now).to_be_bytes() } else { [0; 8] };
+        for (base, register) in
+            [(HCR, self.hcr.as_slice()), (CATASTROPHE, catastrophe), (clock::REGISTER, &ticks)]
+        {
+            for (at, byte) in bytes.iter_mut().enumerate() {
+                let within =
+                    (offset + at as u64).checked_sub(base).and_then(|within| usize::try_from(within).ok());
+                if let Some(value) = within.and_then(|within| register.get(within)) {
+                    *byte = *value;
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, now: Duration, bar: u32, offset: u64, bytes: &[u8]) {
+        match bar {
+            0 => self.write_register(now, offset, bytes),
+            2 if self.catastrophe => {}
+            2 => self.write_doorbell(offset, bytes),
+            _ => {}
+        }
+        self.settle();
+    }
+
+    fn run(&mut self, now: Duration, out: &mut Vec<Packet>) -> Next {
+        if self.catastrophe || self.firmware.stage != Stage::Initialised {
+            return Next::Idle;
+        }
+        let next = self.data.run(&mut self.card, now, out);
+        self.settle();
+        next
+    }
+
+    fn receive(&mut self, now: Duration, packet: Packet, out: &mut Vec<Packet>) {
+        if self.catastrophe || self.firmware.stage != Stage::Initialised {
+            return;
+        }
+        self.data.receive(&mut self.card, now, packet, out);
+        self.settle();
+    }
+
+    fn receive_frame(&mut self, now: Duration, frame: &[u8]) {
+        if self.catastrophe || self.firmware.stage != Stage::Initialised {
+            return;
+        }
+        self.data.receive_frame(&mut self.card, now, frame);
+        self.settle();
+    }
+
+    fn break_down(&mut self) {
+        self.card.trace.line(format_args!("catastrophic error, as ordered"));
+        self.catastrophe = true;
+    }
+
+    fn stall(&mut self, command: Option<&str>) -> Result<(), String> {
+        let opcode =
+            |name: &str| commands::opcode(name).ok_or_else(|| format!("{name}: no such firmware command"));
+        self.firmware.stall = Some(command.map(opcode).transpose()?);
+        Ok(())
+    }
+
+    fn is_broken(&self) -> bool {
+        self.catastrophe
+    }
+
+    fn overrun(&mut self, cqn: u32) -> bool {
+        let found = self.data.cqs.overrun(&mut self.card, cqn);
+        self.settle();
+        found
+    }
+
+    fn plug(&mut self, cable: bool) {
+        let before = self.card.port.is_active();
+        self.card.port.cable = cable;
+        let active = self.card.port.is_active();
+        if before != active {
+            self.card.events.push(crate::mlx4::event::Event::Port { active });
+            self.settle();
+        }
     }
 }

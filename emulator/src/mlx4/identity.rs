@@ -1,6 +1,9 @@
 //! Which card this is: the numbers by which drivers and tools know it.
 
-use crate::fabric::port::LinkLayer;
+use crate::{bus::pci::Function, fabric::port::LinkLayer};
+
+/// The vendor: Mellanox.
+const VENDOR: u16 = 0x15b3;
 
 /// A generation of the card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,27 @@ impl Identity {
         match self.model {
             Model::ConnectX2 => 0xb0,
             Model::ConnectX3 => 0x01,
+        }
+    }
+
+    /// What configuration space says about the card.
+    pub(crate) fn pci_function(&self, bars: [u64; 6]) -> Function {
+        // ConnectX-2 reports an InfiniBand controller, ConnectX-3 a network controller.
+        let (class, revision, speed) = match self.model {
+            Model::ConnectX2 => (0x0c_0600, self.revision(), 2),
+            Model::ConnectX3 => (0x02_0000, 0, 3),
+        };
+        Function {
+            vendor: VENDOR,
+            device: self.device(),
+            subsystem: 0x0017,
+            class,
+            revision,
+            bars,
+            prefetchable: [false, false, true, false, false, false],
+            msix_table: 0x7c000,
+            msix_pending: 0x7d000,
+            speed,
         }
     }
 }

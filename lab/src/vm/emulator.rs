@@ -43,7 +43,7 @@ impl Mlx4 {
         self.argument("--link-layer").argument("ethernet")
     }
 
-    /// One more argument for `connectx3 serve`.
+    /// One more argument for `connectx serve`.
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
@@ -99,9 +99,9 @@ pub(super) fn socket(folder: &Path, number: u32) -> PathBuf {
 /// Builds the emulator.
 pub(super) fn build() -> Result<PathBuf> {
     const ARGUMENTS: [&str; 7] =
-        ["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
+        ["build", "--package", "connectx", "--bin", "connectx", "--profile", "emulator"];
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
-    let build = || cargo::only(cargo::build(&ARGUMENTS)?, "connectx3");
+    let build = || cargo::only(cargo::build(&ARGUMENTS)?, "connectx");
     BUILT.get_or_init(build).clone()
 }
 

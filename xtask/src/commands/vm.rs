@@ -81,7 +81,7 @@ pub(crate) struct Arguments {
     /// What the ports of mlx4 devices are plugged into
     #[arg(long, value_enum, default_value_t = LinkLayer::Infiniband)]
     link_layer: LinkLayer,
-    /// One more argument for the emulator of mlx4 devices, `connectx3 serve` (may be repeated)
+    /// One more argument for the emulator of mlx4 devices, `connectx serve` (may be repeated)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     emulator: Vec<String>,
     /// Boot without an RDMA link

@@ -1,4 +1,4 @@
-//! The Ethernet side of a port: what the driver tells it by SET_PORT and the filter commands.
+//! The Ethernet side of a port: tables and filters that the driver sets.
 
 use std::collections::BTreeSet;
 
@@ -17,56 +17,56 @@ pub const MAX_MTU: u16 = 9900;
 pub enum Steering {
     /// By addresses of groups.
     Multicast = 0,
-    /// By a station's address.
+    /// By unicast addresses.
     Unicast = 1,
 }
 
-/// What went through as frames, besides what [`PortCounters`](crate::fabric::port::PortCounters) count.
+/// Counters of frames, beside [`PortCounters`](crate::fabric::port::PortCounters).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameCounters {
-    /// Frames sent to groups, broadcast not among them.
+    /// Multicast frames sent, without broadcasts.
     pub sent_multicast: u64,
-    /// Frames sent to everybody.
+    /// Broadcast frames sent.
     pub sent_broadcast: u64,
-    /// Frames that came for groups, broadcast not among them.
+    /// Multicast frames received, without broadcasts.
     pub received_multicast: u64,
-    /// Frames that came for everybody.
+    /// Broadcast frames received.
     pub received_broadcast: u64,
-    /// Frames that came and found no receive request.
+    /// Frames dropped for lack of a receive request.
     pub dropped: u64,
-    /// Frames that came longer than the driver allows.
+    /// Frames longer than the driver permits.
     pub too_long: u64,
 }
 
-/// What a port has on Ethernet.
+/// The Ethernet side of a port.
 #[derive(Clone, Debug)]
 pub struct EthernetPort {
-    /// The address that the maker gave.
+    /// The factory address.
     pub mac: Mac,
-    /// The table of addresses: RoCE packets are from and for these.
+    /// The table of addresses of RoCE packets.
     pub macs: [Option<Mac>; ENTRIES],
     /// The table of VLANs of RoCE packets.
     pub vlans: [Option<u16>; ENTRIES],
-    /// The table of GIDs; zeros are an empty entry.
+    /// The table of GIDs; empty entries are zeros.
     pub gids: [[u8; 16]; GIDS],
-    /// The longest frame that is taken, FCS included; 0 before the driver says one.
+    /// The longest frame that is accepted, FCS included; 0 until the driver sets it.
     pub max_frame: u16,
-    /// Groups whose frames are taken, while the filter is on.
+    /// Groups whose frames are accepted while the filter is on.
     pub groups: BTreeSet<Mac>,
     /// Whether that filter is on.
     pub filter_groups: bool,
-    /// VLANs whose frames are taken, by number: a bit each.
+    /// VLANs whose frames are accepted: a bit each, words in the order from the last VLAN to the first.
     pub vlan_filter: [u32; FILTER_WORDS],
-    /// Queue pairs that get what has no steering entry, by [`Steering`].
+    /// Queue pairs that receive frames without a steering entry, by [`Steering`].
     pub promiscuous: [Vec<u32>; 2],
-    /// What went through.
+    /// Counters.
     pub counters: FrameCounters,
-    /// Counts changes of the tables of addresses and GIDs, for whoever has to know.
+    /// Counts changes of the tables of addresses and GIDs.
     pub changes: u64,
 }
 
 impl EthernetPort {
-    /// A port with this address that no driver has touched.
+    /// A port with this factory address.
     pub fn new(mac: Mac) -> Self {
         Self {
             mac,
@@ -83,31 +83,30 @@ impl EthernetPort {
         }
     }
 
-    /// What it was before any driver came.
+    /// Resets what drivers set.
     pub fn reset(&mut self) {
         *self = Self { changes: self.changes.wrapping_add(1), ..Self::new(self.mac) };
     }
 
-    /// Whether it is one of its own addresses.
+    /// Whether the table of addresses contains `mac`.
     pub fn has_mac(&self, mac: Mac) -> bool {
         self.macs.contains(&Some(mac))
     }
 
-    /// Whether a RoCE packet to this address, perhaps in a VLAN, is taken.
+    /// Whether a RoCE packet to this address and VLAN is accepted.
     pub fn takes_packet(&self, destination: Mac, tag: Option<u16>) -> bool {
         let vlan = tag.map(|tag| tag & 0xfff);
         (is_group(destination) || self.has_mac(destination))
             && vlan.is_none_or(|vlan| self.vlans.contains(&Some(vlan)))
     }
 
-    /// Whether frames of this VLAN are taken.
+    /// Whether frames in this VLAN are accepted.
     pub fn takes_vlan(&self, vlan: u16) -> bool {
-        // The words are in the order from the last VLAN to the first.
         let word = FILTER_WORDS - 1 - usize::from(vlan & 0xfff) / 32;
         self.vlan_filter[word] >> (vlan & 31) & 1 != 0
     }
 
-    /// Whether frames to this group are taken.
+    /// Whether frames to this group are accepted.
     pub fn takes_group(&self, group: Mac) -> bool {
         !self.filter_groups || self.groups.contains(&group)
     }
@@ -127,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_takes_what_its_tables_say() {
+    fn tables_and_filters_decide_what_is_accepted() {
         let mac = [2, 0, 0, 0, 0, 1];
         let group = [0x33, 0x33, 0, 0, 0, 1];
         let mut port = EthernetPort::new(mac);

@@ -1,11 +1,11 @@
-//! Which cards a frame or a RoCE packet goes to.
+//! Forwarding of frames and RoCE packets.
 
 use super::{Frame, Mac, is_group, mac};
 use crate::fabric::switch::Switch;
 
 impl Switch {
-    /// The cards that a packet to this address goes to. Unlike an Ethernet switch, a card gives itself what is for it.
-    pub(crate) fn stations(&self, from: usize, destination: Mac) -> Vec<usize> {
+    /// The cards that a packet to this address is for. Unlike with an Ethernet switch, that may be the sender.
+    pub(crate) fn ethernet_targets(&self, from: usize, destination: Mac) -> Vec<usize> {
         let active = |number: &usize| self.links.get(*number).is_some_and(|link| link.active);
         if !active(&from) {
             return Vec::new();
@@ -15,19 +15,19 @@ impl Switch {
             return all.collect();
         }
         match all.clone().find(|number| self.links[*number].macs.contains(&destination)) {
-            Some(station) => vec![station],
-            // One that takes frames for others may know it.
+            Some(card) => vec![card],
+            // Unknown addresses are flooded.
             None => all.filter(|number| *number != from).collect(),
         }
     }
 
-    /// The cards that a frame goes to.
+    /// The cards that a frame is for.
     pub(crate) fn forward(&self, from: usize, frame: &Frame) -> Vec<usize> {
-        let mut stations = self.stations(from, mac(&frame.bytes, 0));
+        let mut targets = self.ethernet_targets(from, mac(&frame.bytes, 0));
         if !frame.loopback {
-            stations.retain(|number| *number != from);
+            targets.retain(|number| *number != from);
         }
-        stations
+        targets
     }
 }
 
@@ -37,7 +37,7 @@ mod tests {
     use crate::fabric::{ethernet::EthernetPort, port::Port};
 
     #[test]
-    fn frames_go_by_address_and_to_all_where_it_is_not_known() {
+    fn frames_are_forwarded_by_address_and_flooded_if_it_is_unknown() {
         let mut switch = Switch::default();
         for number in 0..3_u8 {
             let mut port = Port::new(u64::from(number), 1, 1);
@@ -56,6 +56,6 @@ mod tests {
         assert_eq!(go([0xff; 6], false), [1, 2]);
         assert!(go([2, 0, 0, 0, 0, 0], false).is_empty());
         assert_eq!(go([2, 0, 0, 0, 0, 0], true), [0]);
-        assert_eq!(switch.stations(0, [0x33; 6]), [0, 1, 2]);
+        assert_eq!(switch.ethernet_targets(0, [0x33; 6]), [0, 1, 2]);
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{
     mad::{Mad, status},
+    ports::Ports,
     select::Selected,
-    stations::Stations,
 };
 use crate::{
     be::{get16, get32, put16, put32},
@@ -15,7 +15,7 @@ use crate::{
 
 /// Bytes of a record.
 pub(super) const RECORD: usize = 52;
-/// Where its fields are.
+/// Offsets of its fields.
 const PORT_GID: usize = 16;
 const QKEY: usize = 32;
 const MLID: usize = 36;
@@ -47,18 +47,18 @@ mod component {
     pub(super) const JOIN_STATE: u32 = 16;
 }
 
-/// In a join state: a full member, and one that only sends but counts as full, either of which keeps a group alive.
+/// Bits of a join state: a full member, and a send-only full member. Either keeps a group alive.
 const FULL_MEMBERS: u8 = 1 | 1 << 3;
 
-/// The group that IP over InfiniBand of the default partition cannot do without (RFC 4391, section 4).
+/// The broadcast group of IP over InfiniBand in the default partition (RFC 4391, section 4).
 const BROADCAST: [u8; 16] = [0xff, 0x12, 0x40, 0x1b, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
 const BROADCAST_QKEY: u32 = 0x0b1b;
-/// What subnet managers give it unless told otherwise: 2048 bytes, 10 Gbit/s.
+/// Subnet managers' defaults for it: 2048 bytes, 10 Gbit/s.
 const MTU_CODE: u8 = 4;
 const RATE_CODE: u8 = 3;
 const LIFE_CODE: u8 = 18;
 
-/// LIDs of groups: as many as the tables of switches have places for.
+/// LIDs of groups: as many as a switch has entries for.
 const MLIDS: std::ops::Range<u16> = MULTICAST_LID..MULTICAST_LID + 1024;
 
 /// A group. Its MGID is the key.
@@ -73,7 +73,7 @@ struct Group {
     traffic_class: u8,
     /// As in the record.
     flow: u32,
-    /// It stays without members.
+    /// It exists even without members.
     permanent: bool,
     /// Join states by port GID.
     members: BTreeMap<[u8; 16], u8>,
@@ -101,7 +101,7 @@ impl Default for Groups {
 }
 
 impl Groups {
-    /// Get: the group of this MGID or MLID.
+    /// Get: returns the group with an MGID or MLID.
     pub(super) fn get(&self, mad: &mut Mad) -> Result<(), u16> {
         let mgid = gid(mad, 0);
         let found = if mad.has(component::MGID) {
@@ -119,35 +119,35 @@ impl Groups {
         if mad.has(component::PORT_GID) && state.is_none() {
             return Err(status::NO_RECORDS);
         }
-        // Who is a member is nobody else's business (section 15.2.5.17.1).
+        // Only a member learns of its membership (section 15.2.5.17.1).
         let record = group.record(mgid, if state.is_some() { &port } else { &[0; 16] }, state.unwrap_or(0));
         mad.put_record(&record);
         Ok(())
     }
 
-    /// Set: joins a group, which is made where there is none and the request says enough of it.
-    pub(super) fn join(&mut self, stations: &Stations, mad: &mut Mad, from: u16) -> Result<(), u16> {
-        let joined = self.try_join(stations, mad, from);
-        // A group that has been made for one that may not join has no members.
+    /// Set: joins a group, which is created if it does not exist and the request describes it.
+    pub(super) fn join(&mut self, ports: &Ports, mad: &mut Mad, from: u16) -> Result<(), u16> {
+        let joined = self.try_join(ports, mad, from);
+        // A group that was created for a port that may not join has no members.
         self.tidy();
         mad.put_record(&joined?);
         Ok(())
     }
 
-    fn try_join(&mut self, stations: &Stations, mad: &Mad, from: u16) -> Result<[u8; RECORD], u16> {
-        let port = member(stations, mad, from)?;
+    fn try_join(&mut self, ports: &Ports, mad: &Mad, from: u16) -> Result<[u8; RECORD], u16> {
+        let port = member(ports, mad, from)?;
         let state = mad.data()[STATE] & 0xf;
         let mgid = gid(mad, 0);
         if state == 0 || mgid[0] != 0xff {
             return Err(status::REQUEST_INVALID);
         }
         if !self.0.contains_key(&mgid) {
-            let group = self.made(mad, state)?;
+            let group = self.create(mad, state)?;
             self.0.insert(mgid, group);
         }
         let group = self.0.get_mut(&mgid).ok_or(status::NO_RECORDS)?;
         group.agrees(mad)?;
-        if !stations.by_gid(&port).is_some_and(|station| station.has_pkey(group.pkey)) {
+        if !ports.by_gid(&port).is_some_and(|port| port.has_pkey(group.pkey)) {
             return Err(status::REQUEST_INVALID);
         }
         let joined = group.members.entry(port).or_default();
@@ -156,9 +156,9 @@ impl Groups {
         Ok(group.record(&mgid, &port, state))
     }
 
-    /// Delete: gives up a join state, and the membership with the last of them.
-    pub(super) fn leave(&mut self, stations: &Stations, mad: &mut Mad, from: u16) -> Result<(), u16> {
-        let port = member(stations, mad, from)?;
+    /// Delete: removes join states, and the membership with the last of them.
+    pub(super) fn leave(&mut self, ports: &Ports, mad: &mut Mad, from: u16) -> Result<(), u16> {
+        let port = member(ports, mad, from)?;
         let (mgid, given_up) = (gid(mad, 0), mad.data()[STATE] & 0xf);
         let group = self.0.get_mut(&mgid).ok_or(status::REQUEST_INVALID)?;
         let state = group.members.get_mut(&port).filter(|state| **state & given_up != 0);
@@ -171,7 +171,7 @@ impl Groups {
         Ok(())
     }
 
-    /// These ports are gone.
+    /// Removes ports from all groups.
     pub(super) fn leave_all(&mut self, ports: &[[u8; 16]]) {
         for group in self.0.values_mut() {
             group.members.retain(|port, _| !ports.contains(port));
@@ -179,7 +179,7 @@ impl Groups {
         self.tidy();
     }
 
-    /// Members without a state are none, and a group without a full member is gone.
+    /// Removes members without a join state, and groups without a full member.
     fn tidy(&mut self) {
         self.0.retain(|_, group| {
             group.members.retain(|_, state| *state != 0);
@@ -187,8 +187,8 @@ impl Groups {
         });
     }
 
-    /// A group as a request wants it.
-    fn made(&self, mad: &Mad, state: u8) -> Result<Group, u16> {
+    /// Creates a group from a request.
+    fn create(&self, mad: &Mad, state: u8) -> Result<Group, u16> {
         use component::*;
         if state & FULL_MEMBERS == 0 {
             return Err(status::REQUEST_INVALID);
@@ -221,7 +221,7 @@ impl Groups {
 }
 
 impl Group {
-    /// Whether a request wants what the group has.
+    /// Checks whether the components of a request match the group.
     fn agrees(&self, mad: &Mad) -> Result<(), u16> {
         use component::*;
         let data = mad.data();
@@ -261,14 +261,14 @@ impl Group {
     }
 }
 
-/// The port that joins or leaves, which must be the one that asks.
-fn member(stations: &Stations, mad: &Mad, from: u16) -> Result<[u8; 16], u16> {
+/// The port that joins or leaves. It must be the requester.
+fn member(ports: &Ports, mad: &Mad, from: u16) -> Result<[u8; 16], u16> {
     if !mad.has(component::PORT_GID) || !mad.has(component::JOIN_STATE) || !mad.has(component::MGID) {
         return Err(status::INSUFFICIENT_COMPONENTS);
     }
     let port = gid(mad, PORT_GID);
-    let station = stations.by_gid(&port).ok_or(status::INVALID_GID)?;
-    if station.has_lid(from) { Ok(port) } else { Err(status::REQUEST_INVALID) }
+    let known = ports.by_gid(&port).ok_or(status::INVALID_GID)?;
+    if known.has_lid(from) { Ok(port) } else { Err(status::REQUEST_INVALID) }
 }
 
 fn gid(mad: &Mad, at: usize) -> [u8; 16] {

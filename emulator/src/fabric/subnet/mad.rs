@@ -7,15 +7,15 @@ use crate::be::{get16, get32, get64, put16};
 
 /// Bytes of a datagram.
 const MAD: usize = 256;
-/// The header of segments, which is empty in what has only one.
+/// The RMPP header, which is empty in datagrams of one segment.
 const SEGMENTS: std::ops::Range<usize> = 24..36;
-/// Where the attribute begins: after the headers of all datagrams (24 bytes), of segments (12) and of the class (20).
+/// Where the attribute begins: after the common header (24 bytes), the RMPP header (12) and the class header (20).
 const DATA: usize = 56;
 
 pub(super) const BASE_VERSION: u8 = 1;
 const CLASS: u8 = 3;
 pub(super) const CLASS_VERSION: u8 = 2;
-/// In a method: it is an answer.
+/// The response bit of a method.
 const RESPONSE: u8 = 0x80;
 
 /// Methods (table 189).
@@ -35,7 +35,7 @@ pub(super) mod attribute {
     pub(crate) const MC_MEMBER_RECORD: u16 = 0x0038;
 }
 
-/// The status of an answer: those of all classes (section 13.4.7), then the class's own (table 188).
+/// The status of a response: those of all classes (section 13.4.7), then those of the class (table 188).
 pub(super) mod status {
     pub(crate) const BAD_VERSION: u16 = 0x0004;
     pub(crate) const BAD_METHOD: u16 = 0x0008;
@@ -51,7 +51,7 @@ pub(super) mod status {
 pub(super) struct Mad([u8; MAD]);
 
 impl Mad {
-    /// A packet's payload, if it is a datagram of the class.
+    /// Decodes the payload of a packet, if it is a datagram of the class.
     pub(super) fn of(payload: &[u8]) -> Option<Self> {
         let bytes: [u8; MAD] = payload.try_into().ok()?;
         (bytes[1] == CLASS).then_some(Self(bytes))
@@ -74,7 +74,7 @@ impl Mad {
         get16(&self.0, 4)
     }
 
-    /// Whether it asks for something; a trap and a segment's acknowledgement do not.
+    /// Whether it is a request. Traps and RMPP acknowledgements are not.
     pub(super) fn is_request(&self) -> bool {
         use method::*;
         matches!(self.method(), GET | SET | GET_TABLE | GET_TRACE_TABLE | GET_MULTI | DELETE)
@@ -85,7 +85,7 @@ impl Mad {
         if good { Ok(()) } else { Err(status::BAD_VERSION) }
     }
 
-    /// Whether the request gives component `bit` of its attribute a value.
+    /// Whether the request contains component `bit` of its attribute.
     pub(super) fn has(&self, bit: u32) -> bool {
         get64(&self.0, 48) >> bit & 1 != 0
     }
@@ -98,7 +98,7 @@ impl Mad {
         &mut self.0[DATA..]
     }
 
-    /// Puts a record of the answer where the attribute is, and its size in words of eight bytes.
+    /// Stores the record of the response, and its size in words of eight bytes.
     pub(super) fn put_record(&mut self, record: &[u8]) {
         put16(&mut self.0, 44, record.len().div_ceil(8) as u16);
         let data = self.data_mut();
@@ -106,15 +106,15 @@ impl Mad {
         data[..record.len()].copy_from_slice(record);
     }
 
-    /// Makes it an answer with this status.
+    /// Turns it into a response with this status.
     pub(super) fn finish(&mut self, result: Result<(), u16>) {
-        // What is answered to a set is what is there now (section 15.3).
+        // The response to Set is GetResp (section 15.3).
         self.0[3] = if self.method() == method::SET { method::GET } else { self.method() } | RESPONSE;
         put16(&mut self.0, 4, result.err().unwrap_or(0));
         self.0[SEGMENTS].fill(0);
     }
 
-    /// What an answer says, for the trace.
+    /// The response in words, for the trace.
     pub(super) fn outcome(&self) -> Outcome<'_> {
         Outcome(self)
     }
@@ -140,7 +140,7 @@ impl fmt::Display for Mad {
     }
 }
 
-/// An answer, for the trace.
+/// A response, for the trace.
 pub(super) struct Outcome<'a>(&'a Mad);
 
 impl fmt::Display for Outcome<'_> {

@@ -1,29 +1,29 @@
-//! The agent of subnet administration: who has which path, and who belongs to which multicast group.
+//! The agent of subnet administration: path records and multicast groups.
 //!
-//! Kernels ask it for the path to every peer that RDMA-CM and IP over InfiniBand find by a GID, and join groups
-//! through it. It is at the subnet manager's LID and answers datagrams of class SubnAdm to QP1 there (InfiniBand
-//! Architecture Specification, volume 1, chapter 15); what else comes to that QP1 is for the port that has the LID. As
-//! soon as a port says that a subnet manager runs behind it, the agent leaves everything to that one.
+//! Kernels ask it for the path to every peer that RDMA-CM and IP over InfiniBand find by a GID, and join groups through
+//! it. It answers datagrams of class SubnAdm that are sent to QP1 at the subnet manager's LID (InfiniBand Architecture
+//! Specification, volume 1, chapter 15). Other packets to that QP1 are for the port with that LID. As soon as a port
+//! reports a subnet manager of its own, the agent stops answering.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `mad` | a datagram: its header, its component mask, the status of its answer |
-//! | `select` | what is asked for as more than, less than or exactly something |
+//! | `mad` | a datagram: its header, its component mask, the status of the response |
+//! | `select` | components with a selector: more than, less than, exactly |
 //! | `path` | path records |
 //! | `group` | multicast groups |
-//! | `stations` | the ports of the subnet |
+//! | `ports` | the ports of the subnet |
 
 mod group;
 mod mad;
 mod path;
+mod ports;
 mod select;
-mod stations;
 #[cfg(test)]
 mod tests;
 
 use group::Groups;
 use mad::{Mad, attribute, method, status};
-use stations::Stations;
+use ports::Ports;
 
 use crate::{
     be::{put16, put32},
@@ -42,7 +42,7 @@ const QKEY: u32 = 0x8001_0000;
 /// The agent.
 pub struct Agent {
     lid: u16,
-    stations: Stations,
+    ports: Ports,
     groups: Groups,
     trace: Trace,
     psn: Psn,
@@ -51,29 +51,29 @@ pub struct Agent {
 impl Agent {
     /// An agent at the LID of the subnet manager.
     pub fn new(lid: u16, trace: Trace) -> Self {
-        Self { lid, stations: Stations::default(), groups: Groups::default(), trace, psn: Psn::default() }
+        Self { lid, ports: Ports::default(), groups: Groups::default(), trace, psn: Psn::default() }
     }
 
-    /// Takes over what is to be known of the port of card `number`. To be called after whatever may change a port.
+    /// Updates what the agent knows about the port of card `number`. Call it after anything that may change a port.
     pub fn learn(&mut self, number: usize, port: &Port) {
-        if let Some(gone) = self.stations.learn(number, port) {
+        if let Some(gone) = self.ports.learn(number, port) {
             self.groups.leave_all(&gone);
         }
     }
 
-    /// Where it is to be found; nowhere while a port has a subnet manager of its own.
+    /// Its LID; none while a port has a subnet manager of its own.
     pub fn lid(&self) -> Option<u16> {
-        (!self.stations.have_manager()).then_some(self.lid)
+        (!self.ports.have_manager()).then_some(self.lid)
     }
 
-    /// Whether a packet to its LID is for the agent, not for the port of that LID: a request of its class.
+    /// Whether a packet to its LID is for the agent: a request of its class. Other packets are for the port with that LID.
     pub fn takes(packet: &Packet) -> bool {
         packet.bth.opcode.service == Service::Ud
             && packet.bth.dest_qpn == QP1
             && Mad::of(&packet.payload).is_some_and(|mad| mad.is_request())
     }
 
-    /// Answers a packet, if it deserves an answer.
+    /// Answers a packet, unless its keys are wrong.
     pub fn receive(&mut self, packet: &Packet) -> Option<Packet> {
         let deth = packet.extended.deth?;
         let mut mad = Mad::of(&packet.payload)?;
@@ -108,19 +108,19 @@ impl Agent {
         })
     }
 
-    /// Puts the answer to a request from LID `from` into it.
+    /// Turns a request from LID `from` into its response.
     fn answer(&mut self, mad: &mut Mad, from: u16) -> Result<(), u16> {
         mad.check_version()?;
-        let Self { stations, groups, .. } = self;
+        let Self { ports, groups, .. } = self;
         match (mad.attribute(), mad.method()) {
             (attribute::CLASS_PORT_INFO, method::GET) => {
                 class_port_info(mad.data_mut());
                 Ok(())
             }
-            (attribute::PATH_RECORD, method::GET) => path::get(stations, mad, from),
+            (attribute::PATH_RECORD, method::GET) => path::get(ports, mad, from),
             (attribute::MC_MEMBER_RECORD, method::GET) => groups.get(mad),
-            (attribute::MC_MEMBER_RECORD, method::SET) => groups.join(stations, mad, from),
-            (attribute::MC_MEMBER_RECORD, method::DELETE) => groups.leave(stations, mad, from),
+            (attribute::MC_MEMBER_RECORD, method::SET) => groups.join(ports, mad, from),
+            (attribute::MC_MEMBER_RECORD, method::DELETE) => groups.leave(ports, mad, from),
             (attribute::CLASS_PORT_INFO | attribute::PATH_RECORD | attribute::MC_MEMBER_RECORD, _) => {
                 Err(status::BAD_METHOD)
             }
@@ -129,11 +129,11 @@ impl Agent {
     }
 }
 
-/// ClassPortInfo (section 13.4.8.1): versions, capabilities, the time that an answer may take.
+/// ClassPortInfo (section 13.4.8.1): versions, capabilities, response time.
 fn class_port_info(data: &mut [u8]) {
-    /// Multicast groups can be joined and left. Optional records there are none.
+    /// Multicast groups can be joined and left. There are no optional records.
     const UD_MULTICAST: u16 = 1 << 9;
-    /// Of `CapabilityMask2`: who only sends may be a full member.
+    /// In `CapabilityMask2`: send-only members may be full members.
     const SEND_ONLY_FULL_MEMBER: u32 = 1 << 12;
     const RESPONSE_TIME: u32 = 18;
     data.fill(0);

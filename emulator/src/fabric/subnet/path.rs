@@ -3,14 +3,14 @@
 
 use super::{
     mad::{Mad, status},
+    ports::{Ports, SubnetPort},
     select::Selected,
-    stations::{Station, Stations},
 };
 use crate::be::{get16, put16};
 
 /// Bytes of a record.
 pub(super) const RECORD: usize = 64;
-/// Where its fields are.
+/// Offsets of its fields.
 const DGID: usize = 8;
 const SGID: usize = 24;
 const DLID: usize = 40;
@@ -44,23 +44,23 @@ mod component {
     pub(super) const LIFE_TIME: u32 = 21;
 }
 
-/// What ports can do at most: 4 lanes of QDR.
+/// The rate of every path: 4 lanes of QDR.
 const BEST_RATE: u8 = 7;
-/// How long a packet may be under way, 4.096 µs times 2 to that: about a second, as subnet managers say.
+/// The packet lifetime, 4.096 µs times 2 to this power: about a second, subnet managers' default.
 const SHORTEST_LIFE: u8 = 18;
 
-/// Get: one path from one port to another. The one that asks is the source unless it says another.
-pub(super) fn get(stations: &Stations, mad: &mut Mad, from: u16) -> Result<(), u16> {
-    let record = path(stations, mad, from)?;
+/// Get: returns a path from one port to another. The source is the requester unless the request names another.
+pub(super) fn get(ports: &Ports, mad: &mut Mad, from: u16) -> Result<(), u16> {
+    let record = path(ports, mad, from)?;
     mad.put_record(&record);
     Ok(())
 }
 
-fn path(stations: &Stations, mad: &Mad, from: u16) -> Result<[u8; RECORD], u16> {
-    let source = end(stations, mad, (component::SGID, SGID), (component::SLID, SLID))?;
-    let source = source.or_else(|| stations.by_lid(from)).ok_or(status::NO_RECORDS)?;
-    let target = end(stations, mad, (component::DGID, DGID), (component::DLID, DLID))?;
-    // All paths of a port are asked for as a table, which has no place in one answer.
+fn path(ports: &Ports, mad: &Mad, from: u16) -> Result<[u8; RECORD], u16> {
+    let source = end(ports, mad, (component::SGID, SGID), (component::SLID, SLID))?;
+    let source = source.or_else(|| ports.by_lid(from)).ok_or(status::NO_RECORDS)?;
+    let target = end(ports, mad, (component::DGID, DGID), (component::DLID, DLID))?;
+    // Without a destination the answer would be a table, which does not fit into one datagram.
     let target = target.ok_or(status::INSUFFICIENT_COMPONENTS)?;
 
     let data = mad.data();
@@ -83,18 +83,17 @@ fn path(stations: &Stations, mad: &Mad, from: u16) -> Result<[u8; RECORD], u16> 
     };
 
     let mut record = [0; RECORD];
-    let gid = |bit: u32, at: usize, station: &Station| -> [u8; 16] {
+    let gid = |bit: u32, at: usize, port: &SubnetPort| -> [u8; 16] {
         let mut given = [0; 16];
         given.copy_from_slice(&data[at..at + 16]);
-        if mad.has(bit) { given } else { station.gid() }
+        if mad.has(bit) { given } else { port.gid() }
     };
     record[DGID..DGID + 16].copy_from_slice(&gid(component::DGID, DGID, target));
     record[SGID..SGID + 16].copy_from_slice(&gid(component::SGID, SGID, source));
-    let lid =
-        |bit: u32, at: usize, station: &Station| if mad.has(bit) { get16(data, at) } else { station.lid };
+    let lid = |bit: u32, at: usize, port: &SubnetPort| if mad.has(bit) { get16(data, at) } else { port.lid };
     put16(&mut record, DLID, lid(component::DLID, DLID, target));
     put16(&mut record, SLID, lid(component::SLID, SLID, source));
-    // Whoever wants a global header says with what; within the subnet none is needed.
+    // Within a subnet no GRH is needed; the requester gives its fields if it wants one.
     if mad.has(component::FLOW_LABEL) {
         record[FLOW] = data[FLOW] & 0xf;
         record[FLOW + 1..FLOW + 3].copy_from_slice(&data[FLOW + 1..FLOW + 3]);
@@ -113,20 +112,20 @@ fn path(stations: &Stations, mad: &Mad, from: u16) -> Result<[u8; RECORD], u16> 
     Ok(record)
 }
 
-/// The port at one end of the path, by GID, LID or both; none if the request says neither.
+/// The port at one end of the path, by GID, LID or both; none if the request contains neither.
 fn end<'a>(
-    stations: &'a Stations,
+    ports: &'a Ports,
     mad: &Mad,
     (gid_bit, gid_at): (u32, usize),
     (lid_bit, lid_at): (u32, usize),
-) -> Result<Option<&'a Station>, u16> {
+) -> Result<Option<&'a SubnetPort>, u16> {
     let lid = mad.has(lid_bit).then(|| get16(mad.data(), lid_at));
     if mad.has(gid_bit) {
         let mut gid = [0; 16];
         gid.copy_from_slice(&mad.data()[gid_at..gid_at + 16]);
-        let station = stations.by_gid(&gid).ok_or(status::INVALID_GID)?;
-        let agrees = lid.is_none_or(|lid| station.has_lid(lid));
-        return if agrees { Ok(Some(station)) } else { Err(status::NO_RECORDS) };
+        let port = ports.by_gid(&gid).ok_or(status::INVALID_GID)?;
+        let agrees = lid.is_none_or(|lid| port.has_lid(lid));
+        return if agrees { Ok(Some(port)) } else { Err(status::NO_RECORDS) };
     }
-    lid.map(|lid| stations.by_lid(lid).ok_or(status::NO_RECORDS)).transpose()
+    lid.map(|lid| ports.by_lid(lid).ok_or(status::NO_RECORDS)).transpose()
 }

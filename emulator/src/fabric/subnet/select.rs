@@ -1,4 +1,4 @@
-//! Components with a selector: more than, less than or exactly a value, or as much as there is (InfiniBand Architecture
+//! Components with a selector: more than, less than or exactly a value, or the largest (InfiniBand Architecture
 //! Specification, volume 1, table 202).
 
 /// A selector and a value in one byte.
@@ -6,13 +6,12 @@
 pub(super) struct Selected(pub(super) u8);
 
 impl Selected {
-    /// "Exactly", as in every answer.
+    /// "Exactly", as in every response.
     pub(super) fn exactly(code: u8) -> u8 {
         2 << 6 | code & 0x3f
     }
 
-    /// The code that fulfils the wish, when everything up to `most` is to be had; `size` gives a code's size, by which
-    /// codes are compared, and `codes` are those that there are.
+    /// The best of `codes` that matches the selector and is not larger than `most`. Codes are compared by `size`.
     fn choose(self, most: u8, codes: &[u8], size: impl Fn(u8) -> u32) -> Option<u8> {
         let wanted = size(self.0 & 0x3f);
         let fits = |code: &u8| match self.0 >> 6 {
@@ -25,17 +24,17 @@ impl Selected {
         available.filter(fits).max_by_key(|code| size(*code))
     }
 
-    /// Of packet sizes: 1 is 256 bytes, 5 is 4096.
+    /// Selects an MTU: 1 is 256 bytes, 5 is 4096.
     pub(super) fn mtu(self, most: u8) -> Option<u8> {
         self.choose(most, &[1, 2, 3, 4, 5], u32::from)
     }
 
-    /// Of rates.
+    /// Selects a rate.
     pub(super) fn rate(self, most: u8) -> Option<u8> {
         self.choose(most, &[2, 3, 4, 5, 6, 7], megabits)
     }
 
-    /// Of times, 4.096 µs times a power of two: the shortest is `least`.
+    /// Selects a packet lifetime, 4.096 µs times a power of two; the shortest is `least`.
     pub(super) fn life_time(self, least: u8) -> Option<u8> {
         let wanted = self.0 & 0x3f;
         match self.0 >> 6 {
@@ -47,7 +46,7 @@ impl Selected {
     }
 }
 
-/// The rate of a code, in Mbit/s (table 206). One that is not there is faster than any.
+/// The rate of a code in Mbit/s (table 206). Unknown codes are faster than any.
 fn megabits(code: u8) -> u32 {
     match code {
         2 => 2_500,
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wishes_are_fulfilled_or_not() {
+    fn selectors_choose_a_code() {
         let wish = |selector: u8, code: u8| Selected(selector << 6 | code);
         // More than 1024, less than 1024, exactly 1024, the largest; of at most 2048.
         let mtus =
@@ -85,7 +84,7 @@ mod tests {
             assert_eq!(wish(selector, code).mtu(4), answer, "{selector} {code}");
         }
         assert_eq!(wish(3, 0).mtu(4), Some(4));
-        // Codes of rates do not rise with the rate: 5 is 5 Gbit/s, 3 is 10.
+        // Rate codes are not in the order of rates: 5 is 5 Gbit/s, 3 is 10.
         assert_eq!(wish(1, 3).rate(7), Some(5));
         assert_eq!(wish(0, 5).rate(3), Some(3));
         assert_eq!(wish(0, 12).rate(7), None);

@@ -16,9 +16,9 @@ const MEMBER: u16 = 0x38;
 
 /// The broadcast group of IP over InfiniBand.
 const BROADCAST: [u8; 16] = [0xff, 0x12, 0x40, 0x1b, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
-/// What the kernel says of it when it joins: MGID, port GID, P_Key, join state.
+/// The components that the kernel sends to join it: MGID, port GID, P_Key, join state.
 const JOIN: u64 = 1 | 1 << 1 | 1 << 7 | 1 << 16;
-/// And of a group that it wants to have made.
+/// The components that it sends to create a group.
 const MAKE: u64 = JOIN | 1 << 2 | 1 << 6 | 1 << 12 | 1 << 13;
 
 fn port(number: usize) -> Port {
@@ -39,7 +39,7 @@ fn gid(number: usize) -> [u8; 16] {
     port(number).gid(0).unwrap()
 }
 
-/// A request from the port of card `number`, with some of its attribute's bytes.
+/// A request from the port of card `number`, with some bytes of its attribute.
 fn request(number: usize, method: u8, attribute: u16, mask: u64, parts: &[(usize, &[u8])]) -> Packet {
     let mut mad = vec![0; 256];
     mad[..4].copy_from_slice(&[1, 3, 2, method]);
@@ -67,7 +67,7 @@ fn request(number: usize, method: u8, attribute: u16, mask: u64, parts: &[(usize
     }
 }
 
-/// The status of the answer, and its attribute.
+/// The status of the response, and its attribute.
 fn ask(agent: &mut Agent, packet: &Packet) -> (u16, Vec<u8>) {
     assert!(Agent::takes(packet));
     let answer = agent.receive(packet).unwrap();
@@ -88,7 +88,7 @@ fn path(agent: &mut Agent, mask: u64, more: &[(usize, &[u8])]) -> (u16, Vec<u8>)
     let (source, target) = (gid(1), gid(0));
     let mut parts: Vec<(usize, &[u8])> = vec![(8, &target), (24, &source)];
     parts.extend(more);
-    // DGID and SGID are always said.
+    // DGID and SGID are always given.
     ask(agent, &request(1, GET, PATH, 1 << 2 | 1 << 3 | mask, &parts))
 }
 
@@ -111,21 +111,21 @@ fn a_path_has_the_lids_of_both_ends() {
 }
 
 #[test]
-fn a_path_is_as_it_is_asked_for_or_is_not_there() {
+fn a_path_matches_the_request_or_does_not_exist() {
     let mut agent = agent();
-    // By LIDs; the source is the one that asks.
+    // By LIDs; the source is the requester.
     let (status, record) = ask(&mut agent, &request(1, GET, PATH, 1 << 4, &[(40, &[0, 1])]));
     assert_eq!((status, &record[8..24], &record[24..40]), (0, &gid(0)[..], &gid(1)[..]));
-    // Traffic class, flow label and hop limit come back.
+    // Traffic class, flow label and hop limit are returned.
     let global = 1 << 8 | 1 << 9 | 1 << 10;
     let (status, record) = path(&mut agent, global, &[(44, &[0x01, 0x23, 0x45, 0x40]), (48, &[7])]);
     assert_eq!((status, &record[44..49]), (0, &[0x01, 0x23, 0x45, 0x40, 7][..]));
-    // Less than 4096 bytes; a service level and a P_Key that there are not; more than 4096 bytes.
+    // Less than 4096 bytes; a service level and a P_Key that do not exist; more than 4096 bytes.
     assert_eq!(path(&mut agent, 1 << 16 | 1 << 17, &[(54, &[1 << 6 | 5])]).1[54], 0x84);
     assert_eq!(path(&mut agent, 1 << 15, &[(53, &[3])]).0, 0x0300);
     assert_eq!(path(&mut agent, 1 << 13, &[(50, &[0x80, 0x01])]).0, 0x0300);
     assert_eq!(path(&mut agent, 1 << 16 | 1 << 17, &[(54, &[5])]).0, 0x0300);
-    // Nobody's GID, nobody's LID, no target.
+    // An unknown GID, an unknown LID, no destination.
     assert_eq!(path(&mut agent, 0, &[(8, &[0xfe, 0x80])]).0, 0);
     assert_eq!(path(&mut agent, 0, &[(23, &[0x55])]).0, 0x0500);
     assert_eq!(path(&mut agent, 1 << 4, &[(40, &[0, 9])]).0, 0x0300);
@@ -145,7 +145,7 @@ fn member(number: usize, method: u8, mask: u64, mgid: &[u8; 16], state: u8) -> P
 }
 
 #[test]
-fn the_broadcast_group_is_there_from_the_start() {
+fn the_broadcast_group_exists_from_the_start() {
     let mut agent = agent();
     for number in [0, 1] {
         let (status, record) = ask(&mut agent, &member(number, SET, JOIN, &BROADCAST, 1));
@@ -163,7 +163,7 @@ fn the_broadcast_group_is_there_from_the_start() {
 }
 
 #[test]
-fn groups_come_with_their_first_member_and_go_with_their_last() {
+fn groups_exist_from_their_first_to_their_last_member() {
     let mut agent = agent();
     let mgid = |last| [0xff, 0x12, 0x60, 0x1b, 0xff, 0xff, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, last];
     let mlid = |answer: (u16, Vec<u8>)| (answer.0, get16(&answer.1, 36));
@@ -176,12 +176,12 @@ fn groups_come_with_their_first_member_and_go_with_their_last() {
     let mut other = member(1, SET, MAKE, &mgid(1), 1);
     put32(&mut other.payload, 56 + 32, 0x1234);
     assert_eq!(ask(&mut agent, &other).0, 0x0200, "another Q_Key");
-    // Join states add up, and the group lives as long as it has a full member.
+    // Join states accumulate, and the group exists as long as it has a full member.
     assert_eq!(ask(&mut agent, &member(1, SET, JOIN, &mgid(1), 1)).1[48], 0x25);
     assert_eq!(ask(&mut agent, &member(0, DELETE, JOIN, &mgid(1), 1)).1[48], 0x20);
     assert_eq!(ask(&mut agent, &member(1, DELETE, JOIN, &mgid(1), 1)).1[48], 0x24);
     assert_eq!(ask(&mut agent, &member(0, GET, 1, &mgid(1), 0)).0, 0x0300, "it is gone");
-    // Its MLID is free again; and whose port goes down is no member any more.
+    // Its MLID is free again. A port that goes down is no longer a member.
     assert_eq!(mlid(ask(&mut agent, &member(0, SET, MAKE, &mgid(3), 1))), (0, 0xc001));
     let mut down = port(1);
     down.cable = false;
@@ -191,7 +191,7 @@ fn groups_come_with_their_first_member_and_go_with_their_last() {
 }
 
 #[test]
-fn nobody_joins_for_another() {
+fn a_port_joins_for_itself_only() {
     let mut agent = agent();
     let mut proxy = member(0, SET, JOIN, &BROADCAST, 1);
     proxy.lrh.slid = 9;
@@ -204,7 +204,7 @@ fn nobody_joins_for_another() {
 }
 
 #[test]
-fn what_it_does_not_know_gets_a_status() {
+fn unknown_requests_get_a_status() {
     let mut agent = agent();
     let (status, info) = ask(&mut agent, &request(0, GET, CLASS_PORT_INFO, 0, &[]));
     assert_eq!((status, &info[..2], info[7] & 0x1f), (0, &[1, 2][..], 18));
@@ -218,7 +218,7 @@ fn what_it_does_not_know_gets_a_status() {
 }
 
 #[test]
-fn what_is_not_for_it_stays_away() {
+fn other_packets_are_not_for_the_agent() {
     let agent = agent();
     for (at, byte, what) in [(1, 7, "a connection manager's"), (3, 0x81, "an answer"), (3, 5, "a trap")] {
         let mut packet = request(0, GET, PATH, 0, &[]);
@@ -235,7 +235,7 @@ fn what_is_not_for_it_stays_away() {
 }
 
 #[test]
-fn a_wrong_key_gets_no_answer() {
+fn a_wrong_key_gets_no_response() {
     let mut agent = agent();
     let wrong: [fn(&mut Packet); 3] = [
         |packet| packet.bth.pkey = 0x8001,
@@ -261,7 +261,7 @@ fn a_manager_in_a_guest_takes_over() {
 }
 
 #[test]
-fn nonsense_is_survived() {
+fn random_requests_are_survived() {
     let mut agent = agent();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -278,7 +278,7 @@ fn nonsense_is_survived() {
         for byte in &mut packet.payload[56..] {
             *byte = next() as u8;
         }
-        // Some of it makes sense, or nothing would get far.
+        // Some fields are valid, or nothing would get far.
         let good = next();
         packet.payload[56 + 24..56 + 40].copy_from_slice(&gid(good as usize & 1));
         for at in [8, 16] {

@@ -79,7 +79,7 @@ fn lost_packets(guests: &Guests) -> Result<()> {
         guests.emulator()?.control(fault)?;
     }
     pingpong(guests)?;
-    guests.emulator()?.control("mend")?;
+    guests.emulator()?.control("clear")?;
     // Messages have four packets. Of one whose second was lost, the third came out of sequence.
     let counter = "/sys/class/infiniband/mlx4_0/hw_counters/rq_num_oos";
     let count = done(guests, &format!("/init cat {counter}"))?;

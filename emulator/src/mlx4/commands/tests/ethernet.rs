@@ -7,8 +7,7 @@ use crate::fabric::{
 };
 
 fn ethernet() -> Hca {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(MEMORY).unwrap();
+    let file = crate::bus::memory::tests::file(MEMORY);
     let identity = Identity { link_layer: LinkLayer::Ethernet, ..Identity::new(Model::ConnectX3, GUID) };
     let mut hca = Hca::new("test", identity, 1, 1, Trace::default());
     hca.card.memory.map(0, MEMORY, file, 0).unwrap();

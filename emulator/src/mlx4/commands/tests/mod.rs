@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::Command;
 use crate::{
     be::{get16, get32, get64, put16, put32, put64},
+    device::Device,
     mlx4::{
         hca::Hca,
         identity::{Identity, Model},
@@ -27,8 +28,7 @@ const OUT: u64 = 0x2000;
 const GUID: u64 = 0x10d2_c910_0000_6bd0;
 
 fn card(model: Model) -> Hca {
-    let file = tempfile::tempfile().unwrap();
-    file.set_len(MEMORY).unwrap();
+    let file = crate::bus::memory::tests::file(MEMORY);
     let mut hca = Hca::new("test", Identity::new(model, GUID), 1, 1, Trace::default());
     hca.card.memory.map(0, MEMORY, file, 0).unwrap();
     hca
@@ -167,7 +167,7 @@ fn query_dev_cap_tells_what_a_model_can() {
         assert_eq!(flags & 0xf, 0xf, "RC, UC, UD, XRC");
         assert_eq!(out[0x37] & 0xf, 1, "QUERY_DEV_CAP_VL_PORT_OFFSET: ports");
         // QUERY_DEV_CAP_UAR_SZ_OFFSET: half of BAR 2; the other half is BlueFlame's.
-        assert_eq!(1_u64 << ((out[0x49] & 0x3f) + 20), crate::bus::pci::BAR2_SIZE / 2);
+        assert_eq!(1_u64 << ((out[0x49] & 0x3f) + 20), crate::mlx4::hca::BARS[2] / 2);
         assert_eq!(1 << out[0x4d], 512, "QUERY_DEV_CAP_LOG_BF_REG_SZ_OFFSET");
         assert_eq!((get16(&out, 0x82), get16(&out, 0x90), get16(&out, 0x92)), (256, 8, 64));
     }

@@ -5,6 +5,7 @@ use super::{
     *,
 };
 use crate::be::get24;
+use crate::device::Device;
 
 /// The queues' pages; their translation is that of entries 1, 2, 3.
 const CQ_PAGE: u64 = 0x6000;

@@ -63,8 +63,7 @@ impl Guest {
         let mut port = Port::new(0x0002_c903_0000_0000 | u64::from(lid), lid, 1);
         port.enabled = true;
         let mut card = Card::new(&format!("hca{lid}"), port, Trace::default());
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(MEMORY).unwrap();
+        let file = crate::bus::memory::tests::file(MEMORY);
         card.memory.map(0x1000_0000, MEMORY, file, 0).unwrap();
         card.tables = Tables {
             dmpt_base: MPT_BASE,

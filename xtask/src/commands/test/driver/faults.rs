@@ -46,7 +46,7 @@ fn suffering<T>(guests: &Guests, faults: &[&str], run: impl FnOnce() -> Result<T
     faults.iter().try_for_each(|fault| control(guests, fault))?;
     let ran = run();
     let left = guests.emulator()?.control("faults")?;
-    control(guests, "mend")?;
+    control(guests, "clear")?;
     let ran = ran?;
     if left.trim().is_empty() { Ok(ran) } else { Err(format!("it has not happened: {left}")) }
 }
@@ -98,7 +98,7 @@ fn flipped(guests: &Guests) -> Result<()> {
 fn unanswered(guests: &Guests) -> Result<()> {
     control(guests, "drop rc count 1000000")?;
     let outputs = ends(guests, "bareverbs pingpong rc -n 100 --timeout 3", "127.0.0.1", |_| Ok(()));
-    control(guests, "mend")?;
+    control(guests, "clear")?;
     let [server, client] = outputs?;
     failed(&client, UNANSWERED)?;
     failed(&server, SILENT)

@@ -7,7 +7,7 @@ const IS_SM: u32 = 1 << 1;
 
 /// An active port.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Station {
+pub(super) struct SubnetPort {
     pub(super) lid: u16,
     lmc: u8,
     gids: Vec<[u8; 16]>,
@@ -18,16 +18,16 @@ pub(super) struct Station {
 
 /// All active ports, by the numbers of their cards.
 #[derive(Default)]
-pub(super) struct Stations(Vec<Option<Station>>);
+pub(super) struct Ports(Vec<Option<SubnetPort>>);
 
-impl Stations {
-    /// Takes over a port, and gives the GIDs that are gone with the port that was there.
+impl Ports {
+    /// Updates the port of card `number`, and returns the GIDs that it no longer has.
     pub(super) fn learn(&mut self, number: usize, port: &Port) -> Option<Vec<[u8; 16]>> {
         if self.0.len() <= number {
             self.0.resize_with(number + 1, || None);
         }
         let gids = (0..port.guids.len()).filter(|index| port.guids[*index] != 0);
-        let now = port.is_active().then(|| Station {
+        let now = port.is_active().then(|| SubnetPort {
             lid: port.lid,
             lmc: port.lmc.min(7),
             gids: gids.filter_map(|index| port.gid(index)).collect(),
@@ -36,24 +36,24 @@ impl Stations {
             manager: port.capabilities & IS_SM != 0,
         });
         let before = std::mem::replace(&mut self.0[number], now);
-        let here = |gid: &[u8; 16]| self.0[number].as_ref().is_some_and(|station| station.gids.contains(gid));
-        before.map(|station| station.gids.into_iter().filter(|gid| !here(gid)).collect())
+        let here = |gid: &[u8; 16]| self.0[number].as_ref().is_some_and(|port| port.gids.contains(gid));
+        before.map(|port| port.gids.into_iter().filter(|gid| !here(gid)).collect())
     }
 
     pub(super) fn have_manager(&self) -> bool {
-        self.0.iter().flatten().any(|station| station.manager)
+        self.0.iter().flatten().any(|port| port.manager)
     }
 
-    pub(super) fn by_gid(&self, gid: &[u8; 16]) -> Option<&Station> {
-        self.0.iter().flatten().find(|station| station.gids.contains(gid))
+    pub(super) fn by_gid(&self, gid: &[u8; 16]) -> Option<&SubnetPort> {
+        self.0.iter().flatten().find(|port| port.gids.contains(gid))
     }
 
-    pub(super) fn by_lid(&self, lid: u16) -> Option<&Station> {
-        self.0.iter().flatten().find(|station| station.has_lid(lid))
+    pub(super) fn by_lid(&self, lid: u16) -> Option<&SubnetPort> {
+        self.0.iter().flatten().find(|port| port.has_lid(lid))
     }
 }
 
-impl Station {
+impl SubnetPort {
     pub(super) fn has_lid(&self, lid: u16) -> bool {
         lid != 0 && lid >> self.lmc == self.lid >> self.lmc
     }
@@ -62,7 +62,7 @@ impl Station {
         self.gids.first().copied().unwrap_or_default()
     }
 
-    /// The P_Key by which two ports can talk: `wanted`, if one is.
+    /// A P_Key by which two ports can communicate, restricted to the partition `wanted` if given.
     pub(super) fn common_pkey(&self, other: &Self, wanted: Option<u16>) -> Option<u16> {
         let meets = |pkey: &u16| other.pkeys.iter().any(|at_other| pkeys_match(*pkey, *at_other));
         let is_wanted = |pkey: &u16| wanted.is_none_or(|wanted| wanted & 0x7fff == *pkey & 0x7fff);
