@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::faults::Put;
 use crate::support::{
     Resources, Running, assert_refused, await_cm_listener, await_gid_of, fresh_port, infiniband, ipv4, ipv6,
-    refused, run, text,
+    refused, rows, run, text,
 };
 
 pub const OURS: &str = "ours rping";
@@ -61,12 +61,13 @@ fn together(server: &str, client: &str) {
     let (served, asked) = pair(&format!("{server} -s -v -C 20"), &format!("{client} -c -v -C 20"), ipv4());
     assert_eq!(good(&served, server, SERVER_END), lines("server ping data", 20));
     assert_eq!(good(&asked, client, CLIENT_END), lines("ping data", 20));
-    for (ip, options) in [
+    let table = [
         (ipv6(), "-V -C 60"),
         (ipv4(), "-V -C 3 -S 65535"),
         (ipv4(), "-V -C 5 -S 23"),
         (ipv4(), "-V -q -C 5"),
-    ] {
+    ];
+    for &(ip, options) in rows(&table) {
         let (served, asked) = pair(&format!("{server} -s {options}"), &format!("{client} -c {options}"), ip);
         assert_eq!(good(&served, &format!("{server} {options}"), SERVER_END), "");
         assert_eq!(good(&asked, &format!("{client} {options}"), CLIENT_END), "");
@@ -170,8 +171,9 @@ fn a_persistent_server() {
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_persistent_server_of_both_families() {
     let server = format!("{OURS} -a ::");
-    persistent(&server, [(OURS, ipv6()), (C, ipv6())], 8);
-    persistent(&server, [(OURS, ipv6()), (OURS, ipv4())], 8);
+    let clients =
+        [[(OURS, ipv6()), (C, ipv4())], [(OURS, ipv6()), (C, ipv6())], [(OURS, ipv6()), (OURS, ipv4())]];
+    rows(&clients).iter().for_each(|clients| persistent(&server, *clients, 8));
 }
 
 #[test]

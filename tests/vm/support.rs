@@ -39,6 +39,12 @@ pub fn group(number: u8) -> (Gid, Lid) {
     (Gid(gid), Lid(0xc100 + u16::from(number)))
 }
 
+/// The rows of a table of options that this run uses: all of them, or only the first where the host asks for a brief run. Another kernel
+/// has them all then.
+pub fn rows<T>(table: &[T]) -> &[T] {
+    if std::env::var_os("BAREVERBS_BRIEF").is_some() { &table[..1] } else { table }
+}
+
 /// The binary under test.
 pub fn bareverbs() -> String {
     std::env::var("BAREVERBS_BIN").unwrap_or_else(|_| "/bin/bareverbs".into())
@@ -120,7 +126,9 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        Output { status, stdout: read_out.join().unwrap(), stderr: read_err.join().unwrap() }
+        let (stdout, stderr) = (read_out.join().unwrap(), read_err.join().unwrap());
+        assert!(!text(&stderr).contains("panicked at"), "{}: {}", self.1, text(&stderr));
+        Output { status, stdout, stderr }
     }
 }
 

@@ -1,14 +1,13 @@
 //! Building the verbs checker (`emulator/checker`), the C program that judges a device through libibverbs.
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use crate::{Result, cache, packages, process};
+use crate::{Result, cache, compiler, packages, process};
 
 /// The program's name.
 pub(crate) const NAME: &str = "verbscheck";
 
-/// The checker.
+/// Builds the checker.
 pub(crate) fn build() -> Result<PathBuf> {
     let folder = process::checkout().join("emulator/checker");
     let listed = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -19,21 +18,21 @@ pub(crate) fn build() -> Result<PathBuf> {
     compile(NAME, &sources, "-O1")
 }
 
-/// A program of libibverbs, optimised so far, linked to the libraries of the C tools' image: a guest that runs it has the C tools.
+/// Builds a program of libibverbs, linked to the libraries of the C tools' image, so that a guest that runs it must have the C tools.
 ///
-/// The host gives the compiler alone. Headers and C library are the image's own, whatever the host's are.
+/// Only the compiler may be the host's. Headers and C library are the image's own.
 pub(crate) fn compile(name: &str, sources: &[PathBuf], level: &str) -> Result<PathBuf> {
     let root = packages::c_development()?;
     let folder = process::checkout().join("target/checker");
     cache::create(&folder)?;
     let program = folder.join(name);
-    let mut compiler = Command::new("cc");
-    compiler.env("LC_ALL", "C").arg(format!("--sysroot={}", root.display()));
+    let mut compiler = compiler::command()?;
+    compiler.arg(format!("--sysroot={}", root.display()));
     compiler
         .args([level, "-std=gnu11", "-D_GNU_SOURCE", "-g", "-Wall", "-Wextra", "-Werror", "-o"])
         .arg(&program);
     compiler.args(sources).args(["-libverbs", "-pthread"]);
-    let out = process::run(&mut compiler).map_err(|error| format!("{error}; {name} is written in C"))?;
+    let out = process::run(&mut compiler)?;
     if out.status.success() {
         Ok(program)
     } else {

@@ -4,6 +4,7 @@
 
 mod checker;
 mod commands;
+mod compiler;
 mod tally;
 
 use std::process::ExitCode;

@@ -20,6 +20,23 @@ const LISTS_AGE: Duration = Duration::from_secs(3600);
 const SUITES: [&str; 8] =
     ["bookworm", "trixie", "forky", "bullseye", "sid", "stable", "oldstable", "testing"];
 
+/// Checks that the host has what [`fetch`] uses.
+pub fn require() -> Result<()> {
+    let programs = ["apt-get", "dpkg-deb"].into_iter().filter(|program| process::find(program).is_none());
+    let keyring = Path::new(KEYRING).is_file();
+    let mut missing: Vec<&str> = programs.collect();
+    missing.extend((!keyring).then_some(KEYRING));
+    match missing[..] {
+        [] => Ok(()),
+        [KEYRING] => Err(format!("{KEYRING} is needed: apt-get install debian-archive-keyring")),
+        _ => Err(format!(
+            "{} not found: kernels, QEMU and the C tools come from Debian's archive, which takes a Debian-like system with \
+             apt-get, dpkg-deb and debian-archive-keyring",
+            missing.join(", ")
+        )),
+    }
+}
+
 /// Fetches those packages of a suite's closure that `keep` names, and unpacks them into `root`.
 pub fn fetch(
     suite: Suite,

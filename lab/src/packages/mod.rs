@@ -61,6 +61,26 @@ pub fn c_development() -> Result<PathBuf> {
     unpacked("c-development", "C headers and libraries", BOOKWORM, &["libibverbs-dev", "libc6-dev"], |_| true)
 }
 
+/// The folder with a C compiler, for hosts that have none. Its C library is the host's.
+pub fn compiler() -> Result<PathBuf> {
+    unpacked("c-compiler", "C compiler", BOOKWORM, &["gcc"], |name| name != "libc6")
+}
+
+/// Checks that everything here is in the cache already, or that the host has what it takes to fetch it.
+///
+/// # Errors
+/// Names what is missing, and the command that installs it.
+pub fn obtainable() -> Result<()> {
+    let root = cache::root()?.join("packages");
+    let kernels = KERNEL_LINES.iter().map(|(line, _)| format!("kernel-{line}"));
+    let headers = HEADER_SETS.iter().map(|(_, suite)| format!("headers-{}", suite.name));
+    let others = ["qemu", "c-tools", "c-development"].map(String::from);
+    if kernels.chain(headers).chain(others).all(|folder| root.join(folder).exists()) {
+        return Ok(());
+    }
+    apt::require()
+}
+
 /// The folder with a suite's kernel headers.
 pub fn headers(suite: Suite) -> Result<PathBuf> {
     let name = format!("headers-{}", suite.name);

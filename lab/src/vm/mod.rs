@@ -168,6 +168,16 @@ impl Vm {
         Ok(Prepared { vm: self, files, qemu, layers, init: cargo::guest_init()?, emulator })
     }
 
+    /// What the guests are made of that comes from elsewhere: kernel, QEMU, C tools. Equal values mean equal packages.
+    pub fn identity(&self) -> Result<String> {
+        let files = self.kernel.files(self.modules.as_deref())?;
+        let kernel = files.modules.file_name().map(|name| name.to_string_lossy().into_owned());
+        let image = cache::key(&image::read(&files.image)?);
+        let qemu = qemu::Qemu::find(qemu::VFIO_USER)?.describe()?;
+        let tools = if self.c_tools { cache::key(&image::read(&tools::archive()?)?) } else { 0 };
+        Ok(format!("kernel {} {image:016x}, QEMU {qemu}, C tools {tools:016x}", kernel.unwrap_or_default()))
+    }
+
     /// The kernel's modules, cached by kernel and by what is wanted of it.
     fn modules_layer(&self, files: &kernel::Files) -> Result<PathBuf> {
         let wanted = self.wanted();

@@ -38,9 +38,11 @@ struct State {
     jobs: HashMap<u32, JobState>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct JobState {
+    started: Instant,
     stdout: Vec<u8>,
+    arrived: Vec<(Duration, usize)>,
     stderr: Vec<u8>,
     live: Option<Live>,
     /// Whether the next live byte begins a line, for each stream.
@@ -121,7 +123,15 @@ impl Node {
     /// Starts a command.
     pub fn spawn(&self, run: Run) -> Result<Job<'_>> {
         let number = self.next_job.fetch_add(1, Ordering::Relaxed);
-        let job = JobState { live: run.live, fresh: [true; 2], ..JobState::default() };
+        let job = JobState {
+            started: Instant::now(),
+            stdout: Vec::new(),
+            arrived: Vec::new(),
+            stderr: Vec::new(),
+            live: run.live,
+            fresh: [true; 2],
+            end: None,
+        };
         let text = run.command.argv.join(" ");
         let mut state = self.shared.lock();
         state.jobs.insert(number, job);
@@ -272,6 +282,7 @@ impl Job<'_> {
                 command: self.text.clone(),
                 status,
                 stdout: job.stdout,
+                arrived: job.arrived,
                 stderr: job.stderr,
                 usage,
             }))
@@ -381,7 +392,10 @@ fn end(shared: &Shared, job: u32, how: Result<(Status, Usage)>) {
 impl JobState {
     fn output(&mut self, stream: Stream, bytes: &[u8]) -> std::io::Result<()> {
         match stream {
-            Stream::Stdout => self.stdout.extend(bytes),
+            Stream::Stdout => {
+                self.stdout.extend(bytes);
+                self.arrived.push((self.started.elapsed(), self.stdout.len()));
+            }
             Stream::Stderr => self.stderr.extend(bytes),
         }
         let Some(live) = &self.live else { return Ok(()) };

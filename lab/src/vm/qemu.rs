@@ -111,8 +111,14 @@ impl Qemu {
         command
     }
 
-    fn version(&self) -> Result<Version> {
+    /// Its version in its own words.
+    pub(super) fn describe(&self) -> Result<String> {
         let text = process::output(self.command().arg("-version"))?;
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    }
+
+    fn version(&self) -> Result<Version> {
+        let text = self.describe()?;
         let mut numbers = text
             .split_whitespace()
             .skip_while(|word| *word != "version")

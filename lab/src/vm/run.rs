@@ -91,6 +91,8 @@ pub struct Output {
     pub status: Status,
     /// What it wrote to standard output.
     pub stdout: Vec<u8>,
+    /// When parts of standard output arrived: the time since the start, and how many bytes had arrived until then.
+    pub arrived: Vec<(Duration, usize)>,
     /// What it wrote to standard error.
     pub stderr: Vec<u8>,
     /// What it took.
@@ -106,6 +108,17 @@ impl Output {
     /// Standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The lines of standard output, each with the time from the command's start to the line's arrival.
+    pub fn lines_with_times(&self) -> impl Iterator<Item = (Duration, String)> {
+        let mut end = 0;
+        self.stdout.split_inclusive(|byte| *byte == b'\n').map(move |line| {
+            end += line.len();
+            let arrived = self.arrived.iter().find(|(_, bytes)| *bytes >= end);
+            let time = arrived.map_or(Duration::ZERO, |(time, _)| *time);
+            (time, String::from_utf8_lossy(line).trim_end().to_owned())
+        })
     }
 
     /// Itself if it exited with 0, else an error with its last words.

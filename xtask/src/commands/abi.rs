@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use bareverbs::uapi::{LAYOUTS, Layout, NUMBERS};
 
 use crate::tally::Tally;
-use crate::{Result, cache, packages, process};
+use crate::{Result, cache, compiler, packages, process};
 
 /// One assertion in the C file.
 struct Assertion {
@@ -27,7 +27,7 @@ struct Assertion {
 /// Runs the subcommand.
 pub(crate) fn run() -> Result<ExitCode> {
     let tally = check()?;
-    tally.conclude();
+    tally.conclude(None);
     Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -49,11 +49,10 @@ fn compare(line: &str, root: &Path, newest: bool) -> Result<Tally> {
     let path = folder.join(format!("linux-{line}.c"));
     fs::write(&path, source).map_err(|error| format!("{}: {error}", path.display()))?;
     let include = root.join("usr/include");
-    let mut compiler = Command::new("cc");
-    compiler.env("LC_ALL", "C").args(["-fsyntax-only", "-nostdinc", "-std=gnu11"]);
+    let mut compiler = compiler::command()?;
+    compiler.args(["-fsyntax-only", "-nostdinc", "-std=gnu11"]);
     compiler.arg("-isystem").arg(&include).arg("-isystem").arg(include.join("x86_64-linux-gnu")).arg(&path);
-    let out = process::run(&mut compiler)
-        .map_err(|error| format!("{error}; a C compiler reads the kernel's headers"))?;
+    let out = process::run(&mut compiler)?;
     let said = String::from_utf8_lossy(&out.stderr);
 
     let name = path.display().to_string();

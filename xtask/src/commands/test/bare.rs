@@ -1,25 +1,27 @@
 //! A guest without RDMA, to which modules are added one after another: what the tools say at each step.
 
-use std::time::Instant;
-
+use super::programs::Programs;
 use super::{Arguments, Work};
-use crate::progress::human;
+use crate::Result;
 use crate::tally::Tally;
-use crate::vm::{Guests, Kernel, Run, Vm};
-use crate::{Result, cargo};
+use crate::vm::{Guests, Run, Vm};
 
 /// Runs it on every kernel.
-pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
-    let place = |kernel: &Kernel| format!("vm {kernel} bare");
-    let wanted = arguments.kernels().into_iter().filter(|kernel| arguments.wants(&place(kernel)));
-    Ok(wanted.map(|kernel| Work::new(place(&kernel), move || one(&kernel, &place(&kernel)))).collect())
+pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
+    let mut list = Vec::new();
+    for kernel in arguments.kernels() {
+        let place = format!("vm {kernel} bare");
+        if !arguments.wants(&place) {
+            continue;
+        }
+        let vm = programs.add(Vm::new(kernel).module("nf_tables").bare(), "bareverbs")?;
+        list.push(Work::new(place.clone(), "the tools in a guest without RDMA", move || one(&vm, &place)));
+    }
+    Ok(list)
 }
 
-fn one(kernel: &Kernel, place: &str) -> Result<Tally> {
-    let vm =
-        Vm::new(kernel.clone()).module("nf_tables").file(cargo::release_binary()?, "/bin/bareverbs").bare();
+fn one(vm: &Vm, place: &str) -> Result<Tally> {
     let guests = vm.boot()?;
-    let started = Instant::now();
     let guest = Guest(&guests);
     let mut tally = Tally::default();
     let steps: [(&str, Step); 4] = [
@@ -29,10 +31,9 @@ fn one(kernel: &Kernel, place: &str) -> Result<Tally> {
         ("a packet filter", packet_filter),
     ];
     for (name, step) in steps {
-        tally.check(&format!("{place}: {name}"), step(&guest));
+        tally.timed(&format!("{place}: {name}"), || step(&guest));
     }
-    super::part(&mut tally, place, || guests.shutdown().map(|()| Tally::default()));
-    println!("{place}: {tally} ({})", human(started.elapsed()));
+    tally.check(&format!("{place}: shutdown, kernel log"), guests.shutdown());
     Ok(tally)
 }
 
@@ -50,18 +51,18 @@ impl Guest<'_> {
         self.done("/init cat /proc/sys/kernel/osrelease").map(|release| release.trim().to_owned())
     }
 
-    /// Whether the kernel looks CRC32 up by name, so that its modules have to be loaded by hand where there is no modprobe.
+    /// Whether the kernel looks up CRC32 by name, so that its modules have to be loaded by hand where there is no modprobe.
     fn takes_checksums_from_modules(&self) -> Result<bool> {
         let release = self.release()?;
         Ok(["6.1.", "6.12."].iter().any(|line| release.starts_with(line)))
     }
 
-    /// Runs a command that must exit with `code` and say all of `parts`, on either output.
+    /// Runs a command that must exit with `code` and print all of `parts`, on either output.
     fn says(&self, run: Run, code: u8, parts: &[&str]) -> Result<()> {
         let output = self.0.node(1).run(run)?;
         let said = format!("{}{}", output.text(), String::from_utf8_lossy(&output.stderr));
         if output.code() != code {
-            return Err(format!("{}: {} where {code} was due: {said}", output.command, output.ending()));
+            return Err(format!("{}: {} where {code} was expected: {said}", output.command, output.ending()));
         }
         match parts.iter().find(|part| !said.contains(**part)) {
             Some(part) => Err(format!("{} does not say {part:?} but {said}", output.command)),
@@ -78,7 +79,7 @@ impl Guest<'_> {
     }
 }
 
-/// Every tool says that there is no RDMA and what to load; doctor tells what can be.
+/// Every tool says that there is no RDMA and what to load; doctor says whether it can be loaded.
 fn nothing(guest: &Guest<'_>) -> Result<()> {
     let tools = [
         "devices",
@@ -123,11 +124,11 @@ fn nothing(guest: &Guest<'_>) -> Result<()> {
             "mend: modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV",
         ],
     )?;
-    // The same for those who are not root.
+    // An ordinary user is told the same.
     guest.says(Run::new(["bareverbs", "doctor"]).uid(1000), 2, &["mend: modprobe ib_uverbs\n"])
 }
 
-/// The core is there, a driver is not.
+/// The core is loaded, a driver is not.
 fn uverbs_alone(guest: &Guest<'_>) -> Result<()> {
     guest.done("/init load ib_uverbs")?;
     guest.doctor(
@@ -163,7 +164,7 @@ fn without_crc32(guest: &Guest<'_>) -> Result<()> {
     )
 }
 
-/// A filter that drops packets is named, to root; to others it is said that only root is told.
+/// Root is told the name of a filter that drops packets; others are told that only root can see it.
 fn packet_filter(guest: &Guest<'_>) -> Result<()> {
     let none = "ok       firewall: no packet filter is in the way";
     guest.doctor(2, &[none])?;

@@ -1,8 +1,6 @@
-//! Checks in guests that are booted for the first one that is wanted.
+//! Checks in guests that are booted for the first check that is wanted.
 
-use std::time::Instant;
-
-use super::Arguments;
+use super::{Arguments, Depth};
 use crate::Result;
 use crate::progress::human;
 use crate::tally::Tally;
@@ -17,35 +15,37 @@ pub(super) struct Checks<'a> {
     pub(super) kernel: &'a Kernel,
     booted: Booted,
     tally: Tally,
-    started: Instant,
 }
 
 enum Booted {
     NotYet,
     Yes(Guests),
-    /// They did not start, which is a failure and counted.
+    /// They did not start, which has been counted as a failure.
     Never,
 }
 
 impl<'a> Checks<'a> {
     pub(super) fn new(vm: &'a Vm, kernel: &'a Kernel, place: &'a str, arguments: &'a Arguments) -> Self {
-        Self {
-            vm,
-            arguments,
-            place,
-            kernel,
-            booted: Booted::NotYet,
-            tally: Tally::default(),
-            started: Instant::now(),
-        }
+        Self { vm, arguments, place, kernel, booted: Booted::NotYet, tally: Tally::default() }
     }
 
-    /// Runs and counts a check, unless the command line names others.
+    /// How much is checked on this kernel.
+    pub(super) fn depth(&self) -> Depth {
+        self.arguments.depth(self.kernel)
+    }
+
+    /// Runs and counts a check, unless the command line asks for others.
     pub(super) fn check(&mut self, name: &str, run: impl FnOnce(&Guests) -> Result<()>) {
-        self.with_guests(name, |guests, name, tally| tally.check(name, run(guests)));
+        let verbose = self.arguments.verbose;
+        self.with_guests(name, |guests, name, tally| {
+            let took = tally.timed(name, || run(guests));
+            if verbose {
+                println!("{name} ({})", human(took));
+            }
+        });
     }
 
-    /// The same for a check that has parts.
+    /// Like [`check`](Self::check), for a check that counts its own parts.
     pub(super) fn part(&mut self, name: &str, run: impl FnOnce(&Guests) -> Result<Tally>) {
         self.with_guests(name, |guests, name, tally| super::part(tally, name, || run(guests)));
     }
@@ -56,26 +56,26 @@ impl<'a> Checks<'a> {
             return;
         }
         if let Booted::NotYet = self.booted {
-            self.booted = self.vm.boot().map_or_else(
-                |error| {
-                    self.tally.fail(format!("{}: {error}", self.place));
-                    Booted::Never
-                },
-                Booted::Yes,
-            );
+            let place = self.place;
+            self.booted = Booted::Never;
+            let (vm, booted) = (self.vm, &mut self.booted);
+            self.tally.timed(&format!("{place}: boot"), || {
+                *booted = Booted::Yes(vm.boot()?);
+                Ok(())
+            });
         }
         if let Booted::Yes(guests) = &self.booted {
             run(guests, &name, &mut self.tally);
         }
     }
 
-    /// Nothing that a program has made may be left in the kernel.
+    /// Checks that no object of a program is left in the kernel.
     pub(super) fn nothing_is_left(&mut self, nodes: usize) {
         const KINDS: [&str; 6] = ["qp", "cq", "mr", "pd", "srq", "cm_id"];
         self.check("nothing is left in the kernel", |guests| {
             for (node, kind) in (1..=nodes).flat_map(|node| KINDS.map(|kind| (node, kind))) {
                 let list = guests.node(node).run(Run::new(["rdma", "resource", "show", kind]))?.ok()?.text();
-                // What is the kernel's own has its module's name in place of a process's number.
+                // The kernel's own objects have their module's name in place of a process number.
                 if let Some(left) = list.lines().find(|line| line.contains(" pid ")) {
                     return Err(format!("guest {node}: {kind}: {left}"));
                 }
@@ -84,21 +84,17 @@ impl<'a> Checks<'a> {
         });
     }
 
-    /// Shuts the guests down, whose kernels' logs and emulator's exit code count too.
-    pub(super) fn finish(self) -> Result<Tally> {
-        let place = self.place;
-        Ok(self.finish_with(|ended, tally| {
-            if let Err(error) = ended {
-                tally.fail(format!("{place}: {error}"));
-            }
-        }))
+    /// Shuts the guests down. Trouble in their kernels' logs and a bad exit of their cards' emulator are failures.
+    pub(super) fn finish(self) -> Tally {
+        let place = format!("{}: shutdown, kernel log", self.place);
+        self.finish_with(|ended, tally| tally.check(&place, ended))
     }
 
-    /// The same, when something else than a good end may be due.
+    /// Shuts the guests down; `judge` counts how that ended.
     pub(super) fn finish_with(mut self, judge: impl FnOnce(Result<()>, &mut Tally)) -> Tally {
-        let Booted::Yes(guests) = self.booted else { return self.tally };
-        judge(guests.shutdown(), &mut self.tally);
-        println!("{}: {} ({})", self.place, self.tally, human(self.started.elapsed()));
+        if let Booted::Yes(guests) = self.booted {
+            judge(guests.shutdown(), &mut self.tally);
+        }
         self.tally
     }
 }

@@ -1,13 +1,12 @@
 //! The library's example programs.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use super::checks::Checks;
-use crate::vm::{Run, Vm};
-use crate::{Result, cargo};
+use super::pair::words;
+use super::programs::Programs;
+use crate::Result;
+use crate::vm::Vm;
 
-/// Those that need nobody else.
+/// Those that need no peer.
 const QUIET: [&str; 9] = [
     "atomics",
     "cm_echo",
@@ -20,32 +19,23 @@ const QUIET: [&str; 9] = [
     "shared_receive_queue",
 ];
 
-/// This one lets a completion queue overrun, of which the kernel complains.
+/// Lets a completion queue overrun, of which the kernel complains.
 const LOUD: [&str; 1] = ["events"];
 
-/// Where a guest finds one.
-fn place(name: &str) -> String {
-    format!("/bin/example-{name}")
+/// Plays random scripts for `driver::scripts`.
+pub(super) const PLAYER: &str = "script_player";
+
+/// What has to be built.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    QUIET.into_iter().chain(LOUD).chain([PLAYER])
 }
 
-/// Builds them; quickly rather than well.
-pub(super) fn build() -> Result<Vec<(String, PathBuf)>> {
-    let mut arguments = vec!["build", "--package", "bareverbs"];
-    let names = || QUIET.into_iter().chain(LOUD);
-    arguments.extend(names().flat_map(|name| ["--example", name]));
-    let built = cargo::build(&arguments)?;
-    match names().find(|name| !built.iter().any(|(built, _)| built == name)) {
-        None => Ok(built),
-        Some(name) => Err(format!("cargo built no {name}")),
-    }
+/// Adds them to guests.
+pub(super) fn add(vm: Vm, programs: &Programs) -> Result<Vm> {
+    names().try_fold(vm, |vm, name| programs.add(vm, name))
 }
 
-/// Puts them into guests.
-pub(super) fn add(vm: Vm, built: &[(String, PathBuf)]) -> Vm {
-    built.iter().fold(vm, |vm, (name, path)| vm.file(path, place(name)))
-}
-
-/// What an example is run on.
+/// What an example runs on.
 pub(super) struct On {
     /// The device, and the index of its GID.
     pub(super) device: &'static str,
@@ -56,12 +46,12 @@ pub(super) struct On {
 pub(super) const CONNECTX: On = On { device: "mlx4_0 0", address: "10.1.0.1" };
 pub(super) const RXE: On = On { device: "rxe0 1", address: "10.0.0.1" };
 
-/// Those that run to their ends and leave nothing in the kernel's log.
+/// Runs those that leave nothing in the kernel's log.
 pub(super) fn quiet(checks: &mut Checks<'_>, on: &On) {
     run(checks, on, &QUIET);
 }
 
-/// Those of which the kernel complains.
+/// Runs those of which the kernel complains.
 pub(super) fn loud(checks: &mut Checks<'_>, on: &On) {
     run(checks, on, &LOUD);
 }
@@ -74,10 +64,8 @@ fn run(checks: &mut Checks<'_>, on: &On, names: &[&str]) {
                 "devices" => String::new(),
                 _ => on.device.to_owned(),
             };
-            let line = format!("{} {arguments}", place(name));
-            let run = Run::new(line.split_whitespace()).timeout(Duration::from_secs(60));
-            let output = guests.node(1).run(run)?.ok()?;
-            if output.stdout.is_empty() { Err("it says nothing".into()) } else { Ok(()) }
+            let output = guests.node(1).run(words(&format!("/bin/{name} {arguments}")))?.ok()?;
+            if output.stdout.is_empty() { Err("it prints nothing".into()) } else { Ok(()) }
         });
     }
 }

@@ -1,15 +1,15 @@
-//! The suite of `tests/vm.rs` in a guest: on each kernel, in both command encodings.
+//! The suite of `tests/vm` in a guest with rxe: on each kernel, in both command encodings.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Arguments, Work, libtest};
-use crate::progress::human;
+use super::programs::Programs;
+use super::{Arguments, Depth, Work, libtest};
 use crate::tally::Tally;
 use crate::vm::{Guests, Kernel, Run, Vm};
-use crate::{Result, cargo, process};
+use crate::{Result, process};
 
-/// The command encodings that the library is told to keep to, and what is tried with each: where a tool's own part begins, and
-/// where peers or devices go, encodings are all the same.
+/// The command encodings that the library is held to, and the tests of each. Where a tool's own part begins, and where peers or devices
+/// go away, all encodings are the same.
 const ENCODINGS: [(&str, &str); 2] = [
     ("ioctl", ""),
     (
@@ -19,71 +19,78 @@ const ENCODINGS: [(&str, &str); 2] = [
     ),
 ];
 /// For the whole suite in one encoding.
-const PATIENCE: Duration = Duration::from_secs(420);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs the suite everywhere.
-pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
-    let tests =
-        cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
-    let binary = cargo::release_binary()?;
+pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
     for kernel in arguments.kernels() {
-        let vm = Vm::new(kernel.clone())
-            .c_tools(true)
-            .file(&tests, "/bin/vm")
-            .file(&binary, "/bin/bareverbs")
-            .lifetime(PATIENCE);
-        // A guest for each, so that a test which left the one without its device does not spoil the other.
+        let vm = programs.add(Vm::new(kernel.clone()).c_tools(true).lifetime(PATIENCE), "bareverbs")?;
+        let vm = programs.add(vm, "vm")?;
+        // A guest for each, so that a test that lost the device of one does not spoil the other.
         for (encoding, which) in ENCODINGS {
             let (vm, kernel) = (vm.clone(), kernel.clone());
-            let name = format!("vm {kernel} {encoding}");
-            list.push(Work::new(name, move || one(&vm, &kernel, encoding, which, arguments)));
+            let place = format!("vm {kernel} {encoding}");
+            let what = format!("the suite on rxe, commands by {encoding}");
+            list.push(Work::new(place.clone(), what, move || {
+                one(&vm, &kernel, &place, encoding, which, arguments)
+            }));
         }
     }
     Ok(list)
 }
 
-fn one(vm: &Vm, kernel: &Kernel, encoding: &str, which: &str, arguments: &Arguments) -> Result<Tally> {
-    let guests = vm.boot()?;
-    let mut tally = encoded(&guests, kernel, encoding, which, arguments)?;
-    super::part(&mut tally, &format!("vm {kernel} {encoding}"), || {
-        guests.shutdown().map(|()| Tally::default())
-    });
-    Ok(tally)
-}
-
-fn encoded(
-    guests: &Guests,
+fn one(
+    vm: &Vm,
     kernel: &Kernel,
+    place: &str,
     encoding: &str,
     which: &str,
     arguments: &Arguments,
 ) -> Result<Tally> {
-    let started = Instant::now();
-    // Who names a test wants it with both.
+    let guests = vm.boot()?;
+    // A test that is named runs in both encodings.
     let which = arguments.filter.as_deref().unwrap_or(which);
-    // rxe has no XRC: that is tried on the card.
-    let words = ["/bin/vm", "--ignored", "--test-threads=1", "--skip=xsrq::"];
+    // rxe has no XRC: that is tested on the card.
+    let mut tally = run(&guests, kernel, place, encoding, &format!("--skip=xsrq:: {which}"), arguments)?;
+    tally.check(&format!("{place}: shutdown, kernel log"), guests.shutdown());
+    Ok(tally)
+}
+
+/// Runs tests of the suite in guest 1, one after another, with commands in one encoding.
+pub(super) fn run(
+    guests: &Guests,
+    kernel: &Kernel,
+    place: &str,
+    encoding: &str,
+    which: &str,
+    arguments: &Arguments,
+) -> Result<Tally> {
+    let words = ["/bin/vm", "--ignored", "--test-threads=1"];
     let mut run = Run::new(words.into_iter().chain(which.split_whitespace()))
         .env("BAREVERBS_ABI", encoding)
         .env("BAREVERBS_BIN", "/bin/bareverbs")
         .env("BAREVERBS_KERNEL", kernel.to_string())
         .timeout(PATIENCE);
+    if arguments.depth(kernel) == Depth::Brief {
+        run = run.env("BAREVERBS_BRIEF", "1");
+    }
     if arguments.verbose {
         run = run.live();
     }
-    let place = format!("vm {kernel} {encoding}");
     let job = guests.node(1).spawn(run)?;
     let output = job.wait().inspect_err(|_| {
         // The last line names the test that the guest did not survive.
         println!("{}", process::last_lines(&job.stdout_so_far(), 20));
     })?;
-    let tally = libtest::count(&place, &output.text(), output.success(), arguments.filter.is_none());
+    let mut tally = libtest::count(place, &output.text(), output.success(), arguments.filter.is_none());
+    for (test, time) in libtest::times(output.lines_with_times()) {
+        tally.took(format!("{place}: {test}"), time);
+    }
     if !tally.good() && !arguments.verbose {
         println!("{}", process::last_lines(&output.stdout, 200));
-        println!("{}", process::last_lines(&output.stderr, 40));
+        println!("{}", process::last_lines(&output.stderr, 60));
         println!("{place}: {}", output.ending());
     }
-    println!("{place}: {tally} ({})", human(started.elapsed()));
     Ok(tally)
 }

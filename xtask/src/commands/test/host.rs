@@ -1,109 +1,91 @@
 //! The checks that need no guest.
 
 use std::process::Command;
-use std::time::Instant;
 
-use super::libtest;
-use crate::progress::{Progress, human};
+use super::{Arguments, Work, libtest};
 use crate::tally::Tally;
 use crate::{Result, cargo, process};
 
-const OTHER_TARGET: &str = "aarch64-unknown-linux-musl";
+/// The architecture that is compiled and not run.
+pub(super) const OTHER_TARGET: &str = "aarch64-unknown-linux-musl";
 
-/// Formatting, lints, tests, the other architecture.
-pub(crate) fn checks(filter: Option<&str>) -> Tally {
-    let mut tally = Tally::default();
-    let lints: [(&str, &[&str]); 4] = [
-        ("fmt", &["fmt", "--all", "--check"]),
-        ("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
-        (
-            "clippy, library alone",
-            &["clippy", "--package", "bareverbs", "--lib", "--quiet", "--", "-D", "warnings"],
-        ),
-        (
-            "clippy, the guest's init",
-            &["clippy", "--package", "rdma-lab", "--no-default-features", "--quiet", "--", "-D", "warnings"],
-        ),
-    ];
-    for (name, words) in lints {
-        let result = quietly(name, cargo::cargo().args(words));
-        tally.check(name, result.map(drop));
-    }
-    tally.add(tests(filter));
-    let result = cargo::require_target(OTHER_TARGET).and_then(|()| {
-        quietly(OTHER_TARGET, cargo::cargo().args(["check", "--quiet", "--target", OTHER_TARGET]))
-    });
-    tally.check(OTHER_TARGET, result.map(drop));
-    tally
+/// What Miri runs: all tests of code that shares memory with the kernel or a device.
+const MIRI_TESTS: [&str; 4] = ["provider::", "sys::region", "sys::slots", "sys::mmio"];
+
+/// cargo's checks, each with a few words on what it is for.
+const CARGO: [(&str, &str, &[&str]); 5] = [
+    ("fmt", "formatting", &["fmt", "--all", "--check"]),
+    ("clippy", "lints", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+    (
+        "clippy, library alone",
+        "lints with the features that the library asks for itself",
+        &["clippy", "--package", "bareverbs", "--lib", "--quiet", "--", "-D", "warnings"],
+    ),
+    (
+        "clippy, the guest's init",
+        "lints of the program that runs as process 1 in guests",
+        &["clippy", "--package", "rdma-lab", "--no-default-features", "--quiet", "--", "-D", "warnings"],
+    ),
+    (OTHER_TARGET, "a check build for another architecture", &["check", "--quiet", "--target", OTHER_TARGET]),
+];
+
+/// Formatting, lints, the other architecture.
+pub(super) fn lints() -> Vec<Work<'static>> {
+    let work = |(name, what, words): (&'static str, &str, &'static [&str])| {
+        Work::new(name, what, move || {
+            let mut tally = Tally::default();
+            tally.check(name, quietly(cargo::cargo().args(words)));
+            Ok(tally)
+        })
+    };
+    CARGO.into_iter().map(work).collect()
 }
 
 /// Plain `cargo test`, counted.
-fn tests(filter: Option<&str>) -> Tally {
-    let mut command = cargo::cargo();
-    command.args(["test", "--workspace", "--no-fail-fast"]).args(filter);
-    harness("tests", &mut command, filter.is_none())
+pub(super) fn tests(arguments: &Arguments) -> Work<'_> {
+    Work::new("tests", "unit and golden tests of every package", || {
+        let mut command = cargo::cargo();
+        command.args(["test", "--workspace", "--no-fail-fast"]).args(&arguments.filter);
+        harness("tests", &mut command, arguments.filter.is_none())
+    })
 }
 
-/// The ring code, with the mock of the kernel's side, under Miri.
-pub(crate) fn miri() -> Tally {
-    let ready = || -> Result<()> {
-        let rustup = |words: &[&str]| process::output(Command::new("rustup").args(words));
-        let installed =
-            rustup(&["component", "list", "--installed", "--toolchain", "nightly"]).map_err(|_| {
-                "no nightly toolchain: rustup toolchain install nightly --component miri,rust-src".to_owned()
-            })?;
-        if !installed.lines().any(|line| line.starts_with("miri")) {
-            rustup(&["component", "add", "miri", "rust-src", "--toolchain", "nightly"])?;
-        }
-        Ok(())
-    };
-    if let Err(error) = ready() {
-        let mut tally = Tally::default();
-        tally.fail(format!("miri: {error}"));
-        return tally;
-    }
-    // rustup's proxy picks the toolchain, which the path of the running cargo would not.
-    let mut command = Command::new("cargo");
-    command.current_dir(process::checkout()).env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
-    // The kernel's side is played on the same memory through exposed addresses, as the kernel would reach it.
-    command.env("MIRIFLAGS", "-Zmiri-permissive-provenance");
-    let tests = ["provider::", "sys::region", "sys::slots", "sys::mmio"];
-    command.args(["+nightly", "miri", "test", "--package", "bareverbs", "--lib", "--"]).args(tests);
-    harness("miri", &mut command, true)
+/// The tests of memory that is shared with the kernel or a device, whose side a mock plays, under Miri.
+pub(super) fn miri() -> Work<'static> {
+    Work::new("miri", "code that shares memory with the kernel and devices", || {
+        // rustup's proxy chooses the toolchain, which the path of the running cargo would not.
+        let mut command = Command::new("cargo");
+        command
+            .current_dir(process::checkout())
+            .env_remove("CARGO")
+            .env_remove("RUSTUP_TOOLCHAIN")
+            .arg("+nightly");
+        // The mocks reach the same memory through exposed addresses, as the kernel and a device would.
+        command.env("MIRIFLAGS", "-Zmiri-permissive-provenance").args(["miri", "test"]);
+        command.args(["--package", "bareverbs", "--lib", "--"]).args(MIRI_TESTS);
+        harness("miri", &mut command, true)
+    })
 }
 
 /// Runs a test harness and counts its tests.
-fn harness(name: &str, command: &mut Command, must_run: bool) -> Tally {
-    let progress = Progress::start(name);
-    match process::run(command) {
-        Ok(out) => {
-            let text = String::from_utf8_lossy(&out.stdout);
-            let tally = libtest::count(name, &text, out.status.success(), must_run);
-            if !tally.good() {
-                println!("{text}");
-                println!("{}", process::last_lines(&out.stderr, 30));
-            }
-            progress.done(&tally.to_string());
-            tally
-        }
-        Err(error) => {
-            let mut tally = Tally::default();
-            tally.fail(format!("{name}: {error}"));
-            tally
-        }
+fn harness(name: &str, command: &mut Command, must_run: bool) -> Result<Tally> {
+    let out = process::run(command)?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let tally = libtest::count(name, &text, out.status.success(), must_run);
+    if !tally.good() {
+        println!("{text}");
+        println!("{}", process::last_lines(&out.stderr, 30));
     }
+    Ok(tally)
 }
 
 /// Runs a check whose output matters only if it fails.
-fn quietly(name: &str, command: &mut Command) -> Result<()> {
-    let started = Instant::now();
+fn quietly(command: &mut Command) -> Result<()> {
     let out = process::run(command)?;
-    let taken = human(started.elapsed());
     if out.status.success() {
-        println!("{name}: ok ({taken})");
         return Ok(());
     }
     println!("{}", String::from_utf8_lossy(&out.stdout));
     println!("{}", String::from_utf8_lossy(&out.stderr));
-    Err(format!("failed, see above ({taken})"))
+    Err("failed, see above".into())
 }

@@ -1,9 +1,11 @@
 //! Reading what Rust's test harness prints.
 
+use std::time::Duration;
+
 use crate::tally::Tally;
 
-/// Counts the tests of all summaries in a harness's output. One that ended without a summary is a failure, and so is
-/// one that ran nothing where something had to run.
+/// Counts the tests of all summaries in a harness's output. A harness that ended without a summary is a failure, and so is one that ran
+/// nothing where something had to run.
 pub(crate) fn count(place: &str, text: &str, exited_well: bool, must_run: bool) -> Tally {
     let mut tally = Tally::default();
     let (mut summaries, mut failed, mut passed) = (0, 0, 0);
@@ -25,6 +27,19 @@ pub(crate) fn count(place: &str, text: &str, exited_well: bool, must_run: bool) 
         tally.fail(format!("{place}: no test ran"));
     }
     tally
+}
+
+/// The tests of a harness that runs one at a time, and how long each took: from the line before its own to its own.
+pub(crate) fn times(lines: impl Iterator<Item = (Duration, String)>) -> Vec<(String, Duration)> {
+    let mut times = Vec::new();
+    let mut before = Duration::ZERO;
+    for (arrived, line) in lines {
+        if let Some((name, _)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
+            times.push((name.to_owned(), arrived.saturating_sub(before)));
+        }
+        before = arrived;
+    }
+    times
 }
 
 fn number_before(line: &str, word: &str) -> usize {
@@ -52,7 +67,9 @@ fn failures(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::count;
+    use std::time::Duration;
+
+    use super::{count, times};
 
     const MIXED: &str = "\
 running 3 tests
@@ -82,5 +99,14 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
         let nothing = "test result: ok. 0 passed; 0 failed; 4 ignored; 0 measured; 0 filtered out";
         assert_eq!(count("unit", nothing, true, true).to_string(), "0 passed, 1 failed");
         assert_eq!(count("unit", nothing, true, false).to_string(), "0 passed, 0 failed");
+    }
+
+    #[test]
+    fn a_test_takes_the_time_between_two_lines() {
+        let lines =
+            [(1, "running 2 tests"), (3, "test a ... ok"), (7, "test b ... FAILED"), (8, "failures:")];
+        let lines = lines.map(|(at, line)| (Duration::from_secs(at), line.to_owned()));
+        let expected = [("a", 2), ("b", 4)].map(|(name, took)| (name.to_owned(), Duration::from_secs(took)));
+        assert_eq!(times(lines.into_iter()), expected);
     }
 }

@@ -1,16 +1,29 @@
 //! `cargo xtask test`: everything that must hold, from formatting to every kernel.
+//!
+//! | file | what it checks |
+//! |---|---|
+//! | [`ready`] | that this machine has what the rest needs |
+//! | [`host`] | formatting, lints, unit and golden tests, the other architecture, Miri |
+//! | [`guest`], [`nodes`], [`bare`] | rxe: in one guest, between two, and a guest without any RDMA |
+//! | [`driver`], [`roce`] | our driver and tools on emulated ConnectX cards, on InfiniBand and on Ethernet |
+//! | [`judges`] | the emulator itself, by stock drivers, rdma-core and perftest |
+//!
+//! They are built from [`work`] (what runs at the same time), [`checks`] (the checks of one boot), [`pair`] (a server and a client),
+//! [`pingpong`], [`rping`] and [`examples`].
 
 mod bare;
-mod cards;
 mod checks;
 mod driver;
 mod examples;
 mod guest;
 mod host;
-
+mod judges;
 mod libtest;
-mod mlx4;
 mod nodes;
+mod pair;
+mod pingpong;
+mod programs;
+mod ready;
 mod roce;
 mod rping;
 mod work;
@@ -22,9 +35,9 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 
+use self::programs::Programs;
 use self::work::{Queue, Work};
 use crate::Result;
-use crate::progress::human;
 use crate::tally::Tally;
 use crate::vm::Kernel;
 
@@ -35,23 +48,40 @@ enum Part {
     Host,
     /// Structures and numbers against the kernel's headers
     Abi,
-    /// The ring code under Miri
+    /// The code that shares memory with the kernel and devices, under Miri
     Miri,
-    /// The suite in a guest, on each kernel, in both command encodings
+    /// The suite in a guest with rxe, on each kernel, in both command encodings; a guest without RDMA
     Vm,
-    /// Pingpong between two guests, on each kernel
+    /// Pingpong and rping between two guests with rxe, on each kernel
     Nodes,
-    /// What goes wrong on request with the emulated ConnectX card, under the kernel's own driver, on each kernel
+    /// The emulator's own judges: faults on request under the kernel's driver, on each kernel
     Cards,
-    /// rdma-core's tools, perftest and the verbs checker on the emulated ConnectX-3, on each kernel
+    /// The emulator's own judges: rdma-core's tools, perftest and the verbs checker, on each kernel
     Mlx4,
-    /// Our driver for ConnectX on the emulated card, beside rdma-core's, on each kernel
+    /// Our driver for ConnectX on the emulated cards, beside rdma-core's, on each kernel
     Driver,
 }
 
+/// How much of the matrix of options, pairings and guests is checked on a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Each service once in each pairing.
+    Brief,
+    /// Every option in every pairing, alternately in one guest and between two.
+    Wide,
+    /// Every option in every pairing, in one guest and between two.
+    Full,
+}
+
 /// Run every check; the last line is `N passed, N failed`.
+///
+/// Without --full, the first kernel has every option, the others each service once in each pairing, and the emulator's own judges are
+/// left out while the emulator and the kernel are those of their last pass.
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
+    /// The whole matrix on every kernel, with the release binary
+    #[arg(long)]
+    full: bool,
     /// Only this part (may be repeated)
     #[arg(long, value_name = "PART")]
     only: Vec<Part>,
@@ -64,7 +94,7 @@ pub(crate) struct Arguments {
     /// How many guests, or pairs of them, run at once [default: as many as there are processors, at most 4]
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
-    /// Show the guest tests' output as it comes
+    /// Show the guest tests' output as it comes, and the time of each check
     #[arg(long)]
     verbose: bool,
 }
@@ -74,16 +104,50 @@ impl Arguments {
         if self.kernel.is_empty() { Kernel::lines() } else { self.kernel.clone() }
     }
 
+    fn depth(&self, kernel: &Kernel) -> Depth {
+        match self.kernels().first() {
+            _ if self.full => Depth::Full,
+            Some(first) if first == kernel => Depth::Wide,
+            _ => Depth::Brief,
+        }
+    }
+
+    fn wants_part(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// Whether a part is asked for by its name.
+    fn names_part(&self, part: Part) -> bool {
+        self.only.contains(&part)
+    }
+
     /// Whether a test of this name is asked for.
     fn wants(&self, name: &str) -> bool {
         self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
 
-    /// How many guests run at once. Each takes a little more than a processor, and 1 GiB for itself and as much for its peer.
+    /// How many guests run at once. Each takes about one processor, and 1 GiB for itself and as much for its peer.
     fn jobs(&self) -> usize {
         const MOST: usize = 4;
         let processors = || thread::available_parallelism().map_or(1, NonZero::get).min(MOST);
         self.jobs.map_or_else(processors, NonZero::get)
+    }
+
+    /// Adds what a run without `--full` does not check.
+    fn say_what_is_brief(&self, tally: &mut Tally) {
+        let brief: Vec<String> = self
+            .kernels()
+            .iter()
+            .filter(|kernel| self.depth(kernel) == Depth::Brief)
+            .map(Kernel::to_string)
+            .collect();
+        let guests = [Part::Vm, Part::Nodes, Part::Driver].into_iter().any(|part| self.wants_part(part));
+        if guests && !brief.is_empty() {
+            tally.leave_out(format!(
+                "every option of the pingpongs and rping on {}; --full does",
+                brief.join(", ")
+            ));
+        }
     }
 }
 
@@ -91,59 +155,68 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
     let mut tally = Tally::default();
-    let done = work::run(arguments.jobs(), |queue| tally = list(arguments, queue));
-    tally.add(done);
-    println!("took {}", human(started.elapsed()));
-    tally.conclude();
+    let missing = ready::missing(arguments);
+    if missing.is_empty() {
+        let done = work::run(arguments.jobs(), |queue| tally = list(arguments, queue));
+        tally.add(done);
+        if let Some(filter) = arguments.filter.as_ref().filter(|_| tally.is_empty()) {
+            tally.fail(format!("no test has {filter:?} in its name (--full has more of them)"));
+        }
+        arguments.say_what_is_brief(&mut tally);
+    }
+    missing.into_iter().for_each(|what| tally.fail(what));
+    tally.conclude(Some(started.elapsed()));
     Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Puts everything that is asked for into the queue, and does here what builds: guests start when nothing is built any more.
+/// Puts everything that is asked for into the queue, and builds in the meantime: guests start when all programs are built.
 fn list<'a>(arguments: &'a Arguments, queue: Queue<'a>) -> Tally {
-    type Suite = for<'a> fn(&'a Arguments) -> Result<Vec<Work<'a>>>;
+    type Suite = for<'a> fn(&'a Arguments, &Programs) -> Result<Vec<Work<'a>>>;
     let mut tally = Tally::default();
-    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
     // Long, and on one processor only: it begins first.
-    if wanted(Part::Miri) {
-        queue.put(Work::new("miri", || Ok(host::miri())));
+    if arguments.wants_part(Part::Miri) {
+        queue.put(host::miri());
     }
-    if wanted(Part::Host) {
-        tally.add(host::checks(arguments.filter.as_deref()));
+    if arguments.wants_part(Part::Host) {
+        queue.put(host::tests(arguments));
+        host::lints().into_iter().for_each(|work| tally.add(work.run()));
     }
-    if wanted(Part::Abi) {
-        part(&mut tally, "abi", super::abi::check);
+    if arguments.wants_part(Part::Abi) {
+        let what = "structures and numbers against the kernel's headers";
+        tally.add(Work::new("abi", what, super::abi::check).run());
     }
-    let mut works = Vec::new();
-    let mut add = |name: &str, works_of: Result<Vec<Work<'a>>>| match works_of {
-        Ok(more) => works.extend(more),
-        Err(error) => tally.fail(format!("{name}: {error}")),
-    };
-    // The longest first: at the end a short one keeps the others waiting a short time.
-    let suites: [(Part, &str, Suite); 6] = [
-        (Part::Driver, "driver", driver::suite),
-        (Part::Vm, "vm", guest::suite),
-        (Part::Mlx4, "mlx4", mlx4::suite),
-        (Part::Nodes, "nodes", nodes::suite),
-        (Part::Cards, "cards", cards::suite),
-        (Part::Vm, "vm bare", bare::suite),
+    // The longest first: at the end, the others wait for a short one only.
+    let suites: [(&[Part], &str, Suite); 7] = [
+        (&[Part::Driver], "driver", driver::suite),
+        (&[Part::Mlx4], "mlx4", judges::mlx4),
+        (&[Part::Vm], "vm", guest::suite),
+        (&[Part::Driver, Part::Mlx4], "roce", roce::suite),
+        (&[Part::Nodes], "nodes", nodes::suite),
+        (&[Part::Cards], "cards", judges::cards),
+        (&[Part::Vm], "vm bare", bare::suite),
     ];
-    for (_, name, suite) in suites.into_iter().filter(|(part, ..)| wanted(*part)) {
-        add(name, suite(arguments));
+    let wanted = |parts: &[Part]| parts.iter().any(|part| arguments.wants_part(*part));
+    let mut suites = suites.into_iter().filter(|(parts, ..)| wanted(parts)).peekable();
+    if suites.peek().is_none() {
+        return tally;
     }
-    let tools = roce::Tools { c: wanted(Part::Mlx4), ours: wanted(Part::Driver) };
-    if tools.c || tools.ours {
-        add("roce", roce::suite(arguments, tools));
+    let programs = match Programs::build(arguments) {
+        Ok(programs) => programs,
+        Err(error) => {
+            tally.fail(format!("programs for the guests: {error}"));
+            return tally;
+        }
+    };
+    for (_, name, suite) in suites {
+        match suite(arguments, &programs) {
+            Ok(works) => works.into_iter().for_each(|work| queue.put(work)),
+            Err(error) => tally.fail(format!("{name}: {error}")),
+        }
     }
-    works.into_iter().for_each(|work| queue.put(work));
     tally
 }
 
-/// Options of our pingpong as C's takes them, which polls unless it is told `-e`.
-fn of_c(options: &str) -> String {
-    options.replace("--poll", "")
-}
-
-/// Counts a part; one that could not be done is one failure.
+/// Adds the counts of a part; one that could not be done is one failure.
 fn part(tally: &mut Tally, name: &str, run: impl FnOnce() -> Result<Tally>) {
     match run() {
         Ok(counted) => tally.add(counted),

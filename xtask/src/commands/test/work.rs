@@ -1,37 +1,54 @@
-//! Parts of the checks that stand alone, several at a time: an emulated guest leaves a processor idle half its time.
+//! Parts of the checks that stand alone, several at a time: an emulated guest leaves a processor idle for part of its time.
 
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use crate::Result;
+use crate::progress::human;
 use crate::tally::Tally;
 
-/// A part that needs no other: most boot a guest.
+/// A part that does not depend on another. Most boot a guest.
 pub(super) struct Work<'a> {
     name: String,
+    what: String,
     run: Box<dyn FnOnce() -> Result<Tally> + Send + 'a>,
 }
 
 impl<'a> Work<'a> {
-    /// A part and what does it; if that can't be done, it is one failure.
-    pub(super) fn new(name: impl Into<String>, run: impl FnOnce() -> Result<Tally> + Send + 'a) -> Self {
-        Self { name: name.into(), run: Box::new(run) }
+    /// A part, what it checks in a few words, and the function that does it. An error is one failure.
+    pub(super) fn new(
+        name: impl Into<String>,
+        what: impl Into<String>,
+        run: impl FnOnce() -> Result<Tally> + Send + 'a,
+    ) -> Self {
+        Self { name: name.into(), what: what.into(), run: Box::new(run) }
+    }
+
+    /// Does it, and prints its beginning, its end and its time.
+    pub(super) fn run(self) -> Tally {
+        let started = Instant::now();
+        println!("{} … {}", self.name, self.what);
+        let mut tally = Tally::default();
+        super::part(&mut tally, &self.name, self.run);
+        println!("{}: {tally} ({})", self.name, human(started.elapsed()));
+        tally
     }
 }
 
-/// Where parts are put that are to be done.
+/// Where work is put that is to be done.
 pub(super) struct Queue<'a>(Sender<Work<'a>>);
 
 impl<'a> Queue<'a> {
-    /// One more part, after all that were put before.
+    /// Adds work behind all that was put before.
     pub(super) fn put(&self, work: Work<'a>) {
         // Nobody takes it only if every worker has panicked, which is counted.
         let _ = self.0.send(work);
     }
 }
 
-/// Does what `list` puts into the queue, in its order, so much at once; the first of it while `list` goes on.
+/// Does the work that `list` puts into the queue, in its order, `at_once` parts at a time. The first parts run while `list` goes on.
 pub(super) fn run<'a>(at_once: usize, list: impl FnOnce(Queue<'a>)) -> Tally {
     let (queue, work) = channel::<Work<'a>>();
     let (queue, work) = (Queue(queue), Mutex::new(work));
@@ -39,7 +56,7 @@ pub(super) fn run<'a>(at_once: usize, list: impl FnOnce(Queue<'a>)) -> Tally {
     let work = || {
         let mut tally = Tally::default();
         while let Ok(work) = next() {
-            super::part(&mut tally, &work.name, work.run);
+            tally.add(work.run());
         }
         tally
     };
@@ -62,10 +79,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_done_and_counted_once() {
+    fn every_part_is_done_and_counted_once() {
         for at_once in [1, 3, 20] {
             let work = |n: usize| {
-                Work::new(format!("work {n}"), move || {
+                Work::new(format!("work {n}"), "nothing", move || {
                     let mut tally = Tally::default();
                     tally.pass(n);
                     if n == 5 { Err("broken".into()) } else { Ok(tally) }

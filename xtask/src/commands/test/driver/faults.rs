@@ -1,29 +1,29 @@
 //! What goes wrong on request: each fault becomes the documented status or event, and every program ends by itself.
 //!
-//! That a peer has no receive, or does not allow an access, needs no fault of the card's: those are in `tests/vm`.
+//! A peer without a receive, or one that does not allow an access, needs no fault of the card: those are in `tests/vm`.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::tools::pair;
-use super::{Checks, PORT, words};
+use super::{Checks, words};
 use crate::Result;
+use crate::commands::test::pair::{PINGPONG, Port, RPING, serve};
+use crate::commands::test::pingpong::{Who, pair};
 use crate::vm::{Guests, Job, Output};
 
-/// How long a driver may take to see what happened: it looks for a catastrophe every five seconds.
+/// How long a driver may take to notice: it looks for a catastrophe every five seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// rping's port of the connection manager.
-const RPING_PORT: u16 = 7174;
+const OURS: [Who; 2] = [Who::Ours; 2];
 
 /// Ways of waiting for the peer, and a TCP port for a pair of each.
-const WAYS: [(&str, u16); 3] = [("--poll", PORT), ("-e", PORT + 1), ("", PORT + 2)];
+const WAYS: [(&str, u16); 3] = [("--poll", PINGPONG), ("-e", PINGPONG + 1), ("", PINGPONG + 2)];
 
-/// What a side says that has sent, and one that only waits.
+/// The error of a side that has sent, and of one that only waits.
 const UNANSWERED: &str = "Failed status transport retry counter exceeded (12) for wr_id 2";
 const SILENT: &str = "nothing has come from the peer for 3 s";
 
-/// For guests whose cards may fail; the last of these leaves them with cards that were reset.
+/// For guests whose cards may fail. The last of these leaves them with cards that were reset.
 pub(super) fn all(checks: &mut Checks<'_>) {
     checks.check("lost and doubled packets are not noticed", lost);
     checks.check("a card without a clock", no_clock);
@@ -51,7 +51,7 @@ fn suffering<T>(guests: &Guests, faults: &[&str], run: impl FnOnce() -> Result<T
     if left.trim().is_empty() { Ok(ran) } else { Err(format!("it has not happened: {left}")) }
 }
 
-/// With `-c` every byte of the last message is looked at: of two messages of twenty packets there and back, 40 go before it.
+/// With `-c` every byte of the last message is compared. Two messages of twenty packets go each way, so 40 packets precede it.
 fn lost(guests: &Guests) -> Result<()> {
     const COUNTER: &str = "/init cat /sys/class/infiniband/mlx4_0/hw_counters/rq_num_oos";
     const MANY: &[&str] =
@@ -67,7 +67,7 @@ fn lost(guests: &Guests) -> Result<()> {
         (2, TWO, &["delay 30 rc send skip 45 count 3"]),
         (2, TWO, &["corrupt rc send skip 45 count 3"]),
     ] {
-        suffering(guests, faults, || pair(guests, nodes, "rc", options, "ours", "ours"))
+        suffering(guests, faults, || pair(guests, nodes, "rc", options, OURS))
             .map_err(|error| format!("{options}, {faults:?}: {error}"))?;
     }
     // Of a message whose first packets were lost, the next came out of sequence.
@@ -75,18 +75,18 @@ fn lost(guests: &Guests) -> Result<()> {
     if count.trim() == "0" { Err("no packet was lost".into()) } else { Ok(()) }
 }
 
-/// The kernel says that ConnectX-2 has one, and passes the request on.
+/// The kernel says that ConnectX-2 has a clock, and passes the request on.
 fn no_clock(guests: &Guests) -> Result<()> {
     failed(&guests.node(1).run(words("bareverbs pingpong rc -t"))?, "has this device a clock")
 }
 
-/// While one queue pair's reply is sent again, the others have all the messages that are left.
+/// While one queue pair's reply is retransmitted, the others take all remaining messages.
 fn late_reply(guests: &Guests) -> Result<()> {
     let fault = ["drop from 1 rc send skip 60"];
-    suffering(guests, &fault, || pair(guests, 2, "srq", "-n 100 -s 64", "ours", "ours")).map(drop)
+    suffering(guests, &fault, || pair(guests, 2, "srq", "-n 100 -s 64", OURS)).map(drop)
 }
 
-/// What the checks before rely on: `-c` sees one byte of 20000.
+/// What the checks above rely on: `-c` sees one wrong byte in 20000.
 fn flipped(guests: &Guests) -> Result<()> {
     let line = "bareverbs pingpong rc -n 1 -c -s 20000";
     let fault = ["flip rc send skip 5"];
@@ -104,7 +104,7 @@ fn unanswered(guests: &Guests) -> Result<()> {
     failed(&server, SILENT)
 }
 
-/// Of each pair, who has sent last is not answered; the other may have nothing on its way. asyncwatch is told of elsewhere.
+/// In each pair, the side that sent last gets no answer; the other may have nothing under way. asyncwatch is checked elsewhere.
 fn cable(guests: &Guests) -> Result<()> {
     let pairs = playing(guests, "--timeout 3", "10.0.0.1")?;
     control(guests, "port 1 down")?;
@@ -112,10 +112,10 @@ fn cable(guests: &Guests) -> Result<()> {
     control(guests, "port 1 up")?;
     ended?;
     guests.node(1).run(words("/init await-active mlx4_0"))?.ok()?;
-    pair(guests, 2, "rc", "-n 100", "ours", "ours").map(drop)
+    pair(guests, 2, "rc", "-n 100", OURS).map(drop)
 }
 
-/// The event, and the completions that there was room for.
+/// The event comes, and so do the completions for which there was room.
 fn overrun(guests: &Guests) -> Result<()> {
     const TEST: &str = "queues::a_completion_queue_that_overflows_says_so";
     let output = guests.node(1).run(words(&format!("/bin/vm --ignored --exact {TEST}")))?;
@@ -123,38 +123,38 @@ fn overrun(guests: &Guests) -> Result<()> {
     if output.success() && text.contains("1 passed") { Ok(()) } else { Err(text) }
 }
 
-/// Every queue of theirs fails on request, and nobody waits until the peer has been silent for long. The kernel tells only the
-/// process whose queue it is, so asyncwatch has nothing to tell.
+/// Every completion queue of three pairs fails on request, and no side waits until its peer has been silent for long. The kernel reports
+/// this to the owner of the queue only, so asyncwatch has nothing to print.
 fn overrun_of_a_pingpong(guests: &Guests) -> Result<()> {
     let pairs = playing(guests, "--timeout 30", "127.0.0.1")?;
     let emulator = guests.emulator()?;
-    // The first numbers are reserved, the next the kernel's own; those of the six programs are the last.
+    // The first numbers are reserved, the next belong to the kernel, the last to the six programs.
     let theirs = (0x80..0x100).rev().filter(|cqn| emulator.control(&format!("overrun 1 {cqn}")).is_ok());
     if theirs.take(6).count() < 6 {
         return Err("no completion queues are there to overrun".into());
     }
     let start = Instant::now();
-    // Whose queue fails a moment later may hear of it from the peer's queue pair before.
+    // A side whose queue fails a moment later may get an error from its peer's queue pair first.
     pairs
         .iter()
         .try_for_each(|pair| either_failed(pair, "the completion queue has overflowed", "Failed status"))?;
     soon(start, 10)?;
-    pair(guests, 1, "rc", "-n 100", "ours", "ours").map(drop)
+    pair(guests, 1, "rc", "-n 100", OURS).map(drop)
 }
 
-/// Who watches is told and then finds no device; who polls and who sleeps ends too; the driver brings the device back.
+/// asyncwatch prints the event and ends; programs that poll or sleep end too; the driver brings the device back.
 fn catastrophe(guests: &Guests) -> Result<()> {
     let watcher = guests.node(1).spawn(words("bareverbs asyncwatch").timeout(PATIENCE))?;
     await_line(&watcher, "async event FD")?;
-    // Its server waits for one more. Who polls reads no channel that could fail.
-    let [lonely, waiting] = begun(guests, "bareverbs pingpong xsrq --poll -c 2", "127.0.0.1", PORT + 3)?;
+    // Its server waits for one more client. A program that polls reads no channel that could fail.
+    let [lonely, waiting] = begun(guests, "bareverbs pingpong xsrq --poll -c 2", "127.0.0.1", PINGPONG + 3)?;
     let pairs = playing(guests, "--timeout 50", "127.0.0.1")?;
     control(guests, "catastrophe 1")?;
     let start = Instant::now();
     for job in pairs.iter().flatten().chain([&waiting]) {
         let output = job.wait()?;
         failed(&output, "the device has failed or is gone").or_else(|error| {
-            // The driver takes the channels away after it has told.
+            // The driver takes the channels away after it has reported the event.
             failed(&output, "the device was removed or its driver reset it").map_err(|_| error)
         })?;
     }
@@ -167,13 +167,12 @@ fn catastrophe(guests: &Guests) -> Result<()> {
         return Err(format!("asyncwatch: {}", watched.text()));
     }
     await_reset(guests)?;
-    pair(guests, 1, "rc", "-n 100", "ours", "ours").map(drop)
+    pair(guests, 1, "rc", "-n 100", OURS).map(drop)
 }
 
-/// It loses the client that it has, and serves on.
+/// It loses its client and keeps serving.
 fn lone_server(guests: &Guests) -> Result<()> {
-    let server = guests.node(1).spawn(words("bareverbs rping -s -P").timeout(PATIENCE))?;
-    guests.node(1).await_cm_port(RPING_PORT)?;
+    let server = serve(guests, "bareverbs rping -s -P", RPING)?;
     let client = guests.node(1).spawn(words("bareverbs rping -c -v -a 10.1.0.1").timeout(PATIENCE))?;
     await_line(&client, "ping data: rdma-ping-9:")?;
     control(guests, "catastrophe 1")?;
@@ -182,19 +181,19 @@ fn lone_server(guests: &Guests) -> Result<()> {
     server.signal(15)?;
     let served = server.wait()?;
     match (asked.code(), served.code()) {
-        // What an interrupted one exits with.
+        // The exit code of an interrupted server.
         (1, 130) => Ok(()),
         codes => Err(format!("client and server: {codes:?}: {}", String::from_utf8_lossy(&served.stderr))),
     }
 }
 
-/// A server and a client for each way of waiting, in the midst of a run that has no end.
+/// Starts a server and a client for each way of waiting, in a run that has no end.
 fn playing<'g>(guests: &'g Guests, options: &str, address: &str) -> Result<Vec<[Job<'g>; 2]>> {
     let line = format!("bareverbs pingpong rc -n 100000000 {options}");
     WAYS.into_iter().map(|(way, port)| begun(guests, &format!("{line} {way}"), address, port)).collect()
 }
 
-/// What ends by itself must not take much longer than it takes to be seen.
+/// Fails if more than `seconds` have passed since `start`: what has failed must be noticed, not timed out.
 fn soon(start: Instant, seconds: u64) -> Result<()> {
     let took = start.elapsed();
     if took < Duration::from_secs(seconds) { Ok(()) } else { Err(format!("it took {took:?}")) }
@@ -211,32 +210,29 @@ fn await_reset(guests: &Guests) -> Result<()> {
     guests.node(1).run(words("/init await-active mlx4_0"))?.ok().map(drop)
 }
 
-/// Runs a server and a client that both fail by themselves; `meanwhile` is done when they have begun.
+/// Runs a server and a client that both fail by themselves; `meanwhile` is called once they are connected.
 fn ends(
     guests: &Guests,
     line: &str,
     address: &str,
     meanwhile: impl FnOnce(&Guests) -> Result<()>,
 ) -> Result<[Output; 2]> {
-    let [server, client] = begun(guests, line, address, PORT)?;
+    let [server, client] = begun(guests, line, address, PINGPONG)?;
     meanwhile(guests)?;
     Ok([server.wait()?, client.wait()?])
 }
 
-/// A server and a client that have begun.
+/// Starts a server and a client and waits until they have exchanged addresses.
 fn begun<'g>(guests: &'g Guests, line: &str, address: &str, port: u16) -> Result<[Job<'g>; 2]> {
     let line = format!("{line} -p {port}");
-    let server = guests.node(1).spawn(words(&line).timeout(PATIENCE))?;
-    if !guests.node(1).await_port_of(&server, port)? {
-        return server.wait()?.ok().and(Err("the server ended before its client came".into()));
-    }
+    let server = serve(guests, &line, Port::Tcp(port))?;
     let node = if address == "127.0.0.1" { 1 } else { 2 };
     let client = guests.node(node).spawn(words(&format!("{line} {address}")).timeout(PATIENCE))?;
     await_line(&client, "remote")?;
     Ok([server, client])
 }
 
-/// A failure of its own: one line, exit code 1.
+/// Checks that a program failed with one line that contains `reason` and exit code 1.
 fn failed(output: &Output, reason: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     if output.code() == 1 && said.lines().count() == 1 && said.contains(reason) {
@@ -247,7 +243,7 @@ fn failed(output: &Output, reason: &str) -> Result<()> {
     }
 }
 
-/// One side of a pair failed for a reason, and the other for the same or for one that follows from it.
+/// Checks that one side of a pair failed for `reason`, and the other for the same or for one that follows from it.
 fn either_failed(pair: &[Job<'_>; 2], reason: &str, follows: &str) -> Result<()> {
     let [one, other] = [pair[0].wait()?, pair[1].wait()?];
     let (one, other) = if failed(&one, reason).is_ok() { (one, other) } else { (other, one) };
@@ -269,7 +265,7 @@ fn await_line(job: &Job<'_>, wanted: &str) -> Result<()> {
     }
 }
 
-/// What a watcher has told.
+/// The events that a watcher printed.
 fn events(output: &Output) -> Vec<String> {
     output.text().lines().skip(1).map(|line| line.trim().to_owned()).collect()
 }

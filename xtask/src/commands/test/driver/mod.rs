@@ -13,69 +13,65 @@ mod transcript;
 use std::time::Duration;
 
 use super::checks::Checks;
-use super::{Arguments, Work, examples};
-use crate::vm::{Mlx4, Run, Vm};
-use crate::{Result, cargo, checker};
-
-/// The TCP port of the pingpongs' exchange.
-const PORT: u16 = 18515;
-/// For one pair, and for the suite, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+use super::pair::words;
+use super::programs::Programs;
+use super::{Arguments, Depth, Work, examples, pingpong, rping};
+use crate::vm::{Mlx4, Vm};
+use crate::{Result, checker};
 
 /// Runs everything on every kernel.
-pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
-    let tests =
-        cargo::only(cargo::build(&["test", "--no-run", "--package", "bareverbs", "--test", "vm"])?, "vm")?;
-    let binary = cargo::release_binary()?;
-    let player = cargo::release_example("script_player")?;
-    let judge = checker::build()?;
-    let examples = examples::build()?;
+pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
     for kernel in arguments.kernels() {
-        let vm = Vm::new(kernel.clone())
-            .c_tools(true)
-            .file(&tests, "/bin/vm")
-            .file(&binary, "/bin/bareverbs")
-            .file(&player, "/bin/script_player")
-            .file(&judge, format!("/bin/{}", checker::NAME))
-            .lifetime(Duration::from_secs(900));
-        let vm = examples::add(vm, &examples);
-        let mut on = |place: String, vm: Vm, run: fn(&mut Checks<'_>)| {
+        let mut vm = Vm::new(kernel.clone()).nodes(2).c_tools(true).lifetime(Duration::from_secs(900));
+        for name in ["bareverbs", "vm", checker::NAME] {
+            vm = programs.add(vm, name)?;
+        }
+        let vm = examples::add(vm, programs)?;
+        let mut on = |place: String, what: &str, vm: Vm, run: fn(&mut Checks<'_>, &Arguments)| {
             let kernel = kernel.clone();
-            list.push(Work::new(place.clone(), move || {
+            list.push(Work::new(place.clone(), what, move || {
                 let mut checks = Checks::new(&vm, &kernel, &place, arguments);
-                run(&mut checks);
-                checks.finish()
+                run(&mut checks, arguments);
+                Ok(checks.finish())
             }));
         };
-        on(format!("ours on mlx4 {kernel}"), vm.clone().nodes(2).mlx4(Mlx4::default()), |checks| {
-            tools::devinfo(checks);
-            tools::encodings(checks);
-            tools::doctor(checks);
-            tools::pingpongs(checks);
-            tools::asyncwatch(checks);
-            tools::rping(checks);
-            calls::none_of_a_polled_iteration(checks);
-            scripts::random(checks, 10, 1000);
-            examples::quiet(checks, &examples::CONNECTX);
-            library::suite(checks, "auto", library::CONNECTX3);
-            library::suite(checks, "write", library::BY_WRITE);
-            library::suite(checks, "ioctl", library::BY_IOCTL);
-            checks.nothing_is_left(2);
-        });
-        let older = Mlx4::default().connectx2().faults();
-        on(format!("ours on ConnectX-2 {kernel}"), vm.nodes(2).mlx4(older), |checks| {
-            transcript::reference(checks);
-            scripts::random(checks, 2, 500);
-            library::suite(checks, "auto", library::CONNECTX2);
-            examples::loud(checks, &examples::CONNECTX);
-            faults::all(checks);
-        });
+        let newer = vm.clone().mlx4(Mlx4::default());
+        on(format!("ours on mlx4 {kernel}"), "our tools and library on ConnectX-3", newer, connectx3);
+        let older = vm.mlx4(Mlx4::default().connectx2().faults());
+        on(
+            format!("ours on ConnectX-2 {kernel}"),
+            "the same on ConnectX-2, and faults on request",
+            older,
+            connectx2,
+        );
     }
     Ok(list)
 }
 
-/// A command line in words.
-fn words(line: &str) -> Run {
-    Run::new(line.split_whitespace()).timeout(PATIENCE)
+fn connectx3(checks: &mut Checks<'_>, arguments: &Arguments) {
+    let brief = checks.depth() == Depth::Brief;
+    tools::devinfo(checks);
+    tools::encodings(checks);
+    tools::doctor(checks);
+    pingpong::ours(checks, &pingpong::INFINIBAND);
+    tools::more_pingpongs(checks);
+    tools::asyncwatch(checks);
+    rping::ours(checks, &rping::IPOIB);
+    calls::none_of_a_polled_iteration(checks);
+    let seeds = if brief { 3 } else { 10 };
+    scripts::random(checks, seeds, 1000);
+    examples::quiet(checks, &examples::CONNECTX);
+    library::suite(checks, arguments, "auto", library::CONNECTX3);
+    library::suite(checks, arguments, "write", library::BY_WRITE);
+    library::suite(checks, arguments, "ioctl", library::BY_IOCTL);
+    checks.nothing_is_left(2);
+}
+
+fn connectx2(checks: &mut Checks<'_>, arguments: &Arguments) {
+    transcript::reference(checks);
+    scripts::random(checks, 2, 500);
+    library::suite(checks, arguments, "auto", library::CONNECTX2);
+    examples::loud(checks, &examples::CONNECTX);
+    faults::all(checks);
 }

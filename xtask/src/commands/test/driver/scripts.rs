@@ -1,6 +1,7 @@
-//! Random scripts: what comes of them by our library is what comes of them by libmlx4.
+//! Random scripts: our library and libmlx4 must get the same completions and the same memory from each.
 
 use super::{Checks, words};
+use crate::commands::test::examples;
 use crate::vm::Guests;
 use crate::{Result, checker};
 
@@ -10,7 +11,7 @@ pub(super) fn random(checks: &mut Checks<'_>, seeds: usize, ops: u32) {
         let theirs = logs(guests, seeds, ops)?;
         for (seed, theirs) in (1..=seeds).zip(&theirs) {
             let script = said(guests, &format!("script --first-seed {seed} --ops {ops}"))?;
-            let played = guests.node(1).run(words("script_player").stdin(script.as_str()))?;
+            let played = guests.node(1).run(words(examples::PLAYER).stdin(script.as_str()))?;
             let text = played.text();
             same(text.lines(), told(&script), "the script")
                 .and_then(|()| same(text.lines(), told(theirs), "libmlx4's log"))
@@ -23,7 +24,7 @@ pub(super) fn random(checks: &mut Checks<'_>, seeds: usize, ops: u32) {
     });
 }
 
-/// What libmlx4 makes of each script.
+/// The log of each script, run by libmlx4.
 fn logs(guests: &Guests, seeds: usize, ops: u32) -> Result<Vec<String>> {
     const LOG: &str = "/tmp/script.log";
     said(guests, &format!("random --seeds {seeds} --ops {ops} --log {LOG}"))?;
@@ -36,12 +37,12 @@ fn said(guests: &Guests, arguments: &str) -> Result<String> {
     guests.node(1).run(words(&format!("{} {arguments}", checker::NAME)))?.ok().map(|output| output.text())
 }
 
-/// The lines that tell what has come.
+/// The lines with completions and checksums.
 fn told(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| line.starts_with("done ") || line.starts_with("sum "))
 }
 
-/// Compares line by line; more than a few completions there must be.
+/// Compares line by line. There must be more than a few completions.
 fn same<'t>(
     ours: impl Iterator<Item = &'t str>,
     theirs: impl Iterator<Item = &'t str>,

@@ -1,34 +1,13 @@
-//! devinfo, asyncwatch, the pingpongs and rping, ours beside rdma-core's; doctor.
+//! devinfo, asyncwatch, doctor and more pingpongs, ours beside rdma-core's.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::{Checks, PORT, words};
+use super::{Checks, words};
 use crate::Result;
-use crate::commands::test::{of_c, rping};
+use crate::commands::test::pair::{PINGPONG, Port, serve};
+use crate::commands::test::pingpong::{PAIRINGS, Who, pair, tool};
 use crate::vm::{Guests, Job, Output};
-
-/// Of a service: ours and C's tool, and options that change the wire or the queues.
-const SERVICES: [(&str, &[&str]); 5] = [
-    (
-        "rc",
-        &[
-            "-n 50",
-            "-s 1 -n 50",
-            "-s 1 -n 50 --poll",
-            "-s 1 -n 50 -e",
-            "-s 8388608 -n 2 -r 4",
-            "-s 8388608 -n 2 -r 4 --poll",
-            "-s 8388608 -n 2 -r 4 -e",
-            "-s 65536 -n 20 -m 2048 -e",
-            "-n 50 -l 3 -g 0 --poll",
-        ],
-    ),
-    ("uc", &["-n 50", "-n 50 --poll", "-s 100000 -n 20 -e"]),
-    ("ud", &["-n 50 -s 1000", "-n 50 --poll", "-n 50 -s 2000 -e"]),
-    ("srq", &["-n 50 -q 1", "-n 50 -q 1 --poll", "-n 50 -q 1 -e", "-n 50 -q 16 --poll", "-n 50 -q 16 -e"]),
-    ("xsrq", &["-n 50", "-n 50 --poll", "-n 50 -e"]),
-];
 
 /// What our devices and devinfo print is what C's print.
 pub(super) fn devinfo(checks: &mut Checks<'_>) {
@@ -46,7 +25,7 @@ pub(super) fn devinfo(checks: &mut Checks<'_>) {
     });
 }
 
-/// By each of the kernel's interfaces the same is told, and the links are those of iproute2.
+/// Each of the kernel's interfaces gives the same answers, and the links are those of iproute2.
 pub(super) fn encodings(checks: &mut Checks<'_>) {
     checks.check("objects by ioctl and by write", |guests| {
         for (tool, part) in
@@ -80,7 +59,7 @@ pub(super) fn encodings(checks: &mut Checks<'_>) {
                     && told(watch, r#"{"value":9,"name":"IBV_EVENT_PORT_ACTIVE"}"#)
             })
         };
-        // They say nothing when they begin to watch.
+        // They print nothing when they begin to watch.
         let end = Instant::now() + Duration::from_secs(20);
         while !all_told() {
             if Instant::now() > end {
@@ -98,7 +77,7 @@ pub(super) fn encodings(checks: &mut Checks<'_>) {
     });
 }
 
-/// All is well, and no advice is given that is RoCE's.
+/// All is well, and no advice is given that is about RoCE.
 pub(super) fn doctor(checks: &mut Checks<'_>) {
     checks.check("doctor", |guests| {
         let text = guests.node(1).run(words("bareverbs doctor --ping"))?.ok()?.text();
@@ -115,7 +94,7 @@ pub(super) fn doctor(checks: &mut Checks<'_>) {
     });
 }
 
-/// The cable is pulled and plugged in: ours tells what C's tells. IP over InfiniBand must come back after that.
+/// The cable is pulled and plugged in: ours reports the same as C's. IP over InfiniBand must come back after that.
 pub(super) fn asyncwatch(checks: &mut Checks<'_>) {
     const DOWN: &str = "  event_type IBV_EVENT_PORT_ERR (10), port 1\n";
     const UP: &str = "  event_type IBV_EVENT_PORT_ACTIVE (9), port 1\n";
@@ -161,7 +140,7 @@ fn port_down(guests: &Guests) -> Result<()> {
     }
 }
 
-/// Waits until a job has said something.
+/// Waits until a job has printed something.
 fn said(job: &Job<'_>, what: &str) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
@@ -176,32 +155,15 @@ fn said(job: &Job<'_>, what: &str) -> Result<()> {
     }
 }
 
-/// rping between two guests, each side ours once, and several clients of a server.
-pub(super) fn rping(checks: &mut Checks<'_>) {
-    rping::ours(checks, &rping::IPOIB);
-}
-
-/// Every service, each side ours once, in one guest and between two.
-pub(super) fn pingpongs(checks: &mut Checks<'_>) {
-    for (service, variants) in SERVICES {
-        for options in variants {
-            for (server, client) in [("ours", "ours"), ("c", "ours"), ("ours", "c")] {
-                for nodes in [1, 2] {
-                    let name = format!("{service} {options}: {server} <- {client}, {nodes} guests");
-                    checks.check(&name, |guests| {
-                        pair(guests, nodes, service, options, server, client).map(drop)
-                    });
-                }
-            }
-        }
-    }
-    for (server, client) in [("ours", "ours"), ("c", "ours"), ("ours", "c")] {
-        checks.check(&format!("rc -t: {server} <- {client}"), |guests| {
-            pair(guests, 2, "rc", "-n 200 -t", server, client)?.iter().try_for_each(clock_and_time_agree)
+/// Timestamps, and several clients of a server.
+pub(super) fn more_pingpongs(checks: &mut Checks<'_>) {
+    for who in PAIRINGS {
+        checks.check(&format!("rc -t: {:?} <- {:?}", who[0], who[1]), |guests| {
+            pair(guests, 2, "rc", "-n 200 -t", who)?.iter().try_for_each(clock_and_time_agree)
         });
     }
-    for server in ["ours", "c"] {
-        checks.check(&format!("xsrq: {server} <- three clients in the other guest"), |guests| {
+    for server in [Who::Ours, Who::C] {
+        checks.check(&format!("xsrq: {server:?} <- three clients in the other guest"), |guests| {
             let [served, asked @ ..] = several(guests, server, [2, 2, 2])?;
             let served = served.ok()?.text();
             asked.into_iter().try_for_each(|output| output.ok().map(drop))?;
@@ -210,13 +172,13 @@ pub(super) fn pingpongs(checks: &mut Checks<'_>) {
         });
     }
     checks.check("xsrq: clients in both guests", |guests| {
-        let [served, ..] = several(guests, "ours", [1, 2, 2])?;
+        let [served, ..] = several(guests, Who::Ours, [1, 2, 2])?;
         let said = String::from_utf8_lossy(&served.stderr);
         if served.code() == 1 && said.contains("are all on one machine") { Ok(()) } else { Err(said.into()) }
     });
 }
 
-/// The cycles from one message to the next are the time that an iteration takes, by the clock that `devinfo -v` tells of.
+/// The cycles from one message to the next are the time that an iteration takes, by the clock whose frequency `devinfo -v` shows.
 fn clock_and_time_agree(output: &Output) -> Result<()> {
     const MHZ: f64 = 427.0;
     let text = output.text();
@@ -239,62 +201,22 @@ fn clock_and_time_agree(output: &Output) -> Result<()> {
     }
 }
 
-/// A server of xsrq and its clients, ours, C's and ours, in these guests: how they end. What is meant for one client comes over the
-/// connection of another, so that all must share a domain.
-fn several(guests: &Guests, server: &str, nodes: [usize; 3]) -> Result<[Output; 4]> {
+/// Runs a server of xsrq and three clients (ours, C's and ours) in these guests and returns how they ended, the server first. What is
+/// meant for one client comes over the connection of another, so all must share a domain.
+fn several(guests: &Guests, server: Who, nodes: [usize; 3]) -> Result<[Output; 4]> {
     let line = |who| {
-        let patience = if who == "c" { "" } else { "--timeout 3" };
+        let patience = if who == Who::C { "" } else { "--timeout 3" };
         tool(who, "xsrq", &format!("-n 50 -e -s 1000 {patience}"))
     };
-    let serving = guests.node(1).spawn(words(&format!("{} -c 3", line(server))))?;
-    if !guests.node(1).await_port_of(&serving, PORT)? {
-        return serving.wait()?.ok().and(Err("the server ended before its clients came".into()));
-    }
+    let serving = serve(guests, &format!("{} -c 3", line(server)), Port::Tcp(PINGPONG))?;
     let ask = |(node, who)| guests.node(node).spawn(words(&format!("{} 10.0.0.1", line(who))));
     let [first, second, third] = nodes;
-    let asking = [ask((first, "ours"))?, ask((second, "c"))?, ask((third, "ours"))?];
+    let asking = [ask((first, Who::Ours))?, ask((second, Who::C))?, ask((third, Who::Ours))?];
     let served = serving.wait()?;
     if !served.success() {
-        // C's waits for ever.
+        // C's client waits for ever.
         asking.iter().try_for_each(|job| job.signal(15))?;
     }
     let [first, second, third] = asking;
     Ok([served, first.wait()?, second.wait()?, third.wait()?])
-}
-
-fn tool(who: &str, service: &str, options: &str) -> String {
-    match who {
-        "c" => format!("ibv_{service}_pingpong {}", of_c(options)),
-        _ => format!("bareverbs pingpong {service} {options}"),
-    }
-}
-
-/// Runs a server and a client to their ends; both must succeed.
-pub(super) fn pair(
-    guests: &Guests,
-    nodes: usize,
-    service: &str,
-    options: &str,
-    server: &str,
-    client: &str,
-) -> Result<[Output; 2]> {
-    let address = if nodes == 1 { "127.0.0.1" } else { "10.0.0.1" };
-    let serving = guests.node(1).spawn(words(&tool(server, service, options)))?;
-    if !guests.node(1).await_port_of(&serving, PORT)? {
-        return Err(format!(
-            "the server: {}",
-            serving.wait()?.ok().map_or_else(|e| e, |output| output.text())
-        ));
-    }
-    let asking = guests.node(nodes).run(words(&format!("{} {address}", tool(client, service, options))))?;
-    if !asking.success() {
-        // A server whose client failed may wait for ever.
-        serving.signal(9)?;
-    }
-    let outputs: [Output; 2] = [asking.ok()?, serving.wait()?.ok()?];
-    // C's tool for XRC prints no times.
-    match outputs.iter().find(|output| service != "xsrq" && !output.text().contains("usec/iter")) {
-        Some(output) => Err(format!("{}: no usec/iter in {:?}", output.command, output.text())),
-        None => Ok(outputs),
-    }
 }

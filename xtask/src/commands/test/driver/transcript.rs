@@ -1,8 +1,8 @@
 //! The reference transcript: what the tools print on a ConnectX-2, with our binary.
 
-use super::tools::{self, pair};
-use super::{Checks, words};
+use super::{Checks, tools, words};
 use crate::Result;
+use crate::commands::test::pingpong::{Who, pair};
 use crate::vm::{Guests, Output};
 
 /// What devinfo has to say, word for word.
@@ -41,7 +41,7 @@ pub(super) fn reference(checks: &mut Checks<'_>) {
     checks.check("devinfo as in the transcript", devinfo);
     for nodes in [1, 2] {
         checks.check(&format!("rc pingpong as in the transcript, {nodes} guests"), |guests| {
-            let [client, server] = pair(guests, nodes, "rc", OPTIONS, "ours", "ours")?;
+            let [server, client] = pair(guests, nodes, "rc", OPTIONS, [Who::Ours; 2])?;
             let (here, there) = (NODES[0], NODES[nodes - 1]);
             told(&server, here, there)?;
             told(&client, there, here)

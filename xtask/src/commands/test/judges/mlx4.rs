@@ -1,32 +1,22 @@
 //! Stock mlx4 drivers and rdma-core's tools on the emulated ConnectX-3, in one guest and between two.
 //!
-//! Nothing here is bareverbs's but the emulator: what passes shows that the card is one for those who know the real
-//! one. A second boot shows that the judges can say no.
+//! What passes shows that the card is one for those who know the real one. A second boot shows that the judges can say no.
 
-use std::time::Duration;
-
-use super::checks::Checks;
-use super::{Arguments, Work, rping};
-use crate::vm::{Guests, Job, Mlx4, Output, Run, Vm};
+use super::Judges;
+use crate::commands::test::checks::Checks;
+use crate::commands::test::pair::{PINGPONG, Port, pair, words};
+use crate::commands::test::programs::Programs;
+use crate::commands::test::{Arguments, Part, Work, pingpong, rping};
+use crate::vm::{Guests, Mlx4, Output, Run, Vm};
 use crate::{Result, checker, process};
 
-/// The TCP port of the pingpongs' and of perftest's exchange.
-const PORT: u16 = 18515;
-/// That of the checker's.
-const CHECKER_PORT: u16 = 18520;
-/// For a run of the checker, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(400);
+/// The checker's TCP port.
+pub(in crate::commands::test) const CHECKER_PORT: Port = Port::Tcp(18520);
 
 /// The drivers, those that need others first.
 const DRIVERS: [&str; 2] = ["mlx4_ib", "mlx4_core"];
 
-const PINGPONGS: [&str; 5] = [
-    "ibv_rc_pingpong -n 50",
-    "ibv_uc_pingpong -n 50",
-    "ibv_ud_pingpong -n 50 -s 1000",
-    "ibv_srq_pingpong -n 50 -q 4",
-    "ibv_xsrq_pingpong -n 50",
-];
+const RC: &str = "ibv_rc_pingpong -n 50";
 
 const PERFTEST: [&str; 8] = [
     "ib_send_lat",
@@ -39,10 +29,10 @@ const PERFTEST: [&str; 8] = [
     "ib_atomic_bw",
 ];
 
-/// What the card must have: nothing of the checker's may be left out.
-const REQUIRED: &str = "xrc,atomics,windows1,windows2,resize,multicast";
+/// What the card must have, so that the checker leaves nothing out.
+pub(in crate::commands::test) const REQUIRED: &str = "xrc,atomics,windows1,windows2,resize,multicast";
 
-/// Ways in which the checker misbehaves as a driver, with what the card reports of each.
+/// Ways in which the checker misbehaves as a driver, and the card's report of each.
 const BREAKS: [(&str, &str, &str); 8] = [
     ("owner-bit", " SQ [0]: ", "a doorbell, and the owner bit says that there is no request"),
     ("request-size", " SQ [0]: ", "a request of 1008 bytes in entries of"),
@@ -55,37 +45,33 @@ const BREAKS: [(&str, &str, &str); 8] = [
 ];
 
 /// Runs everything on every kernel, and the negative controls on the first.
-pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
-    let program = checker::build()?;
+pub(in crate::commands::test) fn suite<'a>(
+    arguments: &'a Arguments,
+    programs: &Programs,
+) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
     for (at, kernel) in arguments.kernels().into_iter().enumerate() {
-        let place = format!("mlx4 {kernel}");
-        let vm = Vm::new(kernel.clone())
-            .nodes(2)
-            .c_tools(true)
-            .file(&program, format!("/bin/{}", checker::NAME))
-            .mlx4(Mlx4::default());
-        let tested = kernel.clone();
-        list.push(Work::new(place.clone(), move || {
-            let mut checks = Checks::new(&vm, &tested, &place, arguments);
+        let guest = programs.add(Vm::new(kernel.clone()).c_tools(true), checker::NAME)?;
+        let judges = |name: &str| Judges::new(arguments, Part::Mlx4, &format!("{name}-{kernel}"), &kernel);
+        let (vm, tested) = (guest.clone().nodes(2).mlx4(Mlx4::default()), kernel.clone());
+        let what = "rdma-core's tools, perftest and the verbs checker on ConnectX-3";
+        list.push(judges("mlx4")?.work(format!("mlx4 {kernel}"), what, move |place| {
+            let mut checks = Checks::new(&vm, &tested, place, arguments);
             all(&mut checks);
             checks.finish()
         }));
         if at == 0 {
-            let place = format!("mlx4 {kernel}, controls");
-            let vm = Vm::new(kernel.clone())
-                .c_tools(true)
-                .file(&program, format!("/bin/{}", checker::NAME))
-                .mlx4(Mlx4::default().faults());
-            list.push(Work::new(place.clone(), move || {
-                let mut checks = Checks::new(&vm, &kernel, &place, arguments);
+            let (vm, tested) = (guest.mlx4(Mlx4::default().faults()), kernel.clone());
+            let what = "that the judges can say no";
+            list.push(judges("controls")?.work(format!("mlx4 {kernel}, controls"), what, move |place| {
+                let mut checks = Checks::new(&vm, &tested, place, arguments);
                 controls(&mut checks);
-                Ok(checks.finish_with(|ended, tally| {
+                checks.finish_with(|ended, tally| {
                     let name = format!("{place}: the emulator's exit code");
                     if arguments.wants(&name) {
                         tally.check(&name, violated(ended));
                     }
-                }))
+                })
             }));
         }
     }
@@ -94,7 +80,7 @@ pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
 
 fn all(checks: &mut Checks<'_>) {
     checks.check("ibv_devinfo -v", devinfo);
-    traffic(checks);
+    pingpong::c(checks, &pingpong::INFINIBAND);
     rping::c(checks, &rping::IPOIB);
     for mode in ["datagram", "connected"] {
         checks.check(&format!("TCP over IPoIB, {mode}"), |guests| tcp(guests, mode));
@@ -105,13 +91,12 @@ fn all(checks: &mut Checks<'_>) {
     checks.check("verbscheck", |guests| judged(guests, "--seeds 10 --ops 1000"));
     checks.check("verbscheck between two", |guests| {
         let command = format!("{} --seeds 2 --ops 500", checker::NAME);
-        let (server, client) =
-            (format!("{command} --server"), format!("{command} --client {}", address(Where::Two)));
-        let outputs = pair(guests, Where::Two, &server, &client, CHECKER_PORT)?;
+        let (server, client) = (format!("{command} --server"), format!("{command} --client 10.0.0.1"));
+        let outputs = pair(guests, 2, &server, &client, CHECKER_PORT)?;
         outputs.iter().try_for_each(|output| good_verdict(output).map(drop))
     });
     checks.check("drivers unloaded and loaded", reload);
-    checks.check("ibv_rc_pingpong after that", |guests| pingpong(guests, Where::Two, PINGPONGS[0], ""));
+    checks.check("ibv_rc_pingpong after that", |guests| two(guests, RC, "10.0.0.1").map(drop));
     checks.check("verbscheck after that", |guests| judged(guests, "--seeds 1 --ops 500 windows random"));
     checks.nothing_is_left(2);
 }
@@ -135,86 +120,17 @@ fn tcp(guests: &Guests, mode: &str) -> Result<()> {
         let write = Run::new(["/init", "write", "/sys/class/net/ib0/mode"]);
         guests.node(node).run(write.stdin(format!("{mode}\n")))?.ok()?;
     }
-    let tool = PINGPONGS[0];
-    pair(guests, Where::Two, tool, &format!("{tool} 10.1.0.1"), PORT).map(drop)
+    two(guests, RC, "10.1.0.1").map(drop)
 }
 
-/// Every pingpong, polled and with events, in one guest and between two.
-fn traffic(checks: &mut Checks<'_>) {
-    for place in [Where::One, Where::Two] {
-        for tool in PINGPONGS {
-            for events in ["", " -e"] {
-                let name =
-                    format!("{tool}{events} {}", if place == Where::One { "in one" } else { "between two" });
-                checks.check(&name, |guests| pingpong(guests, place, tool, events));
-            }
-        }
-    }
-}
-
-/// Where a server and a client run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Where {
-    One,
-    Two,
-}
-
-/// The server's address, for its client.
-fn address(place: Where) -> &'static str {
-    match place {
-        Where::One => "127.0.0.1",
-        Where::Two => "10.0.0.1",
-    }
-}
-
-/// Runs a server and a client to their ends; both must succeed.
-pub(super) fn pair(
-    guests: &Guests,
-    place: Where,
-    server: &str,
-    client: &str,
-    port: u16,
-) -> Result<[Output; 2]> {
-    let run = |text: &str| Run::new(text.split_whitespace()).timeout(PATIENCE);
-    let serving = guests.node(1).spawn(run(server))?;
-    if !guests.node(1).await_port_of(&serving, port)? {
-        return Err(format!("{server}: {}", said(&serving)?));
-    }
-    let last = if place == Where::One { 1 } else { 2 };
-    let asking = guests.node(last).run(run(client))?;
-    if !asking.success() {
-        // A server whose client failed may wait for ever.
-        serving.signal(9)?;
-    }
-    let served = serving.wait()?;
-    match (asking.clone().ok(), served.ok()) {
-        (Ok(asking), Ok(served)) => Ok([served, asking]),
-        (Err(error), _) => Err(format!("{error}\n{}", process::last_lines(&asking.stdout, 30))),
-        (_, Err(error)) => Err(error),
-    }
-}
-
-/// What a server said that is gone.
-fn said(server: &Job<'_>) -> Result<String> {
-    let output = server.wait()?;
-    Ok(output.clone().ok().map_or_else(|error| error, |output| output.text()))
-}
-
-pub(super) fn pingpong(guests: &Guests, place: Where, tool: &str, events: &str) -> Result<()> {
-    let server = format!("{tool}{events}");
-    let outputs = pair(guests, place, &server, &format!("{server} {}", address(place)), PORT)?;
-    // The one of XRC prints no times.
-    let quiet = tool.starts_with("ibv_xsrq");
-    match outputs.iter().find(|output| !quiet && !output.text().contains("usec/iter")) {
-        Some(output) => Err(format!("{}: no usec/iter in {:?}", output.command, output.text())),
-        None => Ok(()),
-    }
+/// Runs the same tool in both guests.
+fn two(guests: &Guests, tool: &str, address: &str) -> Result<[Output; 2]> {
+    pair(guests, 2, tool, &format!("{tool} {address}"), Port::Tcp(PINGPONG))
 }
 
 fn perftest(guests: &Guests, tool: &str) -> Result<()> {
-    // Frequencies of virtual processors say nothing (-F).
-    let server = format!("{tool} -F -n 100");
-    let [_, client] = pair(guests, Where::Two, &server, &format!("{server} {}", address(Where::Two)), PORT)?;
+    // The frequencies of virtual processors mean nothing (-F).
+    let [_, client] = two(guests, &format!("{tool} -F -n 100"), "10.0.0.1")?;
     let text = client.text();
     let mut lines = text.lines().skip_while(|line| !line.trim_start().starts_with("#bytes")).skip(1);
     let measured = lines.next().is_some_and(|line| line.split_whitespace().nth(1) == Some("100"));
@@ -224,7 +140,7 @@ fn perftest(guests: &Guests, tool: &str) -> Result<()> {
 /// Runs the checker in one guest.
 fn run_checker(guests: &Guests, options: &str) -> Result<Output> {
     let command = format!("{} --require {REQUIRED} {options}", checker::NAME);
-    guests.node(1).run(Run::new(command.split_whitespace()).timeout(PATIENCE))
+    guests.node(1).run(words(&command))
 }
 
 fn judged(guests: &Guests, options: &str) -> Result<()> {
@@ -234,8 +150,8 @@ fn judged(guests: &Guests, options: &str) -> Result<()> {
         .map_err(|error| format!("{error}\n{}{}", output.text(), process::last_lines(&output.stderr, 5)))
 }
 
-/// The checker's last line, if nothing failed and nothing was left out.
-fn good_verdict(output: &Output) -> Result<String> {
+/// Returns the checker's last line if nothing failed and nothing was left out.
+pub(in crate::commands::test) fn good_verdict(output: &Output) -> Result<String> {
     let text = output.text();
     let verdict = text.lines().last().unwrap_or_default();
     if output.success() && verdict.ends_with(" passed, 0 failed, 0 absent") {
@@ -253,13 +169,13 @@ fn reload(guests: &Guests) -> Result<()> {
     DRIVERS.iter().try_for_each(|module| init(&["unload", module]))?;
     let devices = guests.node(1).run(Run::new(["ibv_devices"]))?.text();
     if devices.contains("mlx4_0") {
-        return Err(format!("mlx4_0 is there without its driver: {devices:?}"));
+        return Err(format!("mlx4_0 exists without its driver: {devices:?}"));
     }
     DRIVERS.iter().rev().try_for_each(|module| init(&["load", module]))?;
     init(&["await-active", "mlx4_0"])
 }
 
-/// Each judge says no: the checker to one wrong byte, the card to each wrong driver.
+/// Each judge finds fault: the checker with one wrong byte, the card with each bad driver.
 fn controls(checks: &mut Checks<'_>) {
     checks.check("a byte flipped in memory is seen", |guests| {
         let output = run_checker(guests, "--flip opcodes")?;
@@ -270,7 +186,7 @@ fn controls(checks: &mut Checks<'_>) {
         let output = run_checker(guests, "--ops 100 random")?;
         refused(&output, "1 of 262144 bytes differ")
     });
-    checks.check("a driver that does nothing wrong by hand", |guests| {
+    checks.check("a driver that rings by hand and does nothing wrong", |guests| {
         let before = violations(guests)?;
         judged(guests, "--break none")?;
         if violations(guests)? == before { Ok(()) } else { Err("the card reports a violation".into()) }
@@ -280,7 +196,7 @@ fn controls(checks: &mut Checks<'_>) {
     }
 }
 
-/// The checker drives the card wrongly in this way, and the card reports it: which entry of which queue, and what.
+/// The checker misuses the card in this way, and the card reports it: which entry of which queue, and what is wrong.
 fn broken(guests: &Guests, how: &str, place: &str, what: &str) -> Result<()> {
     let before = guests.emulator()?.said()?.len();
     let output = run_checker(guests, &format!("--break {how}"))?;
@@ -293,12 +209,12 @@ fn broken(guests: &Guests, how: &str, place: &str, what: &str) -> Result<()> {
     Err(format!("no line with {place:?} and {what:?} in {reports:?}; the checker said: {checker}"))
 }
 
-/// The card's exit code must tell of violations, and nothing else may be wrong.
+/// The card's exit code must report violations, and nothing else may be wrong.
 fn violated(ended: Result<()>) -> Result<()> {
     match ended {
         Err(error) if error.contains("violation") => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => Err("the emulator ended well in spite of violations".into()),
+        Ok(()) => Err("the emulator succeeded in spite of violations".into()),
     }
 }
 

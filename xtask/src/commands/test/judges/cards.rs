@@ -1,15 +1,16 @@
-//! The emulated card under the kernel's own driver and rdma-core's tools: what it says, what goes wrong on request, and
-//! the driver's way back.
+//! The emulated card under the kernel's own driver and rdma-core's tools: what it reports, faults on request, and how the driver recovers.
 
 use std::time::{Duration, Instant};
 
-use super::checks::Checks;
-use super::mlx4::{self, Where};
-use super::{Arguments, Work};
+use super::Judges;
 use crate::Result;
-use crate::vm::{Guests, Kernel, Mlx4, Run, Vm};
+use crate::commands::test::checks::Checks;
+use crate::commands::test::pair::{self, PINGPONG, Port};
+use crate::commands::test::programs::Programs;
+use crate::commands::test::{Arguments, Part, Work};
+use crate::vm::{Guests, Mlx4, Run, Vm};
 
-/// What devinfo has to say of the card of the reference transcript.
+/// devinfo's lines in the reference transcript.
 const REFERENCE: [&str; 14] = [
     "hca_id:	mlx4_0",
     "transport:			InfiniBand (0)",
@@ -27,23 +28,25 @@ const REFERENCE: [&str; 14] = [
     "link_layer:		InfiniBand",
 ];
 
-/// How long a driver may take to see what happened: it looks for a catastrophe every five seconds.
+/// How long a driver may take to notice: it looks for a catastrophe every five seconds.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs it on every kernel.
-pub(super) fn suite(arguments: &Arguments) -> Result<Vec<Work<'_>>> {
-    let work = |kernel: Kernel| {
+pub(in crate::commands::test) fn suite<'a>(arguments: &'a Arguments, _: &Programs) -> Result<Vec<Work<'a>>> {
+    let mut list = Vec::new();
+    for kernel in arguments.kernels() {
+        let judges = Judges::new(arguments, Part::Cards, &format!("cards-{kernel}"), &kernel)?;
         let place = format!("cards {kernel}");
-        Work::new(place.clone(), move || {
+        list.push(judges.work(place, "faults on request under the kernel's own driver", move |place| {
             let vm = Vm::new(kernel.clone()).c_tools(true).mlx4(Mlx4::default().connectx2().faults());
-            let mut checks = Checks::new(&vm, &kernel, &place, arguments);
+            let mut checks = Checks::new(&vm, &kernel, place, arguments);
             for (name, step) in STEPS {
                 checks.check(name, step);
             }
             checks.finish()
-        })
-    };
-    Ok(arguments.kernels().into_iter().map(work).collect())
+        }));
+    }
+    Ok(list)
 }
 
 type Step = fn(&Guests) -> Result<()>;
@@ -54,7 +57,7 @@ const STEPS: [(&str, Step); 8] = [
     ("packets come twice, late, damaged", odd_packets),
     ("a cable is pulled and plugged in", cable),
     ("a completion queue overruns", overrun),
-    ("a catastrophe, and the driver's way back", catastrophe),
+    ("a catastrophe, from which the driver recovers", catastrophe),
     ("the driver is unloaded and loaded", reload),
     ("a firmware command without an answer", stall),
 ];
@@ -65,7 +68,8 @@ fn done(guests: &Guests, line: &str) -> Result<String> {
 }
 
 fn pingpong(guests: &Guests) -> Result<()> {
-    mlx4::pingpong(guests, Where::One, "ibv_rc_pingpong -n 100", " -e")
+    const LINE: &str = "ibv_rc_pingpong -n 100 -e";
+    pair::pair(guests, 1, LINE, &format!("{LINE} 127.0.0.1"), Port::Tcp(PINGPONG)).map(drop)
 }
 
 fn devinfo(guests: &Guests) -> Result<()> {
@@ -80,13 +84,13 @@ fn lost_packets(guests: &Guests) -> Result<()> {
     }
     pingpong(guests)?;
     guests.emulator()?.control("clear")?;
-    // Messages have four packets. Of one whose second was lost, the third came out of sequence.
+    // Messages have four packets. Where the second was lost, the third came out of sequence.
     let counter = "/sys/class/infiniband/mlx4_0/hw_counters/rq_num_oos";
     let count = done(guests, &format!("/init cat {counter}"))?;
     if count.trim() == "0" { Err(format!("{counter} is 0")) } else { Ok(()) }
 }
 
-/// Of these a program sees nothing; that each of them happened, the card says.
+/// A program notices none of these; the card reports that each of them has happened.
 fn odd_packets(guests: &Guests) -> Result<()> {
     let emulator = guests.emulator()?;
     for fault in ["duplicate", "delay 30", "corrupt", "delay 200"] {
@@ -96,7 +100,7 @@ fn odd_packets(guests: &Guests) -> Result<()> {
         pingpong(guests)?;
         let left = emulator.control("faults")?;
         if !left.trim().is_empty() {
-            return Err(format!("{fault}: it has not happened: {left}"));
+            return Err(format!("{fault}: has not happened: {left}"));
         }
     }
     let counter = "/sys/class/infiniband/mlx4_0/ports/1/counters/port_rcv_errors";
@@ -112,17 +116,17 @@ fn cable(guests: &Guests) -> Result<()> {
     pingpong(guests)
 }
 
-/// The queue of a program that waits; the device goes on for others.
+/// The queue of a waiting program overruns; the device keeps working for others.
 fn overrun(guests: &Guests) -> Result<()> {
     let emulator = guests.emulator()?;
     if emulator.control("overrun 1 0x7fff").is_ok() {
-        return Err("a queue that is not there overran".into());
+        return Err("a queue that does not exist overran".into());
     }
     let waiting = guests.node(1).spawn(Run::new(["ibv_rc_pingpong"]))?;
-    guests.node(1).await_port(18515)?;
-    // The first numbers are reserved, the next the kernel's own; the program's is the last.
+    guests.node(1).await_port(PINGPONG)?;
+    // The first numbers are reserved, the next belong to the kernel, the last to the program.
     let last = (0x80..0x100).rev().find(|cqn| emulator.control(&format!("overrun 1 {cqn}")).is_ok());
-    last.ok_or("no completion queue is there to overrun")?;
+    last.ok_or("there is no completion queue to overrun")?;
     waiting.signal(9)?;
     waiting.wait()?;
     pingpong(guests)
@@ -147,7 +151,7 @@ fn reload(guests: &Guests) -> Result<()> {
     }
     let status = guests.emulator()?.control("status")?;
     if !status.contains("Reset") {
-        return Err(format!("the driver has left the card as {status}"));
+        return Err(format!("the driver has left the card in {status}"));
     }
     for module in ["mlx4_core", "mlx4_ib"] {
         done(guests, &format!("/init load {module}"))?;
@@ -156,8 +160,8 @@ fn reload(guests: &Guests) -> Result<()> {
     pingpong(guests)
 }
 
-/// While a command has no answer the driver can post no other. The one that wants to gives up after ten seconds, where
-/// waiting for an answer takes a minute, and the driver resets the card.
+/// While a command has no answer the driver can post no other. A caller that wants to post one gives up after ten seconds (one that waits
+/// for an answer after a minute), and the driver resets the card.
 fn stall(guests: &Guests) -> Result<()> {
     guests.emulator()?.control("stall 1 SW2HW_CQ")?;
     let stuck = guests.node(1).spawn(Run::new(["ibv_rc_pingpong"]))?;
@@ -169,7 +173,7 @@ fn stall(guests: &Guests) -> Result<()> {
     }
     let output = stuck.wait()?;
     if output.success() {
-        return Err("the program whose queue was not made has ended well".into());
+        return Err("the program whose queue was not created has succeeded".into());
     }
     done(guests, "/init await-active mlx4_0")?;
     pingpong(guests)
