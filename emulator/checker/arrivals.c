@@ -1,4 +1,4 @@
-/* What comes while a script is played: in the order of each queue, whenever it is asked for. */
+/* Completions that arrive while a script is played, in the order of each queue. */
 #include "play.h"
 
 #include <arpa/inet.h>
@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* Takes what has come on a lane's queue. */
+/* Takes the completions of a lane's queue. */
 static bool take_arrivals(struct player *player, int lane, int end)
 {
     struct ibv_wc wcs[16];
@@ -59,7 +59,7 @@ bool next_arrival(struct player *player, const struct line *line, struct ibv_wc 
     return true;
 }
 
-/* The log has what was seen in the words of what was expected. */
+/* The log describes what was seen in the same words as what was expected. */
 void log_seen(struct player *player, const struct line *line, const struct ibv_wc *wc)
 {
     struct line seen = *line;
@@ -80,7 +80,7 @@ void log_seen(struct player *player, const struct line *line, const struct ibv_w
     fprintf(player->log, "%s\n", text);
 }
 
-/* Nothing may have come that the batch does not tell of. */
+/* There must be no completion that the batch does not expect. */
 bool nothing_left(struct player *player)
 {
     for (int lane = 0; lane < player->lane_count; lane++)

@@ -1,8 +1,8 @@
 /*
  * verbscheck: judges an RDMA device through libibverbs.
  *
- * Where to look: lane.c makes pairs of connected queues, post.c posts and waits; the checks are in opcodes.c, faults.c,
- * queues.c, windows.c and datagrams.c; generate.c makes random scripts and says what must come of them, play.c plays
+ * Structure: lane.c creates pairs of connected queues, post.c posts and waits; the checks are in opcodes.c, faults.c,
+ * queues.c, windows.c and datagrams.c; generate.c creates random scripts with their expected results, play.c plays
  * them; damage.c misbehaves on purpose.
  */
 #ifndef CHECK_H

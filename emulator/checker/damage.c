@@ -1,7 +1,7 @@
 /*
- * Misbehaving as a driver of mlx4, by its direct verbs: what a strict device must notice.
+ * Deliberate driver errors, by mlx4's direct verbs: a strict device must notice them.
  *
- * Each way begins as a driver should and does one thing wrong. With `none` nothing is wrong, and all of it passes.
+ * Each case begins like a correct driver and does one thing wrong. With `none` nothing is wrong, and everything passes.
  */
 #include "check.h"
 
@@ -36,7 +36,7 @@ static int find_provider(struct dl_phdr_info *info, size_t size, void *found)
     return 1;
 }
 
-/* The provider's own function: libibverbs has loaded it, and the checker runs where it is not too. */
+/* The provider's own function. It is looked up at run time, because the checker also runs without this provider. */
 static int (*direct_verbs(void))(struct mlx4dv_obj *, uint64_t)
 {
     const char *path = NULL;
@@ -90,9 +90,9 @@ static void send_by_hand(struct end *end, const struct raw *raw, enum way way)
     control->imm = 0;
     control->srcrb_flags = htobe32(MLX4_WQE_CTRL_CQ_UPDATE);
     control->bf_qpn = 0;
-    /* In 16 bytes: control and one element, or more than any slot has. */
+    /* In units of 16 bytes: control and one element, or more than any slot has. */
     control->fence_size = way == REQUEST_SIZE ? 0x3f : 2;
-    /* The next request looks valid, or one that a card has only read ahead, though nobody has written it. */
+    /* The next request, or one that a card may have read ahead, looks valid although it was never written. */
     if (way == HEADROOM || way == PREFETCH)
         slot(raw, way == HEADROOM ? 1 : 5)->owner_opcode = htobe32(MLX4_OPCODE_SEND);
     __sync_synchronize();
@@ -102,7 +102,7 @@ static void send_by_hand(struct end *end, const struct raw *raw, enum way way)
         *(volatile uint32_t *)raw->qp.sdb = raw->qp.doorbell_qpn;
         return;
     }
-    /* The same request by the BlueFlame page, but for one bit of its address. */
+    /* The same request on the BlueFlame page, with one bit of its address flipped. */
     long page = sysconf(_SC_PAGESIZE);
     volatile uint64_t *blueflame =
         mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, end->qp->context->cmd_fd, page);
@@ -110,7 +110,7 @@ static void send_by_hand(struct end *end, const struct raw *raw, enum way way)
 
     if (blueflame == MAP_FAILED)
         die("the BlueFlame page: %s", strerror(errno));
-    /* It carries the queue pair's number before the size; `doorbell_qpn` is that number, moved up by 8 bits. */
+    /* It has the queue pair's number in front of the size; `doorbell_qpn` is that number, shifted by 8 bits. */
     control->bf_qpn |= raw->qp.doorbell_qpn;
     memcpy(copy, control, sizeof copy);
     copy[3] ^= htobe64(64);
@@ -129,7 +129,7 @@ static bool one_by_hand(struct lane *lane, enum way way)
     if (!receive(lane, 1, 5, TARGET, SIZE))
         return false;
     send_by_hand(here, &raw, way);
-    /* The provider knows nothing of this request: its number is nobody's. */
+    /* The provider does not know this request, so its wr_id is undefined. */
     return collect(here, &wc, 1) &&
            EXPECT(wc.status == IBV_WC_SUCCESS, "expected SUCCESS, seen %s (vendor error 0x%x)", status_name(wc.status),
                   wc.vendor_err) &&
@@ -152,7 +152,7 @@ static void move_back(volatile __be32 *record, uint32_t by)
     __sync_synchronize();
 }
 
-/* The device has looked at the doorbell records by the messages before, and must look again for the last. */
+/* The device has read the doorbell records for the messages before, and must read them again for the last. */
 static bool records(struct lane *lane, enum way way)
 {
     struct raw raw = look_inside(&lane->end[1]);
@@ -186,9 +186,9 @@ void damage(struct device *device, const char *how)
         if (way != NO_DAMAGE && record != (way == RECEIVE_RECORD || way == CQ_RECORD))
             continue;
         plan_lane(&lane, device, RC, false);
-        /* What a device no longer sees it must not retry for ever. */
+        /* The device must not retry forever. */
         lane.rnr_retry = 2;
-        /* Slots that are smaller than the largest request. */
+        /* Slots smaller than the largest request. */
         lane.max_inline = 0;
         open_lane(&lane, device, RC, false);
         begin("%s, broken: %s", record ? "doorbell records" : "a request by hand", how);

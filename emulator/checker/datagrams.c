@@ -1,4 +1,4 @@
-/* What datagrams have of their own: headers, keys, groups, answers to whoever sent. */
+/* Datagrams: headers, keys, multicast groups, answers to the sender. */
 #include "check.h"
 
 #include <arpa/inet.h>
@@ -76,7 +76,7 @@ static void check_keys(struct lane *lane)
 
     begin("ud: a Q_Key with its top bit set stands for the sender's own");
     wr.wr.ud.remote_qkey = 0x80000000;
-    /* rxe sends it as it is. */
+    /* rxe sends it anyway. */
     if (!options.rxe && receive(lane, 1, 2, TARGET, SIZE + GRH) && post(lane, 0, &wr) && sent(lane, 0, 1))
         arrives(lane, 1, 2);
     finish();
@@ -114,7 +114,7 @@ static void check_sizes(struct lane *lane)
     begin("ud: longer than the port's MTU by a byte");
     local.length++;
     if (receive(lane, 1, 2, TARGET, MEMORY - TARGET) && post(lane, 0, &wr))
-        /* rxe lets the sender believe it. */
+        /* rxe reports success to the sender. */
         await(lane, 0, (struct want){.id = 1, .status = options.rxe ? IBV_WC_SUCCESS : IBV_WC_LOC_LEN_ERR});
     nothing(&lane->end[1]);
     fail_lane(lane);
@@ -153,7 +153,7 @@ static void check_groups(struct device *device)
     };
     struct lane lane = {0};
 
-    /* Its multicast leaves the machine and does not come back. */
+    /* rxe's multicast packets leave the machine and are not looped back. */
     if (options.rxe) {
         absent("multicast", "rxe does not give a group's datagrams to members on the sender's device");
         return;
@@ -175,7 +175,7 @@ static void check_groups(struct device *device)
     wr.wr.ud.ah = ah;
     wr.wr.ud.remote_qpn = EVERY_MEMBER;
     wr.imm_data = htonl(77);
-    /* What comes by a group has a header, whatever the others have. */
+    /* Multicast datagrams always have a header. */
     if (!had_gid)
         options.gid_index = 0;
     struct want want = {.opcode = IBV_WC_RECV, .length = SIZE + GRH, .with_imm = true, .imm = 77};

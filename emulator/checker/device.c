@@ -28,7 +28,7 @@ static struct ibv_context *open_named(const char *name)
     return context;
 }
 
-/* The most that a queue pair can send inline, found by asking for less and less. */
+/* The largest inline size of a queue pair, found by asking for less and less. */
 static unsigned find_inline(struct device *device)
 {
     struct ibv_cq *cq = ibv_create_cq(device->context, 4, NULL, NULL, 0);

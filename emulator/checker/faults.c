@@ -1,4 +1,4 @@
-/* What goes wrong: both statuses, what is flushed, what memory is left alone, and the queues used again. */
+/* Faults: the statuses at both ends, what is flushed, memory that must not change, and using the queues again. */
 #include "faults.h"
 
 #include <errno.h>
@@ -7,11 +7,11 @@
 enum { NONE = -1 };
 
 enum wrong {
-    LOCAL_KEY,         /* a key that nobody has */
-    LOCAL_GONE,        /* a key of memory that is registered no more */
+    LOCAL_KEY,         /* a key that does not exist */
+    LOCAL_GONE,        /* a key of deregistered memory */
     LOCAL_DOMAIN,      /* memory of another protection domain */
     LOCAL_BOUNDS,      /* one byte past its end */
-    LOCAL_READ_ONLY,   /* data come back into memory that is not to be written */
+    LOCAL_READ_ONLY,   /* data are fetched into read-only memory */
     RECEIVE_KEY,
     RECEIVE_DOMAIN,
     RECEIVE_BOUNDS,
@@ -23,9 +23,9 @@ enum wrong {
     REMOTE_DOMAIN,
     REMOTE_END,        /* one byte past the end */
     REMOTE_START,      /* one byte before the start */
-    REMOTE_WRAP,       /* address and length go round the end of the address space */
-    REMOTE_RIGHTS,     /* memory that has not this right */
-    REMOTE_QUEUE,      /* a queue pair that has not this right */
+    REMOTE_WRAP,       /* address and length wrap at the end of the address space */
+    REMOTE_RIGHTS,     /* memory without this right */
+    REMOTE_QUEUE,      /* a queue pair without this right */
     REMOTE_UNALIGNED,
 };
 
@@ -33,9 +33,9 @@ struct fault {
     const char *name;
     enum wrong wrong;
     enum ibv_wr_opcode opcode;
-    int sender, receiver;       /* statuses; the receiver's NONE where it completes nothing */
+    int sender, receiver;       /* statuses; NONE if the receiver completes nothing */
     int event;                  /* of the responder's queue pair */
-    uint32_t rxe_sender, rxe_receiver; /* what rxe may have instead, as bits */
+    uint32_t rxe_sender, rxe_receiver; /* other statuses that rxe may report, as bits */
 };
 
 static const struct fault faults[] = {
@@ -99,7 +99,7 @@ static bool atomic(enum ibv_wr_opcode opcode)
     return opcode == IBV_WR_ATOMIC_FETCH_AND_ADD || opcode == IBV_WR_ATOMIC_CMP_AND_SWP;
 }
 
-/* A message that arrives shows that both ends are as good as new. */
+/* Sends a message to show that both ends work again. */
 bool works(struct lane *lane, struct shadow *shadow)
 {
     for (int from = 0; from < 2; from++) {
@@ -121,7 +121,7 @@ bool works(struct lane *lane, struct shadow *shadow)
     return true;
 }
 
-/* Waits for a state that a queue pair takes by itself. */
+/* Waits until a queue pair changes to a state by itself. */
 bool await_state(struct ibv_qp *qp, enum ibv_qp_state state)
 {
     uint64_t limit = now_ms() + patience();
@@ -132,13 +132,13 @@ bool await_state(struct ibv_qp *qp, enum ibv_qp_state state)
     return true;
 }
 
-/* Flushes both ends, expecting the receives `first`.. at end 1, and connects them anew. */
+/* Flushes both ends, expecting the receives `first`.. at end 1, and connects them again. */
 bool renew_queues(struct lane *lane, uint64_t first, int receives)
 {
     bool good = true;
 
     fail_lane(lane);
-    /* A shared queue's receives are nobody's, and stay. */
+    /* The receives of a shared queue belong to no queue pair, and stay. */
     for (int at = 0; at < receives && good; at++)
         good = lane->srq ||
                await(lane, 1, (struct want){.id = first + at, .status = IBV_WC_WR_FLUSH_ERR, .opcode = IBV_WC_RECV});
@@ -147,7 +147,7 @@ bool renew_queues(struct lane *lane, uint64_t first, int receives)
     return good;
 }
 
-/* A shared queue keeps what nobody took: the next messages take it. */
+/* A shared queue keeps its unused receives: the next messages take them. */
 static bool take_left(struct lane *lane, uint64_t first, int receives)
 {
     bool good = true;
@@ -167,7 +167,7 @@ static bool run_fault(struct lane *lane, struct shadow *shadow, const struct fau
     struct device *device = lane->device;
     struct end *here = &lane->end[0], *there = &lane->end[1];
     bool remote = fault->wrong >= RECEIVE_KEY, consumes = fault->opcode == IBV_WR_SEND;
-    /* A message that fails locally fits into a packet: of more, the first ones would have been sent. */
+    /* A message that fails locally fits into one packet: otherwise its first packets would have been sent. */
     size_t size = atomic(fault->opcode) ? 8 : remote ? SIZE : 500;
     struct ibv_sge local = sge(here, SOURCE, size), taken = sge(there, TARGET, SIZE);
     struct ibv_pd *other_domain = NULL;
@@ -232,14 +232,14 @@ static bool run_fault(struct lane *lane, struct shadow *shadow, const struct fau
     case REMOTE_QUEUE: break;
     }
 
-    /* The message before is whole; the one at fault ends the queue; the one behind it is flushed. */
+    /* The message before completes; the faulty one stops the queue; the one behind it is flushed. */
     struct ibv_sge before = sge(here, 100, 50), behind = sge(here, 200, 50);
     struct ibv_send_wr first = request(lane, 0, IBV_WR_SEND, 1, &before, 1);
     struct ibv_send_wr last = request(lane, 0, IBV_WR_SEND, 3, &behind, 1);
 
     first.next = &wr;
     wr.next = &last;
-    /* A flushed request completes though it did not ask to. Without a fence it could overtake what a read brings. */
+    /* A flushed request completes even if unsignaled. Without a fence it could overtake the data of a read. */
     last.send_flags = IBV_SEND_FENCE;
     good = receive(lane, 1, 11, 1000, 50) && post_receive(lane, 1, 12, &taken, 1) && receive(lane, 1, 13, 1500, 60) &&
            post(lane, 0, &first) && await(lane, 0, (struct want){.id = 1, .opcode = IBV_WC_SEND}) &&
@@ -247,7 +247,7 @@ static bool run_fault(struct lane *lane, struct shadow *shadow, const struct fau
     memcpy(shadow->memory[1] + 1000, shadow->memory[0] + 100, 50);
 
     bool completes = fault->receiver != NONE;
-    /* The specification has an invalid request here; cards are said to call it an access. */
+    /* The specification says invalid request; some cards report an access error. */
     bool either = fault->wrong == REMOTE_QUEUE;
 
     good = good && await(lane, 0, (struct want){.id = 2, .status = fault->sender,
@@ -263,7 +263,7 @@ static bool run_fault(struct lane *lane, struct shadow *shadow, const struct fau
         good = await_event(device, fault->event);
     lane->access = access & ~IBV_ACCESS_LOCAL_WRITE;
     good = renew_queues(lane, completes ? 13 : 12, completes ? 1 : 2) && good;
-    /* What a receive that failed holds is undefined; all other bytes are not. */
+    /* The buffer of a failed receive is undefined; all other bytes are defined. */
     if (completes)
         memcpy(shadow->memory[1] + TARGET, there->memory + TARGET, SIZE);
     if (fault->wrong == RECEIVE_BOUNDS)
@@ -284,7 +284,7 @@ static void check_all(struct device *device, struct shadow *shadow, enum kind ki
 
         open_lane(&lane, device, kind, srq);
         begin("%s: %s", lane_name(&lane), faults[at].name);
-        /* rxe does not take such a request. */
+        /* rxe refuses to post such a request. */
         if (!options.rxe || faults[at].wrong != REMOTE_UNALIGNED)
             run_fault(&lane, shadow, &faults[at]);
         finish();

@@ -1,9 +1,9 @@
-/* Faults that take more than a request: late and missing receives, queues moved to ERR, senders that hear of nothing. */
+/* Faults of more than one request: late and missing receives, queues moved to ERR, senders without an answer. */
 #include "faults.h"
 
 #include <string.h>
 
-/* RDMA of no bytes needs no key. */
+/* RDMA of zero bytes needs no key. */
 void check_empty(struct device *device, struct shadow *shadow)
 {
     const enum ibv_wr_opcode opcodes[] = {IBV_WR_RDMA_WRITE, IBV_WR_RDMA_READ};
@@ -71,7 +71,7 @@ void check_late(struct device *device, struct shadow *shadow, enum kind kind, bo
     close_lane(&lane);
 }
 
-/* Everything in order when a queue pair is moved to ERR by hand, what is posted after that too. */
+/* Moving a queue pair to ERR flushes everything in order, also what is posted afterwards. */
 void check_flush(struct device *device, struct shadow *shadow, enum kind kind, bool srq)
 {
     struct lane lane = {0};
@@ -87,8 +87,8 @@ void check_flush(struct device *device, struct shadow *shadow, enum kind kind, b
         for (int at = 0; at < 5; at++)
             good = good && await(&lane, 1,
                                  (struct want){.id = 20 + at, .status = IBV_WC_WR_FLUSH_ERR, .opcode = IBV_WC_RECV});
-        /* rxe forgets about those. */
-        /* rxe forgets about one that is posted in ERR. */
+        /* rxe loses those. */
+        /* rxe loses one that is posted in ERR. */
         if (!options.rxe)
             good = good && receive(&lane, 1, 30, TARGET, 100) &&
                    await(&lane, 1, (struct want){.id = 30, .status = IBV_WC_WR_FLUSH_ERR, .opcode = IBV_WC_RECV});
@@ -112,7 +112,7 @@ void check_flush(struct device *device, struct shadow *shadow, enum kind kind, b
     close_lane(&lane);
 }
 
-/* An unreliable sender hears of its own faults alone; the receiver drops what it cannot take. */
+/* An unreliable sender learns of its own faults only; the receiver drops what it cannot accept. */
 void check_unreliable(struct device *device, struct shadow *shadow)
 {
     for (enum kind kind = UC; kind <= UD; kind++) {

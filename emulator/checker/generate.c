@@ -1,4 +1,4 @@
-/* Random scripts: batches put together from requests, in an order in which they can be played. */
+/* Random scripts: batches of requests, in an order in which they can be played. */
 #include "model.h"
 
 #include <stdlib.h>
@@ -11,7 +11,7 @@ void start_script(struct generator *g, struct device *device, uint64_t seed)
         .atomics = device->attr.atomic_cap != IBV_ATOMIC_NONE,
         .windows = device->windows2,
         .mtu = 128u << (device->port.active_mtu < IBV_MTU_1024 ? device->port.active_mtu : IBV_MTU_1024),
-        /* The same for every device that has so much, so that its script is the same. */
+        /* The same for every device that supports it, so that the scripts are the same. */
         .max_inline = device->max_inline < 128 ? device->max_inline : 128,
         .next_id = 1,
         .window_lane = -1,
@@ -42,7 +42,7 @@ static void append(struct batch *batch, const struct batch *section)
         *add(batch, section->lines[at].verb, 0, 0) = section->lines[at];
 }
 
-/* Gives the completions in the order of their queues, without those that nobody asked for. */
+/* Returns the completions in the order of their queues, without those that were not requested. */
 static void append_done(struct generator *g, struct batch *batch, const struct sections *s)
 {
     for (int lane = 0; lane < g->lane_count; lane++)
@@ -82,7 +82,7 @@ void next_batch(struct generator *g, struct batch *batch, unsigned most)
     for (unsigned tries = 0; s.requests.requests < wanted && tries < 3 * wanted; tries++) {
         int lane = below(g, g->lane_count), end = below(g, 2);
 
-        /* rxe loses requests that are still under way when one behind them fails. */
+        /* rxe loses outstanding requests when one behind them fails. */
         if (!options.rxe || lane != broken)
             add_request(g, &s, lane, lane == broken ? breaker : end);
     }

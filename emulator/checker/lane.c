@@ -17,7 +17,7 @@ void plan_lane(struct lane *lane, struct device *device, enum kind kind, bool sr
         .mine = {true, true},
         .access = REMOTE,
         .mtu = device->port.active_mtu < IBV_MTU_1024 ? device->port.active_mtu : IBV_MTU_1024,
-        /* For ever: a test of being late has to be told from one of giving up. */
+        /* Without limit: a test of late receives must not become one of exhausted retries. */
         .rnr_retry = 7,
         .retry_cnt = 7,
         /* 4.096 µs * 2^18, about a second: an emulated device may be slow. */
@@ -36,7 +36,7 @@ static void make_end(struct lane *lane, int number, unsigned char *memory)
     struct end *end = &lane->end[number];
 
     end->memory = memory;
-    /* A UC or UD queue pair needs no atomics, but its memory may have them. */
+    /* A UC or UD queue pair has no atomics, but its memory may permit them. */
     end->mr = ibv_reg_mr(device->pd, memory, MEMORY, IBV_ACCESS_LOCAL_WRITE | REMOTE |
                          (device->windows1 || device->windows2 ? IBV_ACCESS_MW_BIND : 0));
     if (!end->mr)
@@ -102,7 +102,7 @@ static void make_end(struct lane *lane, int number, unsigned char *memory)
         end->receiver = end->qp;
     end->address.sender = end->qp->qp_num;
     end->address.receiver = end->receiver->qp_num;
-    /* Close to the end of the 24 bits, so that the numbers of every run wrap. */
+    /* Close to the end of 24 bits, so that PSNs wrap in every run. */
     end->address.psn = 0xffffe0 + number;
     end->address.rkey = end->mr->rkey;
     end->address.base = (uintptr_t)memory;
@@ -131,7 +131,7 @@ static struct ibv_ah_attr route(const struct lane *lane, int end)
     return ah;
 }
 
-/* Moves one queue pair to RTS. `sends` and `receives` differ for XRC alone. */
+/* Moves one queue pair to RTS. `sends` and `receives` differ only for XRC. */
 static void connect_qp(struct lane *lane, int number, struct ibv_qp *qp, uint32_t peer, bool sends, bool receives)
 {
     const struct address *there = &lane->end[!number].address;
@@ -191,7 +191,7 @@ void connect_end(struct lane *lane, int number)
     const struct address *peer = &lane->end[!number].address;
 
     if (lane->kind == XRC) {
-        /* An initiator sends to the peer's target, a target hears the peer's initiator. */
+        /* An initiator sends to the peer's target, a target receives from the peer's initiator. */
         connect_qp(lane, number, end->receiver, peer->sender, false, true);
         connect_qp(lane, number, end->qp, peer->receiver, true, false);
     } else {
@@ -250,7 +250,7 @@ static void gone(int result, const char *what)
 
 void free_lane(struct lane *lane)
 {
-    /* An event that nobody has acknowledged holds its queue pair. */
+    /* A queue pair cannot be destroyed before its events are acknowledged. */
     drain_events(lane->device, IBV_EVENT_DEVICE_FATAL);
     for (int number = 0; number < 2; number++) {
         struct end *end = &lane->end[number];

@@ -1,9 +1,9 @@
-/* Random scripts: requests that fail, what is flushed behind them, and the lane set up anew. */
+/* Random scripts: requests that fail, what is flushed behind them, and setting up the lane again. */
 #include "model.h"
 
 #include <string.h>
 
-/* A request that fails, what is flushed behind it, and the lane set up anew. */
+/* A request that fails, what is flushed behind it, and setting up the lane again. */
 void fault(struct generator *g, struct sections *s, int lane, int end)
 {
     enum { KEY, REMOTE_KEY, REMOTE_END, MISALIGNED, SHORT, RECEIVE_KEY, KINDS };
@@ -16,7 +16,7 @@ void fault(struct generator *g, struct sections *s, int lane, int end)
 
     if (kind >= SHORT && queue->count)
         kind = REMOTE_KEY;
-    /* rxe does not take such a request. */
+    /* rxe refuses to post such a request. */
     if (kind == MISALIGNED && (!g->atomics || options.rxe))
         kind = REMOTE_END;
     if (g->lanes[lane].kind == UD && size > g->mtu)
@@ -89,7 +89,7 @@ void fault(struct generator *g, struct sections *s, int lane, int end)
     for (unsigned behind = below(g, 4); behind > 0; behind--) {
         line = add(&s->requests, SEND, lane, end);
         line->opcode = IBV_WR_SEND;
-        /* Without a fence it could overtake what a read brings. */
+        /* Without a fence it could overtake the data of a read. */
         line->flags |= IBV_SEND_FENCE;
         split(g, line, source, below(g, size), PARTS);
         conclude_request(g, s, line, 0);
@@ -97,7 +97,7 @@ void fault(struct generator *g, struct sections *s, int lane, int end)
     }
 }
 
-/* A receive that nothing in this batch takes. */
+/* A receive that no message of this batch takes. */
 void spare_receive(struct generator *g, struct sections *s, int lane, int end)
 {
     struct queue *queue = queue_of(g, lane, end);

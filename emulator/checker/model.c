@@ -1,4 +1,4 @@
-/* Random scripts: what requests do to memory, and how they complete. */
+/* Random scripts: how requests change memory, and how they complete. */
 #include "model.h"
 
 #include <string.h>
@@ -32,7 +32,7 @@ struct line *add(struct batch *batch, enum verb verb, int lane, int end)
     return line;
 }
 
-/* Room in an end's memory that nothing else of this batch uses; -1 if there is none. */
+/* Memory of an end that this batch does not use otherwise; -1 if there is none. */
 int64_t room(struct generator *g, int end, uint32_t size, uint32_t align)
 {
     uint32_t start = g->cursor[end] + below(g, 40);
@@ -44,7 +44,7 @@ int64_t room(struct generator *g, int end, uint32_t size, uint32_t align)
     return start;
 }
 
-/* Elements over a stretch of memory, some of them empty. */
+/* Elements that cover a range of memory, some of them empty. */
 void split(struct generator *g, struct line *line, uint32_t offset, uint32_t size, int most)
 {
     int count = size ? 1 + below(g, most) : below(g, 3);
@@ -144,7 +144,7 @@ struct line take_receive(struct generator *g, int lane, int end)
     return line;
 }
 
-/* A receive for a message of `size` bytes; false if there is no room. */
+/* Adds a receive for a message of `size` bytes; false if there is no room. */
 bool receive_for(struct generator *g, struct sections *s, int lane, int end, uint32_t size, bool late)
 {
     uint32_t header = g->lanes[lane].kind == UD ? GRH : 0, slack = chance(g, 30) ? below(g, 100) : 0;
@@ -204,11 +204,11 @@ static bool brings_back(enum ibv_wr_opcode opcode)
     return opcode == IBV_WR_RDMA_READ || opcode == IBV_WR_ATOMIC_CMP_AND_SWP || opcode == IBV_WR_ATOMIC_FETCH_AND_ADD;
 }
 
-/* Ends a request that has been put together: flags, its completion. */
+/* Finishes a request: flags, its completion. */
 void conclude_request(struct generator *g, struct sections *s, struct line *line, uint32_t size)
 {
     line->id = new_id(g);
-    /* The last request of each queue is made a signaled one when the batch is complete. */
+    /* The last request of each queue becomes signaled when the batch is complete. */
     if (chance(g, 70))
         line->flags |= IBV_SEND_SIGNALED;
     if (chance(g, 15))

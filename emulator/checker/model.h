@@ -23,9 +23,9 @@ bool chance(struct generator *g, unsigned percent);
 uint64_t draw(struct generator *g);
 /* Adds an empty line. */
 struct line *add(struct batch *batch, enum verb verb, int lane, int end);
-/* Room in an end's memory that nothing else of this batch uses; -1 if there is none. */
+/* Memory of an end that this batch does not use otherwise; -1 if there is none. */
 int64_t room(struct generator *g, int end, uint32_t size, uint32_t align);
-/* Elements over a stretch of memory, some of them empty. */
+/* Elements that cover a range of memory, some of them empty. */
 void split(struct generator *g, struct line *line, uint32_t offset, uint32_t size, int most);
 /* The bytes of a line's elements. */
 void gather_parts(struct generator *g, const struct line *line, unsigned char *bytes);
@@ -45,31 +45,31 @@ struct line *add_receive(struct generator *g, struct sections *s, int lane, int 
 void keep_receive(struct generator *g, const struct line *line);
 /* Takes the first one. */
 struct line take_receive(struct generator *g, int lane, int end);
-/* A receive for a message of `size` bytes; false if there is no room. */
+/* Adds a receive for a message of `size` bytes; false if there is no room. */
 bool receive_for(struct generator *g, struct sections *s, int lane, int end, uint32_t size, bool late);
 /* A message arrives: its completion there, and its bytes. */
 void deliver(struct generator *g, struct sections *s, const struct line *send, const unsigned char *bytes,
              uint32_t size);
-/* Ends a request that has been put together: flags, its completion. */
+/* Finishes a request: flags, its completion. */
 void conclude_request(struct generator *g, struct sections *s, struct line *line, uint32_t size);
 
 /* ---- requests.c: requests that succeed ---- */
 
-/* Sends, and writes with or without imm; `source` is -1 for fresh bytes, else what a read before it brings. */
+/* Sends, and writes with or without imm; `source` is -1 for new bytes, else the data of an earlier read. */
 void push_request(struct generator *g, struct sections *s, int lane, int end, enum ibv_wr_opcode opcode,
                   uint32_t size, int64_t source);
 /* Some request of a lane's end. */
 void add_request(struct generator *g, struct sections *s, int lane, int end);
-/* Binds a window, or ends the one that is bound. */
+/* Binds a window, or invalidates the bound one. */
 void window_request(struct generator *g, struct sections *s);
-/* An unreliable write is known to be there by a message behind it. */
+/* A message behind an unreliable write shows that it has arrived. */
 void settle(struct generator *g, struct sections *s);
 
 /* ---- mishaps.c: requests that fail ---- */
 
-/* A request that fails, what is flushed behind it, and the lane set up anew. */
+/* A request that fails, what is flushed behind it, and setting up the lane again. */
 void fault(struct generator *g, struct sections *s, int lane, int end);
-/* A receive that nothing in this batch takes. */
+/* A receive that no message of this batch takes. */
 void spare_receive(struct generator *g, struct sections *s, int lane, int end);
 /* Moves a lane to ERR and back; its own receives are flushed, a shared queue's stay. */
 void renew(struct generator *g, struct batch *batch, int lane);

@@ -27,7 +27,7 @@ static enum ibv_wc_opcode sent_as(enum ibv_wr_opcode opcode)
     }
 }
 
-/* A message of no bytes, which arrives after all that was sent before. */
+/* An empty message, which arrives after everything that was sent before. */
 static bool follow(struct lane *lane, int from)
 {
     struct ibv_send_wr wr = request(lane, from, IBV_WR_SEND, 19, NULL, 0);
@@ -52,7 +52,7 @@ static bool move_one(struct lane *lane, struct shadow *shadow, int from, enum ib
     if (consumes(opcode)) {
         int count = 0;
 
-        /* A write's notice takes a receive, but none of its memory. */
+        /* A write with immediate data takes a receive, but does not use its memory. */
         if (sends) {
             if (header)
                 remote[count++] = sge(there, TARGET - 1000, header);
@@ -87,14 +87,14 @@ static bool move_one(struct lane *lane, struct shadow *shadow, int from, enum ib
 
     if (consumes(opcode))
         good &= await(lane, !from, received);
-    /* An unreliable write is there when what was sent after it is. */
+    /* An unreliable write has arrived when a later message has. */
     if (lane->kind == UC && opcode == IBV_WR_RDMA_WRITE)
         good = good && follow(lane, from);
     if (!good)
         return false;
     if (sends) {
         scatter(there, shadow->memory[!from], remote + !!header, parts, bytes, size);
-        /* Whatever the header is: its own check is another one. */
+        /* The header is checked elsewhere. */
         memcpy(shadow->memory[!from] + TARGET - 1000, there->memory + TARGET - 1000, header);
     } else if (opcode == IBV_WR_RDMA_READ) {
         scatter(here, shadow->memory[from], local, parts, shadow->memory[!from] + TARGET, size);
@@ -109,7 +109,7 @@ static bool move_one(struct lane *lane, struct shadow *shadow, int from, enum ib
 static const struct {
     enum ibv_wr_opcode opcode;
     const char *name;
-    bool reliable, connected; /* which services have it */
+    bool reliable, connected; /* services that support it */
 } movers[] = {
     {IBV_WR_SEND, "send", false, false},
     {IBV_WR_SEND_WITH_IMM, "send with imm", false, false},
@@ -130,7 +130,7 @@ static void check_moves(struct lane *lane, struct shadow *shadow)
         for (size_t at = 0; at < COUNT(sizes); at++) {
             if (lane->kind == UD && sizes[at] > mtu)
                 continue;
-            /* No element at all is how an empty message is mostly sent. */
+            /* An empty message usually has no element. */
             const int parts[] = {sizes[at] ? 1 : 0, 3};
 
             for (size_t split = 0; split < COUNT(parts); split++) {
@@ -200,7 +200,7 @@ static void check_atomics(struct lane *lane, struct shadow *shadow)
     finish();
 }
 
-/* A request behind a fence waits for the reads before it: what it sends is what they brought. */
+/* A fenced request waits for the reads before it: it sends the data that they fetched. */
 static void check_fence(struct lane *lane, struct shadow *shadow)
 {
     const size_t size = 20000;
@@ -235,7 +235,7 @@ static void check_fence(struct lane *lane, struct shadow *shadow)
         memcpy(&counter, shadow->memory[1] + ATOMIC + 1024, 8);
         memcpy(shadow->memory[0] + ATOMIC, &counter, 8);
         counter++;
-        /* The send came last, so it tells the value before the sum was made. */
+        /* The atomic returns the value before the addition. */
         memcpy(shadow->memory[1] + 8192, shadow->memory[0] + SOURCE, size);
         memcpy(shadow->memory[1] + 8192 + size, shadow->memory[0] + ATOMIC, 8);
         memcpy(shadow->memory[1] + ATOMIC + 1024, &counter, 8);

@@ -1,4 +1,4 @@
-/* Playing random scripts: posting what they say, comparing what comes. */
+/* Playing random scripts: posting requests, comparing completions. */
 #include "play.h"
 
 #include <arpa/inet.h>
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Leaves when the other process is there too; tells each other the windows' keys. */
+/* Waits for the other process, and exchanges the keys of windows. */
 static void meet(struct player *player)
 {
     if (player->socket < 0)
@@ -86,7 +86,7 @@ static struct ibv_send_wr make_request(struct player *player, const struct line 
         }
         if (line->target == WINDOW)
             wr.wr.rdma.rkey = player->window_keys[!line->end];
-        /* In both kinds of request, the keys of a real one. */
+        /* The keys of a real request, for both kinds. */
         if (line->bad_key)
             wr.wr.rdma.rkey ^= 0x00ff00ff;
     }
@@ -115,7 +115,7 @@ static bool play_requests(struct player *player, const struct batch *batch, int 
     }
     if (!post(&player->lanes[head->lane], head->end, wrs))
         return false;
-    /* A window's own key is the old one until the request for a new one is posted. */
+    /* A window has its old key until the request for a new one is posted. */
     if (player->windows[head->end])
         player->windows[head->end]->rkey = player->window_keys[head->end];
     for (int at = 0; at < count; at++)
@@ -125,7 +125,7 @@ static bool play_requests(struct player *player, const struct batch *batch, int 
     return true;
 }
 
-/* Whether a line is in a list that an earlier line of its queue began. */
+/* Whether a line belongs to a list that an earlier line of its queue began. */
 static bool chained(const struct batch *batch, int at)
 {
     for (int before = at - 1; before >= 0; before--) {
@@ -207,7 +207,7 @@ static bool play_line(struct player *player, const struct generator *generator, 
     return false;
 }
 
-/* What each side has to know of the other's queues. */
+/* What each side has to know about the other's queues. */
 static void tell_addresses(struct player *player)
 {
     int end = player->mine[0] ? 0 : 1;
@@ -244,7 +244,7 @@ static void set_up(struct player *player, const struct generator *generator)
 
 static void take_down(struct player *player)
 {
-    /* Bound windows hold the memory that they are bound to. */
+    /* Memory cannot be deregistered while windows are bound to it. */
     for (int end = 0; end < 2; end++)
         if (player->windows[end] && ibv_dealloc_mw(player->windows[end]))
             die("dealloc_mw: %s", strerror(errno));
@@ -288,7 +288,7 @@ static bool play_script(struct player *player, uint64_t seed)
         }
         good = good && nothing_left(player);
     }
-    /* The other end may still want this one's answers. */
+    /* The other end may still need answers from this one. */
     if (good)
         meet(player);
     take_down(player);
@@ -315,7 +315,7 @@ void check_random(struct device *device, int socket, bool server)
         if (log)
             fprintf(log, "# seed %" PRIu64 ", %u requests\n", seed, options.ops);
         play_script(&player, seed);
-        /* Whoever stops early leaves the other alone. */
+        /* A process that stops early leaves the other without a peer. */
         if (!finish() && socket >= 0)
             break;
     }

@@ -1,4 +1,4 @@
-/* Posting requests, waiting for what comes of them, comparing it. */
+/* Posting requests, waiting for their completions, comparing them. */
 #include "check.h"
 
 #include <arpa/inet.h>
@@ -73,7 +73,7 @@ bool collect(struct end *end, struct ibv_wc *wcs, int count)
     uint64_t limit = now_ms() + patience();
     int have = 0;
 
-    /* What a provider leaves alone must not be taken for what it says. */
+    /* Fields that a provider does not write must not look as if it had. */
     memset(wcs, 0, count * sizeof *wcs);
     while (have < count) {
         int got = ibv_poll_cq(end->cq, count - have, wcs + have);
@@ -118,14 +118,14 @@ bool compare(struct lane *lane, int end, const struct ibv_wc *wc, struct want wa
 
     if (want.status != IBV_WC_SUCCESS)
         return good;
-    /* Of sends, only those that bring data back have a length. */
+    /* Only send requests that fetch data have a length. */
     if (received || want.opcode == IBV_WC_RDMA_READ || want.opcode == IBV_WC_FETCH_ADD ||
         want.opcode == IBV_WC_COMP_SWAP)
         good &= EXPECT(wc->byte_len == want.length, "%s: expected byte_len %u, seen %u", seen, want.length,
                        wc->byte_len);
     if (!received)
         return good;
-    /* rxe writes the kernel's number for this flag, which is not libibverbs's. */
+    /* rxe writes the kernel's value of this flag, which differs from libibverbs's. */
     int with_inv = options.rxe ? 4 : IBV_WC_WITH_INV;
     int flags = wc->wc_flags & (IBV_WC_WITH_IMM | with_inv);
     int wanted_flags = (want.with_imm ? IBV_WC_WITH_IMM : 0) | (want.with_inv ? with_inv : 0);
@@ -204,7 +204,7 @@ bool no_notice(struct end *end)
     return EXPECT(!notices(end, QUIET), "expected no completion event, seen one");
 }
 
-/* splitmix64's finisher: each bit of the input moves half of the output's. */
+/* splitmix64's finisher: each bit of the input changes half of the output's bits. */
 static uint64_t mix(uint64_t x)
 {
     x += 0x9e3779b97f4a7c15;
@@ -229,7 +229,7 @@ size_t spread(const struct end *end, struct ibv_sge *sges, int count, size_t off
     size_t at = 0;
 
     for (int number = 0; number < count; number++) {
-        /* The second of several is empty; the last takes what is left. */
+        /* The second of several is empty; the last has the rest. */
         size_t part = number + 1 == count ? length - at : number == 1 ? 0 : (length - at) / 3;
 
         sges[number] = sge(end, offset + at + 13 * number, part);

@@ -1,4 +1,4 @@
-/* Completion queues and shared receive queues: events, resizing, limits, order, what fits and what does not. */
+/* Completion queues and shared receive queues: events, resizing, limits, order, capacity. */
 #include "check.h"
 
 #include <errno.h>
@@ -101,7 +101,7 @@ out:
     finish();
 }
 
-/* The queues go round many times, by uneven steps, with few of the sends signaled. */
+/* The queues wrap many times, in uneven steps, with few signaled sends. */
 static void check_rounds(struct lane *lane)
 {
     uint64_t sent = 0, posted = 0, got = 0, acknowledged = 0;
@@ -189,7 +189,7 @@ static void check_limit(struct lane *lane)
         if (!send_one(lane, 10 + at, IBV_SEND_SIGNALED) || !received(lane, at) ||
             !await(lane, 0, (struct want){.id = 10 + at, .opcode = IBV_WC_SEND}))
             goto out;
-        /* Three are left after the third message: no fewer than the limit. */
+        /* Three are left after the third message: not below the limit. */
         if (at == 2) {
             pause_ms(QUIET);
             EXPECT(!drain_events(device, IBV_EVENT_SRQ_LIMIT_REACHED), "the event came with 3 left of a limit of 3");
@@ -206,7 +206,7 @@ out:
     finish();
 }
 
-/* Several queue pairs feed on one shared queue, and all completions go to one queue. */
+/* Several queue pairs use one shared queue, and all completions go to one queue. */
 static void check_sharing(struct device *device)
 {
     enum { PAIRS = 3, EACH = 8 };
@@ -244,7 +244,7 @@ static void check_sharing(struct device *device)
         if (!receive(&lane, 1, at, TARGET + at * SIZE, SIZE))
             goto out;
     for (int at = 0; at < PAIRS * EACH; at++) {
-        /* Each message says which it is. */
+        /* Each message contains its number. */
         lane.end[0].memory[SOURCE + at * SIZE] = at;
         struct ibv_sge local = sge(&lane.end[0], SOURCE + at * SIZE, SIZE);
 

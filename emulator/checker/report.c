@@ -1,4 +1,4 @@
-/* What was checked and what came of it. */
+/* Counting and reporting checks. */
 #include "check.h"
 
 #include <stdarg.h>
@@ -25,7 +25,7 @@ bool fail(const char *format, ...)
 {
     va_list arguments;
 
-    /* What follows a first failure is mostly its consequence. */
+    /* Later failures are mostly consequences of the first. */
     if (++wrong > 5)
         return false;
     printf("FAIL %s: ", running ? current : "between checks");
@@ -70,7 +70,7 @@ void absent(const char *what, const char *why)
         finish();
         return;
     }
-    /* Said once, though several checks find it so. */
+    /* Reported once, even if several checks find it. */
     static const char *said[16];
 
     for (size_t number = 0; number < missing; number++)
@@ -105,6 +105,6 @@ unsigned patience(void)
 int conclude(void)
 {
     printf("%u passed, %u failed, %u absent\n", passed, failed, missing);
-    /* A run that checked nothing has shown nothing. */
+    /* A run without any check is a failure. */
     return failed || !passed;
 }

@@ -88,7 +88,7 @@ static void read_request(struct generator *g, struct sections *s, int lane, int 
     conclude_request(g, s, line, size);
 }
 
-/* Sends, and writes with or without imm; `source` is -1 for fresh bytes, else what a read before it brings. */
+/* Sends, and writes with or without imm; `source` is -1 for new bytes, else the data of an earlier read. */
 void push_request(struct generator *g, struct sections *s, int lane, int end, enum ibv_wr_opcode opcode,
                   uint32_t size, int64_t source)
 {
@@ -100,7 +100,7 @@ void push_request(struct generator *g, struct sections *s, int lane, int end, en
     int64_t remote = 0;
     enum target target = NOTHING;
 
-    /* A receive that an earlier batch has left there takes this message, so it must fit. */
+    /* A receive left over from an earlier batch takes this message, so it must fit. */
     if (opcode != IBV_WR_RDMA_WRITE && queue->count && !writes && size > SPARE_SIZE - GRH)
         size = below(g, SPARE_SIZE - GRH);
     if (writes) {
@@ -120,7 +120,7 @@ void push_request(struct generator *g, struct sections *s, int lane, int end, en
             return;
     }
     if (opcode != IBV_WR_RDMA_WRITE && !queue->count) {
-        /* rxe stands still when a message that comes too early has others around it. */
+        /* rxe hangs when a message that arrives too early has others around it. */
         if (chance(g, 15) && reliable && !options.rxe)
             s->late_only[lane][!end] = true;
         if (!receive_for(g, s, lane, !end, writes ? below(g, 20) : size, s->late_only[lane][!end]))
@@ -143,7 +143,7 @@ void push_request(struct generator *g, struct sections *s, int lane, int end, en
     gather_parts(g, line, bytes);
     if (!fenced && size <= g->max_inline && chance(g, 40)) {
         line->flags |= IBV_SEND_INLINE;
-        /* The player changes the source when it is posted. */
+        /* The player overwrites the source after posting. */
         for (uint32_t at = 0; at < size; at++)
             g->memory[end][source + at] ^= 0xff;
     }
@@ -154,7 +154,7 @@ void push_request(struct generator *g, struct sections *s, int lane, int end, en
         deliver(g, s, line, bytes, size);
 }
 
-/* A read, and behind a fence a send of what it brought. */
+/* A read, and a fenced send of the data that it fetched. */
 static void fenced_pair(struct generator *g, struct sections *s, int lane, int end)
 {
     uint32_t size = 1 + below(g, 3000);
@@ -184,7 +184,7 @@ void add_request(struct generator *g, struct sections *s, int lane, int end)
     }
 }
 
-/* Binds a window, or ends the one that is bound. */
+/* Binds a window, or invalidates the bound one. */
 void window_request(struct generator *g, struct sections *s)
 {
     struct line *line;
@@ -198,7 +198,7 @@ void window_request(struct generator *g, struct sections *s)
         g->window_end = below(g, 2);
         g->window_offset = WINDOWS + below(g, 10000);
         g->window_length = 1 + below(g, WINDOWS_END - g->window_offset - 1);
-        /* Used from the next batch on, when its key is known to both ends. */
+        /* Used from the next batch on, when both ends know its key. */
         g->window_cursor = g->window_length;
         line = add(&s->requests, SEND, lane, g->window_end);
         line->opcode = IBV_WR_BIND_MW;
@@ -207,7 +207,7 @@ void window_request(struct generator *g, struct sections *s)
         conclude_request(g, s, line, 0);
         return;
     }
-    /* Requests of this batch go through it. */
+    /* Requests of this batch use it. */
     if (g->window_cursor)
         return;
     if (chance(g, 50)) {
@@ -221,7 +221,7 @@ void window_request(struct generator *g, struct sections *s)
     g->window_lane = -1;
 }
 
-/* An unreliable write is known to be there by a message behind it. */
+/* A message behind an unreliable write shows that it has arrived. */
 void settle(struct generator *g, struct sections *s)
 {
     for (int lane = 0; lane < g->lane_count; lane++)

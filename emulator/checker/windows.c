@@ -1,4 +1,4 @@
-/* Memory windows: binding, writing through them, their bounds, and the ways in which they end. */
+/* Memory windows: binding, writing through them, bounds, invalidation. */
 #include "check.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@ static bool bound(struct lane *lane, uint64_t id)
     return await(lane, 1, (struct want){.id = id, .opcode = IBV_WC_BIND_MW});
 }
 
-/* Binds the window to a part of end 1's memory. */
+/* Binds the window to part of end 1's memory. */
 static bool bind(struct lane *lane, struct ibv_mw *mw, size_t start, size_t length, int access)
 {
     struct end *there = &lane->end[1];
@@ -96,10 +96,10 @@ static void check_type(struct device *device, struct shadow *shadow, enum ibv_mw
         use(&lane, shadow, IBV_WR_RDMA_WRITE, mw->rkey, START, IBV_WC_SUCCESS) &&
         use(&lane, shadow, IBV_WR_RDMA_WRITE, mw->rkey, START + LENGTH - SIZE, IBV_WC_SUCCESS) &&
         use(&lane, shadow, IBV_WR_RDMA_READ, mw->rkey, START + 11, IBV_WC_SUCCESS) &&
-        /* rxe keeps to the bounds of the region alone. */
+        /* rxe checks the bounds of the region only. */
         !options.rxe)
         refused(&lane, shadow, mw->rkey, START + LENGTH - SIZE + 1);
-    /* The reset of a queue pair ends a window of type 2 with it. */
+    /* Resetting a queue pair invalidates its windows of type 2. */
     finish();
 
     begin("a window of type %d: not written before its start, nor without the right", number);

@@ -1,4 +1,4 @@
-/* The other process: a TCP connection for what the two have to tell each other. */
+/* The TCP connection to the other process. */
 #include "check.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@ static struct addrinfo *resolve(const char *host, int port)
     return found;
 }
 
-/* A peer that says nothing for long has failed. */
+/* A peer that is silent for too long has failed. */
 static int bounded(int fd)
 {
     struct timeval limit = {.tv_sec = 2 * patience() / 1000};

@@ -1,7 +1,7 @@
-//! A driver gone mad: commands, mailboxes, doorbells and tables of random bytes, from a seed.
+//! A driver with random behaviour: commands, mailboxes, doorbells and tables of random bytes, from a seed.
 //!
-//! Nothing may panic, hang, or touch what is not the guest's memory. `CONNECTX_FUZZ_SECONDS` is the time to spend (2
-//! unless said), `CONNECTX_FUZZ_SEED` the first seed.
+//! Nothing may panic, hang, or touch memory outside the guest's. `CONNECTX_FUZZ_SECONDS` is the time to spend (default
+//! 2), `CONNECTX_FUZZ_SEED` the first seed.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -27,9 +27,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 const BEFORE: u64 = 1 << 20;
 const MEMORY: u64 = 16 << 20;
 const AFTER: u64 = 1 << 20;
-/// Where it is in the card's view.
+/// Its DMA address.
 const BASE: u64 = 0;
-/// Where tables are in it: the lower part; the rest is for mailboxes and queues.
+/// The end of the tables in it; the rest is for mailboxes and queues.
 const TABLES: u64 = 8 << 20;
 const MAILBOXES: u64 = 12 << 20;
 const CANARY: u8 = 0xa5;
@@ -57,7 +57,7 @@ impl Random {
         self.below(n) == 0
     }
 
-    /// A number that is likely to mean something: small, a power of two, a limit, or anything.
+    /// A number that is likely to be meaningful: small, a power of two, a limit, or anything.
     fn number(&mut self) -> u64 {
         match self.below(6) {
             0 => self.below(4),
@@ -103,7 +103,7 @@ struct Fuzz {
 
 impl Fuzz {
     fn new(seed: u64) -> Self {
-        // Not on a disk: a full one would look like a bug.
+        // Not on a disk: a full disk would look like a bug.
         let file = File::from(memfd_create("guest", MFdFlags::MFD_ALLOW_SEALING).unwrap());
         let fill = vec![CANARY; 1 << 20];
         file.write_all_at(&fill, 0).unwrap();
@@ -143,7 +143,7 @@ impl Fuzz {
         self.command(commands::opcode(name).unwrap(), 0, modifier, MAILBOXES, MAILBOXES + 0x1000, false);
     }
 
-    /// Brings the card up as a driver would, for what needs that.
+    /// Brings the card up like a driver.
     fn bring_up(&mut self) {
         let list = |virt: u64, dma: u64, log: u64| [virt.to_be_bytes(), (dma | log).to_be_bytes()].concat();
         self.write(0, 0xf0010, &1_u32.to_be_bytes());
@@ -211,7 +211,7 @@ impl Fuzz {
         let length = [64, 256, 512, 4096][random.below(4) as usize];
         let mailbox = random.bytes(length);
         let at = random.address();
-        // One that is not in memory stays empty.
+        // A mailbox outside memory stays empty.
         let _ = self.hca.card.memory.write(at, &mailbox);
         let random = &mut self.random;
         let op_modifier = if random.one_in(3) { random.below(16) as u8 } else { 0 };
@@ -267,7 +267,7 @@ impl Fuzz {
         for _ in 0..20 {
             let start = Instant::now();
             let next = self.hca.run(self.now, &mut self.out);
-            // Back to where they came from: nobody else is there.
+            // Packets are looped back: there is no other card.
             for packet in std::mem::take(&mut self.out).into_iter().take(64) {
                 self.hca.receive(self.now, packet, &mut self.out);
             }
@@ -290,7 +290,7 @@ impl Fuzz {
 
 fn one(seed: u64) {
     let mut fuzz = Fuzz::new(seed);
-    // One card in eight stays as it is at first.
+    // One card in eight is not brought up.
     if !fuzz.random.one_in(8) {
         fuzz.bring_up();
     }
@@ -308,7 +308,7 @@ fn one(seed: u64) {
 }
 
 #[test]
-fn nonsense_is_survived() {
+fn random_input_is_survived() {
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let time = Duration::from_secs(variable("CONNECTX_FUZZ_SECONDS").unwrap_or(2));
     let first = variable("CONNECTX_FUZZ_SEED").unwrap_or(1);

@@ -1,4 +1,4 @@
-//! Guests that come and go, on the binary's own socket, by the client's side of vfio-user.
+//! Guests that connect and disconnect, by the client side of vfio-user on the socket of the binary.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -25,7 +25,7 @@ use vfio_user::Client;
 
 /// `VFIO_PCI_CONFIG_REGION_INDEX`.
 const CONFIG: u32 = 7;
-/// Mellanox, ConnectX-3, as the bytes are in configuration space.
+/// Mellanox, ConnectX-3, as in configuration space.
 const IDENTITY: [u8; 4] = [0xb3, 0x15, 0x03, 0x10];
 /// The command register of configuration space, and its bit that allows accesses to memory.
 const COMMAND: u64 = 4;
@@ -41,7 +41,7 @@ impl Server {
     fn of(mut command: Command, sockets: &[&Path]) -> Self {
         let child = command.spawn().unwrap();
         let start = Instant::now();
-        // The file is there a moment before anybody listens.
+        // The file exists a moment before the server listens.
         while !sockets.iter().all(|socket| UnixStream::connect(socket).is_ok()) {
             assert!(start.elapsed() < Duration::from_secs(10), "no socket");
             std::thread::sleep(Duration::from_millis(5));
@@ -49,7 +49,7 @@ impl Server {
         Self(child)
     }
 
-    /// Ends it by a signal: what it has said, and its exit code.
+    /// Ends it by a signal. Returns its output and exit code.
     fn end(mut self) -> (Vec<String>, Option<i32>) {
         kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).unwrap();
         let mut said = String::new();
@@ -71,7 +71,7 @@ fn serve(sockets: &[&Path]) -> Command {
     command
 }
 
-/// A firmware command, whose toggle bit is the other one than that of the command before; mailboxes are at 0 and 4096.
+/// Posts a firmware command with a toggle bit, which must alternate; mailboxes are at 0 and 4096.
 fn command(guest: &mut Client, opcode: u32, modifier: u32, toggle: bool) {
     const HCR: u64 = 0x80680;
     let last = 1 << 23 | u32::from(toggle) << 21 | opcode;
@@ -83,7 +83,7 @@ fn command(guest: &mut Client, opcode: u32, modifier: u32, toggle: bool) {
     assert_eq!(status[0], 0, "the command's status");
 }
 
-/// Does as a driver does first: lends the firmware memory (MAP_FA) and starts it (RUN_FW).
+/// Starts the firmware as a driver does: gives it memory (MAP_FA) and runs it (RUN_FW).
 fn start_firmware(guest: &mut Client) -> File {
     let memory = File::from(memfd_create("guest", MFdFlags::MFD_ALLOW_SEALING).unwrap());
     memory.set_len(1 << 20).unwrap();
@@ -95,9 +95,9 @@ fn start_firmware(guest: &mut Client) -> File {
     memory
 }
 
-/// The answer of QUERY_FW and of QUERY_ADAPTER has firmware and board; the trace tells of both commands.
+/// QUERY_FW and QUERY_ADAPTER report firmware and board, and the trace shows both commands.
 #[test]
-fn a_card_is_what_the_options_say_and_explains_itself() {
+fn options_set_the_identity_and_the_trace() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let socket = socket(&folder);
@@ -112,7 +112,7 @@ fn a_card_is_what_the_options_say_and_explains_itself() {
         memory.read_exact_at(&mut bytes, 4096).unwrap();
         bytes
     };
-    // The sub-minor number comes before the minor one, and the board's words are turned round.
+    // The sub-minor number comes before the minor one, and the bytes of the board's words are swapped.
     let firmware = answer(&mut client, 0x004, true)[2..8].to_vec();
     assert_eq!(firmware, [2, 5000, 42].map(u16::to_be_bytes).concat());
     let board = answer(&mut client, 0x006, false)[0xf0..].to_vec();
@@ -133,7 +133,7 @@ fn a_card_is_what_the_options_say_and_explains_itself() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused_in_one_line() {
+fn invalid_options_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for (option, value) in [
         ("--firmware", "2.9"),
@@ -149,7 +149,7 @@ fn options_that_make_no_sense_are_refused_in_one_line() {
     }
 }
 
-/// What a server says that does not start.
+/// The output of a server that refuses to start.
 fn refusal(command: &mut Command) -> String {
     let Output { status, stderr, .. } = command.output().unwrap();
     let said = String::from_utf8_lossy(&stderr).into_owned();
@@ -168,13 +168,13 @@ fn config<const N: usize>(guest: &mut Client, offset: u64) -> [u8; N] {
 }
 
 #[test]
-fn a_guest_goes_and_another_finds_the_card_as_new() {
+fn a_card_is_reset_between_guests() {
     let folder = tempfile::tempdir().unwrap();
     let _server = Server::start(&[&socket(&folder)]);
     for guest in 1..=3 {
         let mut client = Client::new(&socket(&folder)).unwrap();
         assert_eq!(config(&mut client, 0), IDENTITY, "guest {guest}");
-        // What the one before has set is not there any more.
+        // The settings of the previous guest are gone.
         assert_eq!(config::<1>(&mut client, COMMAND)[0] & MEMORY, 0, "guest {guest}");
         client.region_write(CONFIG, COMMAND, &[MEMORY, 0]).unwrap();
         assert_eq!(config::<1>(&mut client, COMMAND)[0] & MEMORY, MEMORY, "guest {guest}");
@@ -191,29 +191,29 @@ fn a_socket_in_use_is_refused_in_one_line() {
 }
 
 #[test]
-fn two_guests_with_one_lid_are_refused_in_one_line() {
+fn two_cards_with_one_lid_are_refused_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let said = refusal(serve(&[&one, &two]).args(["--lid", "9", "--lid", "9"]));
     assert!(said.contains("HCAs 1 and 2 both have LID 9"), "{said}");
-    // The second's own is 9 as well.
+    // The second card's default LID is 9 as well.
     let said = refusal(serve(&[&one, &two]).args(["--lid", "9"]));
     assert!(said.contains("LID 9"), "{said}");
     assert!(!one.exists() && !two.exists());
 }
 
 #[test]
-fn a_guest_that_reboots_or_goes_is_told_in_one_line() {
+fn reboots_and_disconnects_are_reported_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&[&socket(&folder)]);
     let mut client = Client::new(&socket(&folder)).unwrap();
-    // A reset before a driver has done anything is the guest's firmware's, and no news.
+    // A reset before any driver comes from the guest's firmware and is not reported.
     client.reset().unwrap();
     start_firmware(&mut client);
     client.reset().unwrap();
     client.shutdown().unwrap();
     drop(client);
-    // One who only looks says nothing, and is told of by nobody.
+    // A client that connects without a request is not reported.
     drop(UnixStream::connect(socket(&folder)).unwrap());
     let mut client = Client::new(&socket(&folder)).unwrap();
     assert_eq!(config(&mut client, 0), IDENTITY);
@@ -224,7 +224,7 @@ fn a_guest_that_reboots_or_goes_is_told_in_one_line() {
     assert!(said.iter().zip(expected).all(|(line, part)| line.contains(part)), "{said:?}");
 }
 
-/// A message of vfio-user: number, command, size and flags, and then bytes.
+/// A vfio-user message: number, command, size and flags, then bytes.
 fn message(command: u16, size: u32, rest: &[u8]) -> Vec<u8> {
     let mut message = vec![0, 0];
     message.extend(command.to_ne_bytes());
@@ -234,9 +234,9 @@ fn message(command: u16, size: u32, rest: &[u8]) -> Vec<u8> {
     message
 }
 
-/// `VFIO_USER_VERSION` with version data that end nowhere, are no text, or are not there at all; and accesses of 4 GiB.
+/// `VFIO_USER_VERSION` with version data that are unterminated, malformed or missing; and accesses of 4 GiB.
 #[test]
-fn a_client_that_speaks_nonsense_is_refused_in_one_line_and_others_go_on() {
+fn a_malformed_client_is_refused_in_one_line_and_others_continue() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let server = Server::start(&[&one, &two]);
@@ -254,7 +254,7 @@ fn a_client_that_speaks_nonsense_is_refused_in_one_line_and_others_go_on() {
         let mut client = UnixStream::connect(&one).unwrap();
         client.write_all(message).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
-        // It answers with an error, or not at all.
+        // The server answers with an error, or not at all.
         let _answer = client.read_to_end(&mut Vec::new());
         assert_eq!(config(&mut other, 0), IDENTITY);
     }
@@ -270,7 +270,7 @@ fn a_client_that_speaks_nonsense_is_refused_in_one_line_and_others_go_on() {
 
 /// A file that shrinks under a card would end the process by a signal, and all other cards with it.
 #[test]
-fn a_guest_whose_memory_can_shrink_is_refused_and_others_go_on() {
+fn a_guest_whose_memory_can_shrink_is_refused_and_others_continue() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let server = Server::start(&[&one, &two]);

@@ -1,8 +1,8 @@
 //! Guest memory, as the bus master sees it: by DMA address, never outside of what the guest has mapped.
 //!
-//! It is mapped into this process, so its file must not shrink: an access past the end of a file is a SIGBUS, which would
-//! end the process with all its cards. Files are sealed against that (`F_SEAL_SHRINK`) before they are mapped, and files
-//! that cannot be sealed are refused. Anonymous memory files (memfd) can be, unless whoever made them decided otherwise.
+//! It is mapped into this process, so its file must not shrink: an access past the end of a file is a SIGBUS, which
+//! would end the process with all its cards. Files are sealed against that (`F_SEAL_SHRINK`) before they are mapped,
+//! and files that cannot be sealed are refused. A memfd can be sealed unless its creator decided otherwise.
 
 use std::{fs::File, io, sync::atomic::Ordering};
 
@@ -27,7 +27,7 @@ pub struct Outside {
 }
 
 impl GuestMemory {
-    /// Takes `size` bytes of `file`, from `offset` on, as the guest's memory at DMA address `address`. The file is sealed
+    /// Maps `size` bytes of `file`, from `offset` on, as guest memory at DMA address `address`. The file is sealed
     /// against shrinking.
     ///
     /// # Errors
@@ -93,8 +93,8 @@ impl GuestMemory {
         self.regions.write_slice(bytes, GuestAddress(address)).map_err(|_| outside)
     }
 
-    /// Reads the big-endian word at `address`, which the guest's processors may be writing. What they wrote before it is
-    /// visible afterwards.
+    /// Reads the big-endian word at `address`, which the guest's processors may be writing. What they wrote before it
+    /// is visible afterwards.
     ///
     /// # Errors
     ///

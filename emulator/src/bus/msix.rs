@@ -1,8 +1,8 @@
-//! Message-signalled interrupts: one descriptor for each vector, given by whoever attached the device.
+//! MSI-X: one eventfd for each vector, from the client that attached the device.
 
 use std::{fs::File, io::Write};
 
-/// Vectors of the card.
+/// Number of vectors.
 pub const VECTORS: u16 = 32;
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl Msix {
         *self = Self::default();
     }
 
-    /// Masks or unmasks a vector. An interrupt that came while it was masked comes when it is unmasked.
+    /// Masks or unmasks a vector. An interrupt that is pending when a vector is unmasked fires then.
     pub fn mask(&mut self, number: u32, masked: bool) {
         let Some(vector) = self.vector(number) else { return };
         vector.masked = masked;
@@ -47,7 +47,7 @@ impl Msix {
         }
     }
 
-    /// Interrupts by vector `number`, and says whether anybody is connected to it.
+    /// Fires vector `number`, and returns whether an eventfd is connected.
     pub fn fire(&mut self, number: u32) -> bool {
         let Some(vector) = self.vector(number) else { return false };
         if vector.masked {
@@ -55,7 +55,7 @@ impl Msix {
             return true;
         }
         match &mut vector.event {
-            // An eventfd takes eight bytes; it cannot fail unless the other side is gone, and then nobody listens.
+            // Writing eight bytes to an eventfd fails only if the client is gone, and then nobody listens.
             Some(event) => event.write_all(&1_u64.to_ne_bytes()).is_ok(),
             None => false,
         }

@@ -1,4 +1,4 @@
-//! An HCA on a socket: what QEMU's `vfio-user-pci` attaches to a guest.
+//! The vfio-user server: an HCA on a socket, which QEMU's `vfio-user-pci` attaches to a guest.
 
 use std::{
     any::Any,
@@ -35,20 +35,20 @@ use crate::{
 };
 
 thread_local! {
-    /// Whether a guest's thread is in code of this crate.
+    /// Whether the thread of a guest runs code of this crate.
     static OURS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The name of guests' threads.
+/// The name of the threads that serve guests.
 const THREAD: &str = "guest";
-/// Bytes of the longest access; a client could name any number.
+/// The longest access in bytes: clients can ask for any length.
 const ACCESS: usize = 4096;
 
-/// Listens on a socket at `path`. What a server that was killed has left there is removed.
+/// Listens on a socket at `path`. A socket that a killed server has left there is removed.
 ///
 /// # Errors
 ///
-/// One line that names the path: another server is there, or a file, or it cannot be made.
+/// One line that names the path: another server uses it, it is not a socket, or it cannot be created.
 pub fn listen(path: &Path) -> Result<UnixListener, String> {
     let shown = path.display();
     if let Ok(found) = fs::symlink_metadata(path) {
@@ -60,12 +60,12 @@ pub fn listen(path: &Path) -> Result<UnixListener, String> {
                 "{shown}: the socket is in use by another server; stop it or name another path"
             ));
         }
-        fs::remove_file(path).map_err(|error| format!("{shown}: a socket that nobody serves: {error}"))?;
+        fs::remove_file(path).map_err(|error| format!("{shown}: cannot remove a stale socket: {error}"))?;
     }
     UnixListener::bind(path).map_err(|error| format!("{shown}: cannot listen: {error}"))
 }
 
-/// Serves HCA `number` (counted from 0) to one guest after the other. `gone` is called when one has gone.
+/// Serves HCA `number` (counted from 0) to one guest after the other. Calls `gone` when one has disconnected.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub fn serve(
     let server = Server::from_owned_fd(OwnedFd::from(listener), true, interrupts(), regions(bars));
     loop {
         let mut guest = Guest { fabric: Arc::clone(fabric), number, seen: false };
-        // vfio_user unwraps what a client says of its version.
+        // vfio_user panics if a client sends a malformed version.
         let end = panic::catch_unwind(AssertUnwindSafe(|| server.run(&mut guest)));
         if fabric.is_broken() {
             return Err(format!("{name}: this is a defect of the emulator"));
@@ -94,7 +94,7 @@ pub fn serve(
             }
         };
         match end {
-            // Another server has looked whether the socket is in use.
+            // Another server has checked whether the socket is in use.
             Ok(()) if !guest.seen => {}
             Ok(()) => eprintln!("{name}: the guest is gone"),
             Err(vfio_user::Error::SocketAccept(error)) => return Err(format!("{name}: {error}")),
@@ -106,18 +106,18 @@ pub fn serve(
     }
 }
 
-/// What a panic says, in one line.
+/// The first line of a panic's message.
 fn text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.and_then(|text| text.lines().next()).unwrap_or("a panic")
 }
 
-/// Starts a thread for a guest. Its panics are not printed where they happen: [`serve`] tells them in a line.
+/// Starts a thread for a guest. Its panics are not printed where they happen: [`serve`] reports them in one line.
 pub fn spawn(serve: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name(THREAD.to_owned()).spawn(serve).map(drop)
 }
 
-/// Leaves panics of vfio_user to [`serve`]. One of any other thread than a guest's ends the process.
+/// Leaves panics of vfio_user to [`serve`]. A panic of a thread that serves no guest ends the process.
 pub fn catch_panics() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -155,7 +155,7 @@ fn regions(bars: [u64; 6]) -> Vec<ServerRegion> {
         .collect()
 }
 
-/// Its interrupts, by index: messages only.
+/// Its interrupts, by index: MSI-X only.
 fn interrupts() -> Vec<IrqInfo> {
     (0..VFIO_PCI_NUM_IRQS)
         .map(|index| {
@@ -173,7 +173,7 @@ fn interrupts() -> Vec<IrqInfo> {
 struct Guest {
     fabric: Arc<Fabric>,
     number: usize,
-    /// Whether it has said anything.
+    /// Whether it has made a request.
     seen: bool,
 }
 
@@ -223,7 +223,7 @@ impl ServerBackend for Guest {
         size: u64,
         file: Option<File>,
     ) -> io::Result<()> {
-        // ROMs come without a descriptor; no card reads or writes them.
+        // ROMs have no descriptor; the card does not access them.
         let Some(file) = file else { return Ok(()) };
         self.with(|hca, _| {
             let mapped = hca.memory().map(address, size, file, offset);
@@ -294,7 +294,7 @@ mod tests {
         let first = listen(&path).unwrap();
         assert!(listen(&path).unwrap_err().contains("in use"));
         drop(first);
-        // Nobody serves it any more.
+        // The socket is stale now.
         drop(listen(&path).unwrap());
         fs::remove_file(&path).unwrap();
         fs::write(&path, "text").unwrap();

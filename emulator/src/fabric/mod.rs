@@ -1,9 +1,9 @@
 //! A fabric: its HCAs, what connects them, and the thread that moves their data.
 //!
-//! One lock protects all of it. The thread of a guest holds it for one access at a time. After a doorbell the same thread
-//! also does the first pieces of the work that the doorbell starts: a short message, its acknowledgement and the
-//! completions need no other thread to wake up. The rest is left to the engine, a thread that holds the lock for one piece
-//! of work at a time, yields to the others, and sleeps until the next timer or doorbell.
+//! One lock protects all of it. The thread of a guest holds it for one access at a time. After a doorbell the same
+//! thread also does the first pieces of the work that the doorbell starts: a short message, its acknowledgement and
+//! the completions need no other thread to wake up. The rest is left to the engine, a thread that holds the lock for
+//! one piece of work at a time, yields to the others, and sleeps until the next timer or doorbell.
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Headers that the driver builds itself for queue pairs of management (infiniband/hw/mlx4/qp.c, `build_mlx_header`).
+//! Packet headers that the driver builds for management queue pairs (infiniband/hw/mlx4/qp.c, `build_mlx_header`).
 
 use super::wqe::{Malformed, Segments};
 use crate::{
@@ -19,7 +19,7 @@ const IMMEDIATE: usize = 4;
 const SEND_ONLY: u8 = 0x64;
 const SEND_ONLY_IMMEDIATE: u8 = 0x65;
 
-/// Where the headers after the link's are.
+/// Offsets of the headers after the link header.
 #[derive(Clone, Copy)]
 struct Layout {
     grh: Option<usize>,
@@ -27,7 +27,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// The layout that the beginning of the headers says, as far as it is there.
+    /// The layout, as far as the beginning of the headers determines it.
     fn of(link: LinkLayer, header: &[u8]) -> Self {
         let (link_bytes, has_grh) = match link {
             LinkLayer::InfiniBand => (LRH, header.get(1).is_some_and(|byte| byte & 3 == 3)),
@@ -37,7 +37,7 @@ impl Layout {
         Self { grh, bth: link_bytes + grh.map_or(0, |_| GRH_BYTES) }
     }
 
-    /// Bytes of all headers.
+    /// The length of all headers in bytes.
     fn length(self, header: &[u8]) -> usize {
         let immediate = if header.get(self.bth) == Some(&SEND_ONLY_IMMEDIATE) { IMMEDIATE } else { 0 };
         self.bth + BTH + DETH + immediate
@@ -48,7 +48,7 @@ fn is_tagged(header: &[u8]) -> bool {
     header.get(frame::ADDRESSES..frame::ADDRESSES + 2) == Some(&frame::CUSTOMER_TAG.to_be_bytes())
 }
 
-/// Decodes the headers: of the link, GRH, BTH, DETH, immediate data, in one or two inline elements.
+/// Decodes the headers (link, GRH, BTH, DETH, immediate data) from one or two inline elements.
 pub(crate) fn work(segments: &mut Segments<'_>, link: LinkLayer, flags: u32) -> Result<Work, Malformed> {
     let mut header = Vec::new();
     while header.len() < Layout::of(link, &header).length(&header) {
@@ -116,7 +116,7 @@ fn transport(bth: &[u8]) -> Result<(Bth, Tail, Deth), Malformed> {
     Ok((bth, tail, deth))
 }
 
-/// The driver ends a request with built headers with 4 inline bytes, which the card replaces by the CRC.
+/// Removes the 4 inline bytes at the end of such a request, which the card replaces by the CRC.
 pub(crate) fn drop_icrc(data: &mut Data) -> Result<(), Malformed> {
     match data.elements.pop() {
         Some(Element::Inline(bytes)) if bytes.len() == 4 => {

@@ -1,4 +1,4 @@
-//! What every part of an HCA stands on.
+//! The state that firmware commands and the data path share.
 
 use crate::{
     bus::memory::GuestMemory,
@@ -8,67 +8,67 @@ use crate::{
     violation::{Violation, Violations},
 };
 
-/// The tables' places in ICM, as INIT_HCA gave them (drivers/net/ethernet/mellanox/mlx4/fw.c, `INIT_HCA_*_OFFSET`).
+/// The tables in ICM, as INIT_HCA set them up (drivers/net/ethernet/mellanox/mlx4/fw.c, `INIT_HCA_*_OFFSET`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Memory protection table: regions and windows.
     pub dmpt_base: u64,
-    /// Base-2 logarithm of its entries.
+    /// Base-2 logarithm of its number of entries.
     pub log_mpts: u8,
     /// Memory translation table.
     pub mtt_base: u64,
     /// Multicast table.
     pub mc_base: u64,
-    /// Base-2 logarithm of the bytes of its entries.
+    /// Base-2 logarithm of the size of its entries in bytes.
     pub log_mc_entry: u8,
-    /// Base-2 logarithm of its entries that are found by hash.
+    /// Base-2 logarithm of the number of entries that are found by hash.
     pub log_mc_hash: u8,
-    /// Base-2 logarithm of all its entries.
+    /// Base-2 logarithm of the number of all its entries.
     pub log_mc_table: u8,
-    /// Base-2 logarithm of the queue pairs.
+    /// Base-2 logarithm of the number of queue pairs.
     pub log_qps: u8,
-    /// Base-2 logarithm of the completion queues.
+    /// Base-2 logarithm of the number of completion queues.
     pub log_cqs: u8,
-    /// Base-2 logarithm of the shared receive queues.
+    /// Base-2 logarithm of the number of shared receive queues.
     pub log_srqs: u8,
-    /// Whether completion queue entries have 64 bytes, not 32.
+    /// Whether completion queue entries have 64 bytes instead of 32.
     pub cqe64: bool,
-    /// Whether event queue entries have 64 bytes, not 32.
+    /// Whether event queue entries have 64 bytes instead of 32.
     pub eqe64: bool,
     /// Whether memory windows are enabled.
     pub windows: bool,
 }
 
-/// One HCA without its queues: what firmware commands and the data path share.
+/// A card without its queues.
 pub struct Card {
-    /// Its name in lines that it prints.
+    /// Its name in what is printed.
     pub name: String,
     /// The guest's memory.
     pub memory: GuestMemory,
     /// The card's tables in it.
     pub icm: Icm,
-    /// Where INIT_HCA put them.
+    /// Where those tables are.
     pub tables: Tables,
     /// The port.
     pub port: Port,
-    /// What went wrong in queues.
+    /// Error counters.
     pub diagnostics: Diagnostics,
-    /// What the driver did wrong.
+    /// Violations by the driver.
     pub violations: Violations,
-    /// What is to be told through the event queues; whoever runs the card empties it after each step.
+    /// Events to be written to event queues. [`Hca`](crate::mlx4::hca::Hca) drains them after each access.
     pub events: Vec<Event>,
-    /// Ethernet frames that it has sent; whoever runs the card empties it as well.
+    /// Ethernet frames that it has sent. The fabric drains them.
     pub frames: Vec<Frame>,
-    /// The number of the first of the special queue pairs.
+    /// The number of the first special queue pair.
     pub special_qpn: Option<u32>,
-    /// Whether it has a clock, and completions can have the time.
+    /// Whether it has a clock and can time-stamp completions.
     pub clock: bool,
-    /// Whether and where the card explains what it does.
+    /// The trace.
     pub trace: Trace,
 }
 
 impl Card {
-    /// A card of this name that no driver has touched.
+    /// A card with this name that no driver has touched.
     pub fn new(name: &str, port: Port, trace: Trace) -> Self {
         Self {
             name: name.to_owned(),
@@ -86,7 +86,7 @@ impl Card {
         }
     }
 
-    /// Counts and prints something that no correct driver does.
+    /// Reports a violation.
     pub fn violation(
         &mut self,
         queue: impl Into<String>,
@@ -98,7 +98,7 @@ impl Card {
         self.violations.report(violation);
     }
 
-    /// Forgets what a driver gave it. Memory stays, as does the count of violations.
+    /// Resets what drivers set up. Guest memory and the count of violations stay.
     pub fn reset(&mut self) {
         self.icm.clear();
         self.tables = Tables::default();

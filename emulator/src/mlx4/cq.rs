@@ -1,4 +1,4 @@
-//! Completion queues: their contexts and commands, arming, and how an entry gets to the driver.
+//! Completion queues: contexts and commands, arming, and writing entries.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,7 +27,7 @@ const STATE_FIRED: u32 = 10 << 8;
 const MAX_LOG_SIZE: u8 = 22;
 /// Indices in doorbells and doorbell records have 24 bits.
 const INDEX: u32 = 0xff_ffff;
-/// What the buffer of a new queue is filled with, in drivers that do it themselves; the owner bits are set.
+/// The fill byte of a new queue's buffer, as in drivers that fill it themselves; the owner bits are set.
 const FRESH: u8 = 0xcc;
 
 const ARM_SOLICITED: u32 = 1 << 24;
@@ -39,11 +39,11 @@ pub(crate) struct Cqs {
     queues: BTreeMap<u32, Cq>,
 }
 
-/// What the queue notifies of.
+/// What the queue is armed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Armed {
     No,
-    /// A solicited completion, or one in error.
+    /// A solicited completion or one in error.
     Solicited,
     /// Any completion.
     Next,
@@ -58,33 +58,33 @@ pub(crate) struct Cq {
     eqn: u32,
     buffer: Buffer,
     doorbell_record: u64,
-    /// Entries written since the queue was made.
+    /// Entries written since the queue was created.
     producer: u32,
     /// The producer index after the last solicited entry.
     solicited: u32,
-    /// The consumer index that the doorbell record had when it was looked at last.
+    /// The consumer index, as of the last look at the doorbell record.
     consumer: u32,
     armed: Armed,
-    /// The number that the next request to arm must have: notifications sent, and 1.
+    /// The sequence number that the next doorbell must have: one more than the number of notifications.
     arm_sn: u32,
     moderation: Moderation,
     failed: Option<Failure>,
     bad_record: Option<u32>,
 }
 
-/// Where a queue's entries are.
+/// The memory of a queue.
 #[derive(Clone, Copy)]
 struct Buffer {
     log_size: u8,
     mtt: Mtt,
 }
 
-/// How many completions, or how long a time, one notification may stand for.
+/// Moderation: how many completions, or how much time, one notification may cover.
 #[derive(Default)]
 struct Moderation {
     count: u16,
     period: Duration,
-    /// Completions that nobody has been told of, and since when.
+    /// Completions without a notification, and the time of the first of them.
     pending: u16,
     since: Option<Duration>,
 }
@@ -112,12 +112,12 @@ impl Buffer {
         Ok(Self { log_size, mtt: Mtt { first, page_shift: 12 + (context[0x18] & 0x3f) } })
     }
 
-    /// Where entry `index` is in the buffer.
+    /// The offset of entry `index` in the buffer.
     fn offset(&self, card: &Card, index: u32) -> u64 {
         u64::from(index & (self.size() - 1)) * entry_bytes(card)
     }
 
-    /// Fills the buffer so that the driver takes none of its entries from `next` on for one of the card's.
+    /// Fills the buffer so that none of its entries, from index `next` on, looks valid to the driver.
     fn prepare(&self, card: &Card, next: u32) -> Result<(), Status> {
         let mut index = next;
         for _ in 0..self.size() {
@@ -146,7 +146,7 @@ fn ahead(to: u32, from: u32) -> i32 {
 }
 
 impl Cqs {
-    /// SW2HW_CQ: gives queue `cqn` to the card.
+    /// SW2HW_CQ: passes queue `cqn` to the card.
     pub(crate) fn create(
         &mut self,
         card: &mut Card,
@@ -191,7 +191,7 @@ impl Cqs {
         Ok(())
     }
 
-    /// HW2SW_CQ: gives queue `cqn` back to the driver.
+    /// HW2SW_CQ: passes queue `cqn` back to the driver.
     pub(crate) fn destroy(&mut self, cqn: u32) -> Result<(), Status> {
         self.queues.remove(&cqn).map(|_| ()).ok_or(Status::BadResState)
     }
@@ -201,7 +201,7 @@ impl Cqs {
         self.queues.get(&cqn).map(Cq::query).ok_or(Status::BadResState)
     }
 
-    /// MODIFY_CQ: 0 gives the queue another buffer, 1 sets the moderation.
+    /// MODIFY_CQ: operation modifier 0 changes the buffer, 1 the moderation.
     pub(crate) fn modify(
         &mut self,
         card: &mut Card,
@@ -226,7 +226,7 @@ impl Cqs {
     ///
     /// # Errors
     ///
-    /// The queue is not there, or takes no more: the queue pair must fail.
+    /// The queue does not exist or takes no more entries: the queue pair must fail.
     pub(crate) fn post(
         &mut self,
         card: &mut Card,
@@ -239,7 +239,7 @@ impl Cqs {
         queue.post(card, now, entry, solicited)
     }
 
-    /// Takes the doorbell that arms a queue: its two words, written to UAR page `uar`.
+    /// Handles the doorbell that arms a queue: two words, written to UAR page `uar`.
     pub(crate) fn doorbell(&mut self, card: &mut Card, uar: u32, words: [u32; 2]) {
         let bytes = (u64::from(words[0]) << 32 | u64::from(words[1])).to_be_bytes();
         let cqn = words[0] & INDEX;
@@ -249,14 +249,14 @@ impl Cqs {
         }
     }
 
-    /// Makes a queue that exists fail, as if it had overrun. Whether it exists.
+    /// Makes a queue fail as if it had overrun, and returns whether it exists.
     pub(crate) fn overrun(&mut self, card: &mut Card, cqn: u32) -> bool {
         let Some(queue) = self.queues.get_mut(&cqn) else { return false };
         queue.fail(card, Failure::Overrun);
         true
     }
 
-    /// Sends notifications whose moderation period is over. When to look again.
+    /// Sends notifications whose moderation period has expired, and returns when the next one expires.
     pub(crate) fn tick(&mut self, card: &mut Card, now: Duration) -> Option<Duration> {
         let mut next: Option<Duration> = None;
         for queue in self.queues.values_mut() {
@@ -281,7 +281,7 @@ impl Moderation {
         self.since.map(|since| since + self.period)
     }
 
-    /// One more completion at `now`: whether to tell at once.
+    /// Counts a completion, and returns whether to notify at once.
     fn completion(&mut self, now: Duration) -> bool {
         self.pending = self.pending.saturating_add(1);
         self.since.get_or_insert(now);
@@ -310,13 +310,13 @@ impl Cq {
         context
     }
 
-    /// Goes over to another buffer, with an entry in the old one that says so.
+    /// Moves the queue to another buffer. The last entry in the old one says so.
     fn resize(&mut self, card: &mut Card, now: Duration, buffer: Buffer) -> Result<(), Status> {
         if self.failed.is_some() {
             return Err(Status::BadResState);
         }
         self.look_at_consumer(card);
-        // What the driver has not polled has to fit, with the entry that says so.
+        // The entries that the driver has not polled must fit, with the entry about the move.
         if ahead(self.producer, self.consumer) + 1 > buffer.size().cast_signed() {
             return Err(Status::BadSize);
         }
@@ -348,7 +348,7 @@ impl Cq {
         }
         let solicited = solicited || matches!(entry, Cqe::Failed(_));
         if solicited || ahead(self.producer, self.solicited) > self.buffer.size().cast_signed() {
-            // Of an entry long gone nothing need be known; the index is not to fall behind by half a circle.
+            // The index must not fall behind by half of its range; such an old entry is no longer of interest.
             self.solicited = if solicited { self.producer } else { self.consumer };
         }
         let wanted = self.armed == Armed::Next || self.armed == Armed::Solicited && solicited;
@@ -358,7 +358,7 @@ impl Cq {
         Ok(())
     }
 
-    /// Writes the body, and then the byte with the owner bit: whoever sees the bit sees the body.
+    /// Writes the body and then the byte with the owner bit: a driver that sees the bit sees the body.
     fn write(&self, card: &Card, now: Duration, index: u32, entry: &Cqe) -> bool {
         let mut bytes = entry.bytes();
         if self.flags & FLAG_TIMESTAMPS != 0 {
@@ -420,7 +420,7 @@ impl Cq {
         let behind = self.arm_sn.wrapping_sub(sn) & 3;
         match behind {
             0 => {}
-            // A notification of that number is on its way: the driver had not seen it when it rang.
+            // The notification with that number was sent, but the driver had not seen it when it rang.
             1 => return,
             _ => {
                 let what = format!("a doorbell with sequence number {sn} where {} is next", self.arm_sn & 3);
@@ -434,7 +434,7 @@ impl Cq {
         }
     }
 
-    /// The second word of the doorbell record repeats the request to arm, and was written before the doorbell.
+    /// Checks the second word of the doorbell record, which repeats the doorbell and is written before it.
     fn check_arm_record(&mut self, card: &mut Card, index: u32) {
         let Ok(record) = card.memory.load32(self.doorbell_record + 4) else { return };
         if ahead(index, record & INDEX) > 0 || !matches!(record & 0xf00_0000, ARM_SOLICITED | ARM_NEXT) {

@@ -8,9 +8,9 @@ use crate::{
     transport::{Error, Failed, Received, ReceivedKind, Sent},
 };
 
-/// Bytes of an entry; one of 64 bytes has them in its second half.
+/// Size of an entry in bytes; a 64-byte entry has it in its second half.
 pub(crate) const BYTES: usize = 32;
-/// Where the byte with the owner bit is.
+/// The offset of the byte with the owner bit.
 pub(crate) const OWNER: usize = 0x1f;
 /// The owner bit.
 pub(crate) const OWNER_BIT: u8 = 0x80;
@@ -20,10 +20,10 @@ const OPCODE_ERROR: u8 = 0x1e;
 const OPCODE_RESIZE: u8 = 0x16;
 const GRH: u32 = 1 << 31;
 
-/// A vendor's syndrome that nobody outside the maker knows.
+/// A vendor syndrome that is not publicly known.
 const UNKNOWN: u8 = 0;
 
-/// What an entry says.
+/// A completion queue entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cqe {
     /// A send request is done.
@@ -36,20 +36,20 @@ pub(crate) enum Cqe {
     Frame(FrameReceived),
     /// A request failed.
     Failed(Failed),
-    /// The queue goes on in its other buffer.
+    /// The queue continues in its new buffer.
     Resized,
 }
 
-/// An Ethernet frame that has come.
+/// A received Ethernet frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameReceived {
     pub qpn: u32,
     /// The counter of the receive request.
     pub wqe: u16,
     pub byte_count: u32,
-    /// The hash that chose the queue.
+    /// The hash that selected the queue.
     pub hash: u32,
-    /// The tag that was taken out of the frame, and its type.
+    /// The VLAN tag that was removed from the frame: type and tag.
     pub tag: Option<(u16, u16)>,
     /// The frame's IP header.
     pub ip: Option<Ip>,
@@ -68,7 +68,7 @@ mod status {
     pub(super) const IP_OK: u16 = 1 << 12;
 }
 
-/// A tag was taken out (`MLX4_CQE_CVLAN_PRESENT_MASK`, `MLX4_CQE_SVLAN_PRESENT_MASK`).
+/// A tag was removed (`MLX4_CQE_CVLAN_PRESENT_MASK`, `MLX4_CQE_SVLAN_PRESENT_MASK`).
 const CUSTOMER_VLAN: u32 = 1 << 29;
 const SERVICE_VLAN: u32 = 1 << 30;
 
@@ -127,7 +127,7 @@ pub(crate) fn vendor_syndrome(error: Error, send: bool) -> u8 {
 }
 
 impl Cqe {
-    /// The entry, with an owner bit of 0.
+    /// Encodes the entry, with an owner bit of 0.
     pub(crate) fn bytes(&self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         match *self {
@@ -183,7 +183,7 @@ impl FrameReceived {
     }
 }
 
-/// Puts the time in (`struct mlx4_ts_cqe`): where the LID is, and before the owner's byte.
+/// Stores a time stamp (`struct mlx4_ts_cqe`): in place of the LID, and before the owner byte.
 pub(crate) fn stamp(bytes: &mut [u8; BYTES], ticks: u64) {
     be::put32(bytes, 0x0c, (ticks >> 16) as u32);
     be::put16(bytes, 0x1d, ticks as u16);
@@ -213,7 +213,7 @@ fn put_received(bytes: &mut [u8; BYTES], received: &Received) {
     }
 }
 
-/// Puts the queue pair and the tag in.
+/// Stores the queue pair and the tag.
 fn put_tag(bytes: &mut [u8; BYTES], qpn: u32, tag: Option<(u16, u16)>) {
     let present = match tag {
         Some((CUSTOMER_TAG, _)) => CUSTOMER_VLAN,

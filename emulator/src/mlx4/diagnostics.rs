@@ -1,6 +1,6 @@
-//! Counters of what goes wrong in queues, which DIAG_RPRT reports and the kernel shows under `hw_counters`.
+//! Error counters, which DIAG_RPRT reports and the kernel shows under `hw_counters`.
 //!
-//! Their names and places are those of drivers/infiniband/hw/mlx4/main.c, `diag_basic` and `diag_device_only`: `rq` is
+//! Their names and offsets are those of drivers/infiniband/hw/mlx4/main.c, `diag_basic` and `diag_device_only`: `rq` is
 //! the responder's side, `sq` the requester's.
 
 use std::collections::BTreeMap;
@@ -9,17 +9,17 @@ use crate::fabric::packet::{Nak, Syndrome};
 
 /// Completion queues that overran.
 pub const CQ_OVERFLOW: u16 = 0x1a0;
-/// Datagrams that came while no receive request was there.
+/// Datagrams dropped for lack of a receive request.
 pub const DATAGRAMS_DROPPED: u16 = 0x118;
 
-/// The counters of a card, by their place in DIAG_RPRT's mailbox.
+/// The counters of a card, by their offset in DIAG_RPRT's mailbox.
 #[derive(Default)]
 pub struct Diagnostics {
     counters: BTreeMap<u16, u32>,
 }
 
 impl Diagnostics {
-    /// Counts one more.
+    /// Increments a counter.
     pub fn count(&mut self, place: u16) {
         let counter = self.counters.entry(place).or_default();
         *counter = counter.saturating_add(1);
@@ -49,7 +49,7 @@ impl Diagnostics {
         self.count(place);
     }
 
-    /// Counts a refusal that the card has sent.
+    /// Counts a NAK that the card has sent.
     pub fn refused(&mut self, syndrome: &Syndrome) {
         match syndrome {
             Syndrome::RnrNak(_) => self.count(0x68),
@@ -60,7 +60,7 @@ impl Diagnostics {
         }
     }
 
-    /// Counts a refusal that the card has got.
+    /// Counts a NAK that the card has received.
     pub fn was_refused(&mut self, syndrome: &Syndrome) {
         match syndrome {
             Syndrome::RnrNak(_) => self.count(0x6c),
@@ -69,7 +69,7 @@ impl Diagnostics {
         }
     }
 
-    /// All that have counted anything, with their places.
+    /// The counters that are not 0, with their offsets.
     pub fn all(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
         self.counters.iter().map(|(place, count)| (*place, *count))
     }

@@ -1,8 +1,8 @@
-//! Event queues: how the card tells its driver what happened.
+//! Event queues.
 //!
-//! A queue is a ring of entries in guest memory. The card writes an entry, turns its owner bit last, and interrupts if
-//! the queue is armed. The driver says how far it has read, and arms, by a doorbell in a UAR page: there are four
-//! queues' doorbells in each (drivers/net/ethernet/mellanox/mlx4/eq.c, `mlx4_get_eq_uar`).
+//! A queue is a ring of entries in guest memory. The card writes an entry, its owner bit last, and interrupts if
+//! the queue is armed. The driver reports how far it has read, and arms, by a doorbell in a UAR page, which has four
+//! queues' doorbells (drivers/net/ethernet/mellanox/mlx4/eq.c, `mlx4_get_eq_uar`).
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::{
     transport::QpEvent,
 };
 
-/// Bytes of an event queue's context (mlx4.h, `struct mlx4_eq_context`).
+/// Size of an event queue's context in bytes (mlx4.h, `struct mlx4_eq_context`).
 pub const CONTEXT: usize = 64;
-/// Bytes of the part of an entry that has a meaning (device.h, `struct mlx4_eqe`).
+/// Size in bytes of the used part of an entry (device.h, `struct mlx4_eqe`).
 const ENTRY: usize = 32;
-/// Indices count modulo this.
+/// Indices wrap at 24 bits.
 const INDEX_MASK: u32 = 0xff_ffff;
 /// The owner bit, in an entry's last byte.
 const OWNER: u8 = 0x80;
@@ -46,7 +46,7 @@ struct EventQueue {
     context: [u8; CONTEXT],
     mtt: Mtt,
     entries: u32,
-    /// Bytes from one entry to the next.
+    /// Distance between entries in bytes.
     stride: u32,
     vector: u8,
     producer: u32,
@@ -55,7 +55,7 @@ struct EventQueue {
     failed: bool,
 }
 
-/// The event queues of a card, and which kinds of events go to which of them.
+/// The event queues of a card, and the queue that each type of event goes to.
 #[derive(Default)]
 pub struct EventQueues {
     queues: BTreeMap<u32, EventQueue>,
@@ -63,11 +63,11 @@ pub struct EventQueues {
 }
 
 impl EventQueues {
-    /// Gives queue `eqn` to the card: SW2HW_EQ. All its entries are the card's from now on.
+    /// SW2HW_EQ: passes queue `eqn` to the card, which then owns all of its entries.
     ///
     /// # Errors
     ///
-    /// A queue that is the card's already, or a context that makes no sense.
+    /// The card owns the queue already, or the context is not valid.
     pub fn create(&mut self, card: &mut Card, eqn: u32, context: &[u8; CONTEXT]) -> Result<(), Status> {
         if self.queues.contains_key(&eqn) {
             return Err(Status::BadResState);
@@ -107,20 +107,20 @@ impl EventQueues {
         Ok(())
     }
 
-    /// Takes queue `eqn` from the card: HW2SW_EQ.
+    /// HW2SW_EQ: passes queue `eqn` back to the driver.
     ///
     /// # Errors
     ///
-    /// It is not the card's.
+    /// The card does not own it.
     pub fn destroy(&mut self, eqn: u32) -> Result<(), Status> {
         self.queues.remove(&eqn).map(drop).ok_or(Status::BadResState)
     }
 
-    /// The context of queue `eqn` as it is now: QUERY_EQ.
+    /// QUERY_EQ: returns the current context of queue `eqn`.
     ///
     /// # Errors
     ///
-    /// It is not the card's.
+    /// The card does not own it.
     pub fn query(&self, eqn: u32) -> Result<[u8; CONTEXT], Status> {
         let queue = self.queues.get(&eqn).ok_or(Status::BadResState)?;
         let mut context = queue.context;
@@ -132,12 +132,12 @@ impl EventQueues {
         Ok(context)
     }
 
-    /// Whether queue `eqn` is the card's.
+    /// Whether the card owns queue `eqn`.
     pub fn has(&self, eqn: u32) -> bool {
         self.queues.contains_key(&eqn)
     }
 
-    /// Sends the kinds of events in `mask` (a bit for each type) to queue `eqn`, or nowhere: MAP_EQ.
+    /// MAP_EQ: routes the types of events in `mask` (a bit each) to queue `eqn`, or nowhere.
     pub fn route(&mut self, mask: u64, eqn: Option<u32>) {
         for kind in (0..64_u8).filter(|kind| mask >> kind & 1 == 1) {
             match eqn {
@@ -147,7 +147,7 @@ impl EventQueues {
         }
     }
 
-    /// A doorbell: the driver has read up to an index, and perhaps arms.
+    /// Handles a doorbell: the driver has read up to an index, and may arm the queue.
     pub fn doorbell(&mut self, card: &mut Card, msix: &mut Msix, eqn: u32, word: u32) {
         let Some(queue) = self.queues.get_mut(&eqn) else {
             card.violation(
@@ -238,7 +238,7 @@ impl EventQueue {
         self.producer.wrapping_sub(self.consumer) & INDEX_MASK
     }
 
-    /// Makes every entry the card's.
+    /// Marks every entry as owned by the card.
     fn take(&self, card: &Card) -> Result<(), crate::mlx4::mtt::MttError> {
         let mut page = [0; 4096];
         for entry in page.chunks_mut(self.stride as usize) {
@@ -257,7 +257,7 @@ impl EventQueue {
     /// Writes the next entry, its owner bit last.
     fn write(&mut self, card: &Card, entry: [u8; ENTRY]) -> Result<(), String> {
         let slot = u64::from(self.producer & (self.entries - 1)) * u64::from(self.stride);
-        // Of a wide entry the upper half is the entry (eq.c, `get_eqe`).
+        // The upper half of a 64-byte entry is used (eq.c, `get_eqe`).
         let at = slot + u64::from(self.stride) - ENTRY as u64;
         self.mtt.write(card, at, &entry[..ENTRY - 1]).map_err(|error| format!("{error:?}"))?;
         let owner = self.mtt.dma(card, at + ENTRY as u64 - 1).map_err(|error| format!("{error:?}"))?;
@@ -272,7 +272,7 @@ impl EventQueue {
             self.state = FIRED;
         }
         if !msix.fire(self.vector.into()) && card.trace.on() {
-            card.trace.line(format_args!("EQ {eqn:#x}: nobody is connected to vector {}", self.vector));
+            card.trace.line(format_args!("EQ {eqn:#x}: no eventfd is connected to vector {}", self.vector));
         }
     }
 }

@@ -1,18 +1,18 @@
-//! What a card tells its driver through event queues.
+//! Events, which a card reports through event queues.
 
 use crate::transport::QpEvent;
 
-/// One event, before it is an entry of a queue.
+/// An event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A completion queue that was armed has got what it was armed for.
+    /// An armed completion queue has received a completion that it was armed for.
     Completion {
         /// The event queue of the completion queue.
         eqn: u32,
         /// The completion queue.
         cqn: u32,
     },
-    /// A completion queue can take no more (type 0x04).
+    /// A completion queue has failed (type 0x04).
     CqError {
         /// The completion queue.
         cqn: u32,
@@ -21,14 +21,14 @@ pub enum Event {
     },
     /// Something happened to a queue pair.
     Qp {
-        /// What.
+        /// The event.
         kind: QpEvent,
         /// The queue pair.
         qpn: u32,
     },
     /// Something happened to a shared receive queue.
     Srq {
-        /// What.
+        /// The event.
         kind: SrqEvent,
         /// The shared receive queue.
         srqn: u32,
@@ -38,23 +38,23 @@ pub enum Event {
         /// Whether it carries packets now.
         active: bool,
     },
-    /// A firmware command that was to end with an event has ended (type 0x0a).
+    /// A firmware command has completed that was to report so by an event (type 0x0a).
     Command {
-        /// The token that the driver gave it.
+        /// The driver's token.
         token: u16,
-        /// How it ended: 0, or a [`Status`](crate::mlx4::status::Status).
+        /// 0, or a [`Status`](crate::mlx4::status::Status).
         status: u8,
         /// Its immediate result.
         out: u64,
     },
 }
 
-/// Events of a shared receive queue, with the numbers of their types.
+/// Events of a shared receive queue, with their type numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SrqEvent {
     /// It failed.
     CatastrophicError = 0x12,
-    /// It holds fewer entries than the limit.
+    /// It holds fewer requests than the limit.
     LimitReached = 0x14,
 }

@@ -1,7 +1,7 @@
-//! Ethernet frames: sent by queue pairs of a network device, taken by those that steering says.
+//! Ethernet frames: sent by queue pairs of a network device, received by those that steering selects.
 //!
-//! Steering is the one that drivers call B0: entries in the multicast table name the queue pairs of an address, of a
-//! station's as well as of a group's. A queue pair for RSS stands for several and gives each frame to one of them.
+//! Drivers call this kind of steering B0: entries in the multicast table list the queue pairs of an address, unicast
+//! as well as multicast. A queue pair for RSS passes each frame to one of several others.
 
 use std::time::Duration;
 
@@ -31,16 +31,16 @@ use crate::{
 const FCS: usize = 4;
 const BROADCAST: Mac = [0xff; 6];
 
-/// What the card is to do to a frame on its way out (`struct mlx4_wqe_ctrl_seg`).
+/// What the card does to a frame before it is sent (`struct mlx4_wqe_ctrl_seg`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offload {
-    /// Make the checksum of the IP header.
+    /// Fill in the checksum of the IP header.
     network_checksum: bool,
-    /// Make the checksum of TCP or UDP.
+    /// Fill in the checksum of TCP or UDP.
     transport_checksum: bool,
-    /// Put a tag in: its type, and the tag.
+    /// Insert a VLAN tag: type and tag.
     tag: Option<(u16, u16)>,
-    /// Give the frame back if this address is the card's own.
+    /// Loop the frame back if it is for this address.
     loopback: Mac,
 }
 
@@ -199,7 +199,7 @@ fn receive_on(
     }
 }
 
-/// The queue pair that receives a frame in place of `qpn`, and the hash that chose it.
+/// The queue pair that receives a frame in place of `qpn`, and the hash that selected it.
 fn spread(qps: &Qps, qpn: u32, bytes: &[u8], headers: &Headers) -> (u32, u32) {
     let spreading = qps.queues.get(qpn).filter(|queue| queue.kind == Kind::Rss);
     let spreading = spreading.filter(|_| qps.pairs.state(qpn).receives());
@@ -209,7 +209,7 @@ fn spread(qps: &Qps, qpn: u32, bytes: &[u8], headers: &Headers) -> (u32, u32) {
     (rss.base_qpn.wrapping_add(hash & (queues - 1)), hash)
 }
 
-/// The queue pairs of a frame, if the port's filters let it in.
+/// The queue pairs that a frame is for, if the port's filters accept it.
 fn steer(card: &mut Card, bytes: &[u8], headers: &Headers) -> Vec<u32> {
     let destination = headers.destination;
     let steering = if is_group(destination) { Steering::Multicast } else { Steering::Unicast };
@@ -233,7 +233,7 @@ fn steer(card: &mut Card, bytes: &[u8], headers: &Headers) -> Vec<u32> {
     }
 }
 
-/// Counts a frame to everybody or to a group.
+/// Counts a broadcast or multicast frame.
 fn count(destination: Mac, broadcast: &mut u64, multicast: &mut u64) {
     if destination == BROADCAST {
         *broadcast = broadcast.wrapping_add(1);
@@ -242,7 +242,7 @@ fn count(destination: Mac, broadcast: &mut u64, multicast: &mut u64) {
     }
 }
 
-/// A frame in a line of the trace.
+/// Describes a frame for the trace.
 struct Shown<'a>(&'a Headers, usize);
 
 impl std::fmt::Display for Shown<'_> {

@@ -1,6 +1,6 @@
-//! One HCA: its registers, and what stands behind them.
+//! An HCA: its registers, and what is behind them.
 //!
-//! BAR 0 has the firmware's registers: the HCR for commands, the reset, the buffer that tells of a catastrophic error.
+//! BAR 0 has the firmware's registers: the HCR for commands, the reset, the buffer that reports a catastrophic error.
 //! BAR 2 has doorbells: UAR pages in its first half, BlueFlame pages in its second.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -27,7 +27,7 @@ use crate::{
 
 /// The sizes of the BARs: in BAR 0 the firmware's registers, in BAR 2 UAR pages and then BlueFlame pages.
 pub(crate) const BARS: [u64; 6] = [1 << 20, 0, 8 << 20, 0, 0, 0];
-/// The command register (mlx4/cmd.c, `MLX4_HCR_BASE`), and its bytes.
+/// The offset of the command register (mlx4/cmd.c, `MLX4_HCR_BASE`), and its size in bytes.
 const HCR: u64 = 0x80680;
 const HCR_SIZE: usize = 0x1c;
 /// The last of its words, which starts a command: status, go, event, toggle, op modifier, opcode (`HCR_*`).
@@ -37,12 +37,12 @@ const EVENT: u32 = 1 << 22;
 const TOGGLE: u32 = 1 << 21;
 /// The semaphore of the driver that owns the card (mlx4/main.c, `MLX4_OWNER_BASE`).
 const OWNER: u64 = 0x8069c;
-/// Reset, and the semaphore that keeps two from doing it (mlx4/reset.c).
+/// The reset register, and its semaphore (mlx4/reset.c).
 const RESET: u64 = 0xf0010;
 const SEMAPHORE: u64 = 0xf03fc;
 /// Clears an interrupt by pin: two words.
 pub(crate) const CLEAR_INTERRUPT: u64 = 0xf00d8;
-/// The buffer that is not 0 after a catastrophic error, and its words.
+/// The buffer that is not 0 after a catastrophic error, and its size in words.
 pub(crate) const CATASTROPHE: u64 = 0x1f020;
 pub(crate) const CATASTROPHE_WORDS: u32 = 16;
 /// Doorbells of event queues: four in each UAR page from here on (mlx4/eq.c, `mlx4_get_eq_uar`).
@@ -53,7 +53,7 @@ const UARS: u64 = BARS[2] / 2;
 
 /// An HCA.
 pub struct Hca {
-    /// What firmware and data path share.
+    /// The state that firmware and data path share.
     pub card: Card,
     /// The firmware.
     pub firmware: Firmware,
@@ -66,7 +66,7 @@ pub struct Hca {
 }
 
 impl Hca {
-    /// A card that has just got power.
+    /// A card after power-on.
     pub fn new(name: &str, identity: Identity, lid: u16, sm_lid: u16, trace: Trace) -> Self {
         let mut port = Port::new(identity.port_guid(), lid, sm_lid);
         if identity.link_layer == LinkLayer::Ethernet {
@@ -87,7 +87,7 @@ impl Hca {
         hca
     }
 
-    /// CLOSE_HCA: no queues and tables any more.
+    /// CLOSE_HCA: removes all queues and tables.
     pub(crate) fn close(&mut self) {
         self.data = DataPath::default();
         self.card.events.clear();
@@ -98,7 +98,7 @@ impl Hca {
         self.card.tables = crate::mlx4::card::Tables::default();
     }
 
-    /// Tells what has happened through the event queues.
+    /// Writes pending events to the event queues.
     pub fn settle(&mut self) {
         if self.catastrophe {
             self.card.events.clear();
@@ -114,9 +114,9 @@ impl Hca {
                 self.card.violation("HCR", None, "a write that is not one aligned word", bytes);
             }
             (None, RESET, 4) if get32(bytes, 0) == 1 => self.reset(),
-            // A semaphore is given back by any write.
+            // Any write releases a semaphore.
             (None, SEMAPHORE | OWNER, _) => drop(self.semaphores.remove(&offset)),
-            // Interrupts come by message; there is nothing to clear.
+            // Interrupts are messages; there is nothing to clear.
             (None, CLEAR_INTERRUPT.., 4) if offset < CLEAR_INTERRUPT + 8 => {}
             _ => self.card.violation("BAR 0", Some(offset), "a write where there is no register", bytes),
         }
@@ -169,7 +169,7 @@ impl Hca {
 
     fn write_doorbell(&mut self, offset: u64, bytes: &[u8]) {
         if self.firmware.stage != Stage::Initialised {
-            // The kernel's driver and programs still ring while a card is being reset; nobody is there to hear it.
+            // The kernel's driver and programs still ring doorbells while a card is being reset. They have no effect.
             self.card.trace.line(format_args!("doorbell at {offset:#x}: there are no queues"));
             return;
         }
@@ -274,7 +274,7 @@ impl Device for Hca {
             return;
         }
         if matches!(offset, SEMAPHORE | OWNER) && bytes.len() == 4 {
-            // Whoever reads 0 has it.
+            // A reader that gets 0 has acquired it.
             put32(bytes, 0, u32::from(!self.semaphores.insert(offset)));
         }
         let catastrophe: &[u8] = if self.catastrophe { &[0, 0, 0, 1] } else { &[] };

@@ -1,6 +1,6 @@
 //! InterConnect context memory: the card's tables, which the driver keeps in guest memory and maps by MAP_ICM.
 //!
-//! The card has an address space of its own for them. It is mapped in pages of 4 KiB.
+//! The card has its own address space for them, mapped in pages of 4 KiB.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use crate::bus::memory::{GuestMemory, Outside};
 /// Bytes of an ICM page.
 pub const PAGE: u64 = 4096;
 
-/// Which ICM page is where in the guest's memory.
+/// The mapping from ICM pages to guest memory.
 #[derive(Default)]
 pub struct Icm {
     pages: BTreeMap<u64, u64>,
 }
 
-/// Why the card cannot reach a place in ICM.
+/// Why the card cannot access ICM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IcmError {
-    /// The driver has not mapped the page of this ICM address.
+    /// The page of this ICM address is not mapped.
     Unmapped(u64),
-    /// The driver mapped the page to what is not the guest's memory.
+    /// The page is mapped to an address outside guest memory.
     Outside(Outside),
 }
 
@@ -30,19 +30,19 @@ impl Icm {
         self.pages.insert(virt, dma);
     }
 
-    /// Unmaps `pages` pages from ICM address `virt` on, those of them that are mapped.
+    /// Unmaps up to `pages` pages from ICM address `virt` on.
     pub fn unmap(&mut self, virt: u64, pages: u64) {
         let end = virt.saturating_add(pages.saturating_mul(PAGE));
         let mut after = self.pages.split_off(&virt);
         self.pages.append(&mut after.split_off(&end));
     }
 
-    /// Unmaps everything.
+    /// Unmaps all pages.
     pub fn clear(&mut self) {
         self.pages.clear();
     }
 
-    /// Pages that are mapped.
+    /// The number of mapped pages.
     pub fn mapped(&self) -> usize {
         self.pages.len()
     }
@@ -56,7 +56,7 @@ impl Icm {
     ///
     /// # Errors
     ///
-    /// The first part of it that cannot be reached.
+    /// The first part that cannot be accessed.
     pub fn read(&self, memory: &GuestMemory, virt: u64, bytes: &mut [u8]) -> Result<(), IcmError> {
         let mut at = virt;
         let mut rest = bytes;
@@ -75,7 +75,7 @@ impl Icm {
     ///
     /// # Errors
     ///
-    /// The first part of it that cannot be reached; what comes before it is written.
+    /// The first part that cannot be accessed; the parts before it are written.
     pub fn write(&self, memory: &GuestMemory, virt: u64, bytes: &[u8]) -> Result<(), IcmError> {
         let mut at = virt;
         let mut rest = bytes;

@@ -1,11 +1,11 @@
-//! Which card this is: the numbers by which drivers and tools know it.
+//! The identity of a card: the numbers by which drivers and tools know it.
 
 use crate::{bus::pci::Function, fabric::port::LinkLayer};
 
 /// The vendor: Mellanox.
 const VENDOR: u16 = 0x15b3;
 
-/// A generation of the card.
+/// A model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
     /// MT26428, PCI 15b3:673c: 32-byte completions, no memory windows.
@@ -14,23 +14,23 @@ pub enum Model {
     ConnectX3,
 }
 
-/// What a card says about itself.
+/// What a card reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its generation.
+    /// Its model.
     pub model: Model,
-    /// What the port is plugged into.
+    /// The link layer of its port.
     pub link_layer: LinkLayer,
-    /// GUID of the node. The port's GUID is one more, that of the system image three more, as the vendor gives them.
+    /// GUID of the node. The port's GUID is one more, that of the system image three more, as the vendor assigns them.
     pub node_guid: u64,
     /// Version of the firmware: major, minor, sub-minor.
     pub firmware: (u16, u16, u16),
-    /// The board, in at most 16 characters of ASCII.
+    /// The board ID, at most 16 ASCII characters.
     pub board: String,
 }
 
 impl Identity {
-    /// A card as the vendor ships it.
+    /// The identity of a card as the vendor ships it.
     pub fn new(model: Model, node_guid: u64) -> Self {
         let (firmware, board) = match model {
             Model::ConnectX2 => ((2, 9, 1000), "MT_0D90110009"),
@@ -44,7 +44,7 @@ impl Identity {
         self.node_guid.wrapping_add(1)
     }
 
-    /// The hardware address, from the port's GUID as the vendor makes it; never that of a group.
+    /// The MAC address, derived from the port's GUID as the vendor does; never a multicast address.
     pub fn mac(&self) -> [u8; 6] {
         let [a, b, c, _, _, d, e, f] = self.port_guid().to_be_bytes();
         [a & !1, b, c, d, e, f]
@@ -55,7 +55,7 @@ impl Identity {
         self.node_guid.wrapping_add(3)
     }
 
-    /// PCI device, and the part of NodeInfo.
+    /// PCI device ID, also the device ID in NodeInfo.
     pub fn device(&self) -> u16 {
         match self.model {
             Model::ConnectX2 => 0x673c,
@@ -71,7 +71,7 @@ impl Identity {
         }
     }
 
-    /// What configuration space says about the card.
+    /// The description of the card for configuration space.
     pub(crate) fn pci_function(&self, bars: [u64; 6]) -> Function {
         // ConnectX-2 reports an InfiniBand controller, ConnectX-3 a network controller.
         let (class, revision, speed) = match self.model {

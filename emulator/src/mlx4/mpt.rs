@@ -1,4 +1,4 @@
-//! Keys: what the memory protection table says that may be done with which memory.
+//! Memory keys: the memory protection table.
 //!
 //! Entries are read from ICM at each use, because the driver also writes them in place
 //! (drivers/net/ethernet/mellanox/mlx4/mr.c, `mlx4_mr_hw_write_mpt`).
@@ -16,7 +16,7 @@ use crate::{
 
 /// Bytes of an entry (`struct mlx4_mpt_entry`).
 pub(super) const ENTRY: usize = 64;
-/// The key that QUERY_DEV_CAP tells the driver: it names all memory by DMA address, in queue pairs that may use it.
+/// The key that QUERY_DEV_CAP reports. It covers all memory by DMA address, in queue pairs that may use it.
 pub(super) const RESERVED_LKEY: u32 = 0x0800;
 /// The key that ends a list of receive elements.
 pub(crate) const INVALID_LKEY: u32 = 0x0100;
@@ -30,7 +30,7 @@ const PD_FLAG_INVALIDATE: u32 = 0x3 << 24;
 const PD_FLAG_FAST_REGISTER: u32 = 1 << 27;
 const QP_FLAG_BOUND: u32 = 1 << 7;
 
-/// Rights, as an entry's flags have them (include/linux/mlx4/device.h, `MLX4_PERM_*`).
+/// Rights, as in the flags of an entry (include/linux/mlx4/device.h, `MLX4_PERM_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rights(pub(crate) u32);
 
@@ -54,16 +54,16 @@ pub(crate) struct Mpt {
     bytes: [u8; ENTRY],
 }
 
-/// Memory that a key gave access to.
+/// Memory behind a key.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Memory {
     /// By DMA address: a virtual address plus `to_address`.
     Physical { to_address: u64 },
-    /// By the pages of a region: a virtual address plus `to_offset` is the place in them.
+    /// By the pages of a region: a virtual address plus `to_offset` is the offset in them.
     Pages { pages: Mtt, to_offset: u64 },
 }
 
-/// The entry's place in the table, for a key.
+/// The index of a key's entry in the table.
 pub(crate) fn index(card: &Card, key: u32) -> u32 {
     key.rotate_right(8) & 1_u32.checked_shl(card.tables.log_mpts.into()).unwrap_or(0).wrapping_sub(1)
 }
@@ -81,7 +81,7 @@ impl Mpt {
         Ok(card.icm.write(&card.memory, Self::place(card, index), &self.bytes)?)
     }
 
-    /// The entry of `key`, in whatever state.
+    /// The entry of `key`, unless the driver owns it.
     pub(crate) fn of(card: &Card, key: u32) -> Result<Self, KeyError> {
         let entry = Self::read(card, index(card, key))?;
         if entry.status() == STATUS { Err(KeyError::NoSuchKey) } else { Ok(entry) }
@@ -99,7 +99,7 @@ impl Mpt {
         self.flags() & STATUS
     }
 
-    /// Whether it was invalidated, or waits for being registered or bound.
+    /// Whether it was invalidated, or has not been registered or bound yet.
     pub(crate) fn is_free(&self) -> bool {
         self.status() == STATUS_FREE
     }
@@ -146,12 +146,12 @@ impl Mpt {
         be::get32(&self.bytes, 0x0c) & PD_FLAG_FAST_REGISTER != 0
     }
 
-    /// Of a window: whether it is of type 2, and so bound to a queue pair.
+    /// Whether a window has type 2, and is bound to a queue pair.
     pub(crate) fn is_type_2(&self) -> bool {
         be::get32(&self.bytes, 0x04) & QP_FLAG_BOUND != 0
     }
 
-    /// A window of type 2 that is bound is its queue pair's alone.
+    /// Checks that a bound window of type 2 belongs to the user's queue pair.
     pub(crate) fn check_bound_to(&self, user: User) -> Result<(), KeyError> {
         let bound_to = be::get32(&self.bytes, 0x04) >> 8;
         if self.is_type_2() && !self.is_free() && bound_to != user.qpn {
@@ -178,12 +178,12 @@ impl Mpt {
         be::put64(&mut self.bytes, 0x18, length);
     }
 
-    /// Of a window: the key of its region.
+    /// The key of a window's region.
     pub(crate) fn region_key(&self) -> u32 {
         be::get32(&self.bytes, 0x20)
     }
 
-    /// Of a window: the key of its region, and the address in the region of the window's first byte.
+    /// Sets the key of a window's region, and the address in the region of the window's first byte.
     pub(crate) fn set_region(&mut self, lkey: u32, address: u64) {
         be::put32(&mut self.bytes, 0x20, lkey);
         be::put64(&mut self.bytes, 0x2c, address);
@@ -193,7 +193,7 @@ impl Mpt {
         be::get64(&self.bytes, 0x2c)
     }
 
-    /// Of a region: windows that are bound to it.
+    /// The number of windows that are bound to a region.
     pub(crate) fn windows(&self) -> u32 {
         be::get32(&self.bytes, 0x24)
     }
@@ -202,7 +202,7 @@ impl Mpt {
         be::put32(&mut self.bytes, 0x24, count);
     }
 
-    /// Of a region that may be registered by requests: its translation entries.
+    /// The number of translation entries of a region that requests may register.
     pub(crate) fn translation_entries(&self) -> u32 {
         be::get32(&self.bytes, 0x34)
     }
@@ -220,14 +220,14 @@ impl Mpt {
         self.flags() & FLAG_PHYSICAL != 0
     }
 
-    /// Whether `length` bytes at `address` are all inside, and which they are from its start.
+    /// Whether `length` bytes at `address` are all inside.
     pub(crate) fn covers(&self, address: u64, length: u64) -> bool {
         // The region of all memory has a length of 2^64 - 1.
         let from_start = address.wrapping_sub(self.start());
         address >= self.start() && from_start <= self.length() && length <= self.length() - from_start
     }
 
-    /// How to reach its memory; `moved` is added to a virtual address first.
+    /// Its memory; `moved` is added to a virtual address first.
     fn memory(&self, moved: u64) -> Memory {
         if self.is_physical() {
             return Memory::Physical { to_address: moved };

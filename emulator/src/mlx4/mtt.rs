@@ -1,7 +1,7 @@
-//! Memory translation: a queue or a region is a list of pages, named by 8-byte entries in ICM.
+//! Memory translation: a queue or a region is a list of pages, given by 8-byte entries in ICM.
 //!
 //! The kernel writes the entries straight into the ICM's pages (drivers/net/ethernet/mellanox/mlx4/mr.c), so the card
-//! reads them anew at each use.
+//! reads them at each use.
 
 use crate::{
     bus::memory::Outside,
@@ -10,26 +10,26 @@ use crate::{
 
 /// Bytes of an entry.
 const ENTRY: u64 = 8;
-/// The bit of an entry that says that the page is there (`MLX4_MTT_FLAG_PRESENT`).
+/// The bit of an entry that marks the page as present (`MLX4_MTT_FLAG_PRESENT`).
 const PRESENT: u64 = 1;
 
 /// A list of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mtt {
-    /// Where its first entry is, in bytes from the start of the MTT table; as in the contexts of queues and regions.
+    /// The offset of its first entry in the MTT table, in bytes, as in the contexts of queues and regions.
     pub first: u64,
-    /// Base-2 logarithm of a page's bytes: 12 and more.
+    /// Base-2 logarithm of the page size in bytes, at least 12.
     pub page_shift: u8,
 }
 
-/// Why a place in a queue or region cannot be reached.
+/// Why a queue or region cannot be accessed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MttError {
-    /// The entry itself cannot be reached.
+    /// The entry itself cannot be accessed.
     Icm(IcmError),
-    /// The entry at this ICM address does not say that a page is there.
+    /// The entry at this ICM address is not marked as present.
     NotPresent(u64),
-    /// The page is not the guest's memory.
+    /// The page is outside guest memory.
     Outside(Outside),
 }
 
@@ -38,7 +38,7 @@ impl Mtt {
     ///
     /// # Errors
     ///
-    /// The entry cannot be reached or names no page.
+    /// The entry cannot be accessed or is not present.
     pub fn dma(&self, card: &Card, offset: u64) -> Result<u64, MttError> {
         let shift = u32::from(self.page_shift.min(63));
         let page = offset.checked_shr(shift).unwrap_or(0);
@@ -57,7 +57,7 @@ impl Mtt {
     ///
     /// # Errors
     ///
-    /// The first part that cannot be reached.
+    /// The first part that cannot be accessed.
     pub fn read(&self, card: &Card, offset: u64, bytes: &mut [u8]) -> Result<(), MttError> {
         let mut at = offset;
         let mut rest = bytes;
@@ -74,7 +74,7 @@ impl Mtt {
     ///
     /// # Errors
     ///
-    /// The first part that cannot be reached; what comes before it is written.
+    /// The first part that cannot be accessed; the parts before it are written.
     pub fn write(&self, card: &Card, offset: u64, bytes: &[u8]) -> Result<(), MttError> {
         let mut at = offset;
         let mut rest = bytes;

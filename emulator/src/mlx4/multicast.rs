@@ -1,28 +1,28 @@
-//! Multicast groups: which queue pairs a datagram to a group is for; on Ethernet, which ones a frame to an address is for.
+//! The multicast table: the queue pairs of multicast groups and, on Ethernet, of addresses.
 //!
-//! The table is in ICM; an entry is found by a hash of the MGID and by the chain from there
+//! The table is in ICM. An entry is found by a hash of the MGID and the chain that begins there
 //! (drivers/net/ethernet/mellanox/mlx4/mlx4.h, `struct mlx4_mgm`).
 
 use super::{card::Card, commands::mcg};
 use crate::be;
 
-/// Bytes before the members of an entry.
+/// Size of an entry's header, before its members.
 const HEADER: usize = 32;
-/// Bytes of the largest entry.
+/// Size of the largest entry.
 const MAX_ENTRY: usize = 4096;
-/// The member is not to get what it sent itself (`MGM_BLCK_LB_BIT`).
+/// The member does not receive what it sends itself (`MGM_BLCK_LB_BIT`).
 const BLOCK_LOOPBACK: u32 = 1 << 30;
 
-/// Whose group an entry is (`enum mlx4_protocol`).
+/// The protocol of an entry (`enum mlx4_protocol`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// Of an MGID.
+    /// The entry is for an MGID.
     InfiniBand = 0,
-    /// Of an Ethernet address, a station's too.
+    /// The entry is for an Ethernet address, unicast or multicast.
     Ethernet = 1,
 }
 
-/// The queue pairs that get what is sent to `mgid` by queue pair `sender` of this card, or of another.
+/// The members of `mgid`, without those that block loopback if `sender`, a queue pair of this card, is one of them.
 pub(crate) fn members(card: &Card, protocol: Protocol, mgid: &[u8; 16], sender: Option<u32>) -> Vec<u32> {
     let tables = &card.tables;
     let entry_bytes = 1_usize.checked_shl(tables.log_mc_entry.into()).unwrap_or(0);
@@ -30,7 +30,7 @@ pub(crate) fn members(card: &Card, protocol: Protocol, mgid: &[u8; 16], sender: 
         return Vec::new();
     }
     let mut index = mcg::hash(mgid, tables.log_mc_hash);
-    // A chain that is longer than the table goes round.
+    // A chain that is longer than the table is a cycle.
     for _ in 0..1_u32.checked_shl(tables.log_mc_table.into()).unwrap_or(0) {
         let mut entry = vec![0; entry_bytes];
         let place = tables.mc_base.wrapping_add(u64::from(index) << tables.log_mc_entry);

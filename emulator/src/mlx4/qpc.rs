@@ -1,4 +1,4 @@
-//! The context of a queue pair, as the driver gives it (include/linux/mlx4/qp.h, `struct mlx4_qp_context`).
+//! The context of a queue pair, as the driver writes it (include/linux/mlx4/qp.h, `struct mlx4_qp_context`).
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::{
     transport::{self, Attributes, EthernetPath, Global, Path, Progress, State, Vlan},
 };
 
-/// Bytes of the mailbox of a transition: the mask of optional parameters, and the context.
+/// Size of a transition's mailbox: the mask of optional parameters, then the context.
 pub(super) const MAILBOX: usize = 0x100;
-/// Where the context is in it.
+/// The offset of the context in it.
 pub(crate) const CONTEXT_AT: usize = 8;
-/// Bytes of a context.
+/// Size of a context.
 pub(crate) const CONTEXT: usize = MAILBOX - CONTEXT_AT;
 
-/// The size byte of a queue that is not there: the driver gives the stride 2^0.
+/// The size byte of a queue that does not exist: the driver gives the stride 2^0.
 const NO_QUEUE: u8 = 0xfc;
 
 /// Optional parameters (`enum mlx4_qp_optpar`).
@@ -71,7 +71,7 @@ mod at {
     pub(super) const MTT_LOW: usize = 0xcc;
 }
 
-/// Bytes of a path (`struct mlx4_qp_path`).
+/// Size of a path (`struct mlx4_qp_path`).
 const PATH: usize = 0x2c;
 /// Offsets in a path.
 mod path_at {
@@ -91,7 +91,7 @@ mod path_at {
     pub(super) const DMAC: usize = 0x26;
 }
 
-/// Offsets in the context of a queue pair that spreads frames (`struct mlx4_rss_context`), which lies over the paths.
+/// Offsets in the RSS context (`struct mlx4_rss_context`), which overlays the paths.
 mod rss_at {
     pub(super) const BASE_QPN: usize = 0x3c;
     pub(super) const HASH_FUNCTION: usize = 0x46;
@@ -110,7 +110,7 @@ const READS: u32 = 7 << 21;
 const REMOTE_READ: u32 = 1 << 15;
 const REMOTE_WRITE: u32 = 1 << 14;
 const REMOTE_ATOMIC: u32 = 1 << 13;
-/// Of path migration: the state in which there is none.
+/// The path migration state "migrated", in which there is no migration.
 const MIGRATED: u32 = 3 << 11;
 const RSS: u32 = 1 << 13;
 const INLINE_RECEIVES: u32 = 1 << 25;
@@ -122,11 +122,11 @@ pub(crate) enum Kind {
     Uc,
     Ud,
     Xrc,
-    /// Of management: the driver builds the headers, of which the first is the link's.
+    /// For management: the driver builds the headers, beginning with the link's.
     Mlx(LinkLayer),
-    /// Of a network device: whole Ethernet frames.
+    /// For a network device: whole Ethernet frames.
     Raw,
-    /// Spreads Ethernet frames over those.
+    /// Spreads Ethernet frames over [`Raw`](Self::Raw) queue pairs.
     Rss,
 }
 
@@ -143,12 +143,12 @@ impl Kind {
         }
     }
 
-    /// Whether its packets have no MTU of a path.
+    /// Whether it needs no path MTU.
     pub(crate) fn has_no_mtu(self) -> bool {
         matches!(self, Self::Mlx(_)) || self.is_ethernet()
     }
 
-    /// Whether it deals with whole Ethernet frames.
+    /// Whether it handles whole Ethernet frames.
     pub(crate) fn is_ethernet(self) -> bool {
         matches!(self, Self::Raw | Self::Rss)
     }
@@ -224,12 +224,12 @@ impl Qpc {
         }
     }
 
-    /// Whether it spreads frames over others (`MLX4_RSS_QPC_FLAG_OFFSET`).
+    /// Whether it spreads frames over other queue pairs (`MLX4_RSS_QPC_FLAG_OFFSET`).
     pub(crate) fn is_rss(&self) -> bool {
         self.get(at::FLAGS) & RSS != 0
     }
 
-    /// How it spreads frames: with another function than Toeplitz's hash it does not.
+    /// How it spreads frames. The only supported function is the Toeplitz hash.
     pub(crate) fn rss(&self) -> Option<Rss> {
         let mut key = [0; rss::KEY];
         key.copy_from_slice(&self.bytes[rss_at::KEY..rss_at::KEY + rss::KEY]);
@@ -239,12 +239,12 @@ impl Qpc {
         (self.bytes[rss_at::HASH_FUNCTION] == 1).then_some(Rss { base_qpn, log_queues, flags, key })
     }
 
-    /// Whether tags of frames that come are left in them.
+    /// Whether received frames keep their VLAN tags.
     pub(crate) fn keeps_tags(&self) -> bool {
         self.get(at::PARAMS3) & 1 << 30 != 0
     }
 
-    /// What a new queue pair asks for that this card does not do and does not offer.
+    /// A requested feature that this card does not have.
     pub(crate) fn unsupported(&self, kind: Kind) -> Option<&'static str> {
         if self.is_rss() && kind != Kind::Rss {
             Some("receive side scaling")
@@ -255,13 +255,13 @@ impl Qpc {
         }
     }
 
-    /// Whether a transition with these optional parameters asks for an alternate path, or for migration to it.
+    /// Whether a transition with these optional parameters sets an alternate path or migrates to it.
     pub(crate) fn migrates(&self, mask: u32) -> bool {
         let state = self.get(at::FLAGS) & MIGRATED;
         mask & optional::ALTERNATE_PATH != 0 || mask & optional::MIGRATION != 0 && state != MIGRATED
     }
 
-    /// What the transport needs to know of the context.
+    /// The attributes of the queue pair, for the transport.
     pub(crate) fn attributes(&self, kind: Kind, has_receive_queue: bool) -> Attributes {
         let params1 = self.get(at::PARAMS1);
         let params2 = self.get(at::PARAMS2);
@@ -298,7 +298,7 @@ impl Qpc {
         be::get24(&self.bytes, at::UAR)
     }
 
-    /// The path MTU in bytes, 0 if it makes no sense.
+    /// The path MTU in bytes, 0 if it is not valid.
     pub(crate) fn mtu(&self) -> usize {
         match self.bytes[at::MTU] >> 5 {
             code @ 1..=5 => 128 << code,
@@ -314,18 +314,18 @@ impl Qpc {
         self.get(at::PARAMS1) & 1 << 11 != 0
     }
 
-    /// Base-2 logarithms of the send queue's entries and of an entry's bytes, if there is one.
+    /// Base-2 logarithms of the number of send queue entries and of their size, if there is a send queue.
     pub(crate) fn send_queue(&self) -> Option<(u8, u8)> {
         // The top bit only forbids prefetching.
         Self::size(self.bytes[at::SQ_SIZE], self.bytes[at::SQ_SIZE] & 0x7f)
     }
 
-    /// Whether the card may read the send queue ahead of what has been posted.
+    /// Whether the card may read the send queue ahead of the posted requests.
     pub(crate) fn send_queue_is_prefetched(&self) -> bool {
         self.bytes[at::SQ_SIZE] & 0x80 == 0
     }
 
-    /// Base-2 logarithms of the receive queue's entries and of an entry's bytes, if there is one.
+    /// Base-2 logarithms of the number of receive queue entries and of their size, if there is a receive queue.
     pub(crate) fn receive_queue(&self) -> Option<(u8, u8)> {
         let shared = self.srqn().is_some() || self.kind() == Some(Kind::Xrc);
         if shared { None } else { Self::size(self.bytes[at::RQ_SIZE], self.bytes[at::RQ_SIZE]) }
@@ -357,7 +357,7 @@ impl Qpc {
         be::put32(&mut self.bytes, at::LOCAL_QPN, qpn);
     }
 
-    /// Puts in what changes while the queue pair works.
+    /// Stores the counters that change while the queue pair works.
     pub(crate) fn set_progress(&mut self, progress: &Progress, rq_counter: u16, sq_counter: u16) {
         be::put24(&mut self.bytes, at::NEXT_SEND_PSN, progress.next_send_psn);
         be::put24(&mut self.bytes, at::LAST_ACKED_PSN, progress.last_acked_psn);
@@ -367,7 +367,7 @@ impl Qpc {
         be::put16(&mut self.bytes, at::SQ_COUNTER, sq_counter);
     }
 
-    /// Takes over the path, which every connected queue pair gets on the way to RTR, and the first receive PSN.
+    /// Copies what a transition to RTR sets: the path, the peer and the first receive PSN.
     pub(crate) fn take_ready_to_receive(&mut self, from: &Self) {
         self.copy(from, at::MTU, 1);
         self.merge(from, at::REMOTE_QPN, PSN);
@@ -376,7 +376,7 @@ impl Qpc {
         self.merge(from, at::PARAMS2, READS);
     }
 
-    /// Takes over what every queue pair gets on the way to RTS.
+    /// Copies what a transition to RTS sets.
     pub(crate) fn take_ready_to_send(&mut self, from: &Self) {
         self.merge(from, at::NEXT_SEND_PSN, PSN);
         self.merge(from, at::PARAMS1, RETRIES | RNR_RETRIES | READS | 0xf << 28);
@@ -398,7 +398,7 @@ impl Qpc {
         self.bytes[at] = self.bytes[at] & 7 | from.bytes[at] & 0xf8;
     }
 
-    /// Takes over the optional parameters that the mask names.
+    /// Copies the optional parameters in the mask.
     pub(crate) fn take_optional(&mut self, from: &Self, mask: u32) {
         let path = at::PRIMARY_PATH;
         if mask & optional::PRIMARY_PATH != 0 {
@@ -440,9 +440,9 @@ impl Qpc {
 /// How a queue pair spreads frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rss {
-    /// The first of the queue pairs that get them.
+    /// The first of the receiving queue pairs.
     pub(crate) base_qpn: u32,
-    /// How many they are, as a logarithm.
+    /// Base-2 logarithm of their number.
     pub(crate) log_queues: u8,
     /// What is hashed.
     pub(crate) flags: u8,

@@ -1,4 +1,4 @@
-//! Receive queues of queue pairs: a ring of requests, posted by a doorbell record alone.
+//! Receive queues of queue pairs: rings of requests, posted by a doorbell record alone.
 
 use super::{Queue, violate, wqe};
 use crate::{
@@ -12,14 +12,14 @@ pub(crate) struct ReceiveQueue {
     pub(crate) qpn: u32,
     pub(crate) log_size: u8,
     pub(crate) log_stride: u8,
-    /// The queue pair's buffer.
+    /// The buffer of the queue pair.
     pub(crate) buffer: Mtt,
-    /// Where in it the queue begins.
+    /// The offset of the queue in the buffer.
     pub(crate) offset: u64,
     pub(crate) doorbell_record: u64,
     /// Requests taken since the queue pair was reset.
     pub(crate) taken: u16,
-    /// Requests posted, by the doorbell record as it was looked at last.
+    /// Requests posted, as of the last look at the doorbell record.
     pub(crate) posted: u16,
     bad_record: Option<u32>,
 }
@@ -48,7 +48,7 @@ impl ReceiveQueue {
 
     /// Takes the next request, if there is one.
     pub(crate) fn take(&mut self, card: &mut Card) -> Option<Receive> {
-        // At every one, not only when there is no other: a record that goes back is to be seen at once.
+        // Each time, not only when the queue looks empty, so that a record that goes back is noticed at once.
         self.look_at_doorbell_record(card);
         if self.taken == self.posted {
             return None;
@@ -84,7 +84,7 @@ impl ReceiveQueue {
     }
 }
 
-/// What a doorbell record says is posted, in a queue that had `posted` and `taken` requests so far.
+/// The number of posted requests by a doorbell record, in a queue with `posted` and `taken` requests so far.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Receive side scaling: the Toeplitz hash of a frame's addresses and ports, which chooses among queues.
+//! Receive side scaling: the Toeplitz hash of a frame's addresses and ports, which selects a queue.
 
 use crate::fabric::ethernet::frame::{Headers, Ip};
 
@@ -15,7 +15,7 @@ mod flag {
     pub(super) const IPV4: u8 = 1 << 5;
 }
 
-/// The hash of a frame, 0 where the flags leave its kind out.
+/// The hash of a frame; 0 if the flags exclude its type.
 pub fn hash(key: &[u8; KEY], flags: u8, frame: &[u8], headers: &Headers) -> u32 {
     let Some(ip) = headers.ip else { return 0 };
     let (any, tcp, udp) = if ip.version == 4 {
@@ -38,7 +38,7 @@ fn ports_of(frame: &[u8], ip: Ip) -> impl Iterator<Item = u8> + '_ {
     frame[ip.transport..].iter().take(4).copied()
 }
 
-/// For each bit of the input that is set, the 32 bits of the key from there on.
+/// XORs, for each bit of the input that is set, the 32 bits of the key from that bit on.
 fn toeplitz(key: &[u8; KEY], input: &[u8]) -> u32 {
     let mut window = u32::from_be_bytes([key[0], key[1], key[2], key[3]]);
     let mut hash = 0;

@@ -1,4 +1,4 @@
-//! Send queues: requests are the card's as soon as their owner bit says so, and a doorbell makes it look.
+//! Send queues: the card owns a request as soon as its owner bit says so, and looks when a doorbell rings.
 
 use super::{
     Queue, violate,
@@ -9,7 +9,7 @@ use crate::{
     mlx4::{card::Card, mtt::Mtt},
 };
 
-/// The card may have read so many bytes and one entry ahead of the request that it works on: the driver leaves them
+/// The card may read this many bytes and one entry ahead of the request that it executes: the driver leaves them
 /// unused and stamped (providers/mlx4/qp.c, `sq_spare_wqes` and `stamp_send_wqe`).
 const HEADROOM: usize = 2048;
 
@@ -19,29 +19,29 @@ pub(crate) struct SendQueue {
     pub(crate) qpn: u32,
     pub(crate) log_size: u8,
     pub(crate) log_stride: u8,
-    /// The queue pair's buffer.
+    /// The buffer of the queue pair.
     pub(crate) buffer: Mtt,
-    /// Where in it the queue begins.
+    /// The offset of the queue in the buffer.
     pub(crate) offset: u64,
     /// Requests fetched since the queue pair was reset.
     pub(crate) fetched: u16,
-    /// Whether the queue may hold requests that the card has not seen.
+    /// Whether a doorbell has rung since the card last found the queue empty.
     pub(crate) rung: bool,
     /// Whether a request may fill several entries.
     spans: bool,
-    /// Requests fetched, less doorbells: one doorbell may stand for several requests, never for none.
+    /// Requests fetched minus doorbells: a doorbell may announce several requests, but never none.
     surplus: i64,
-    /// Whether the card may read ahead of the requests that have been posted.
+    /// Whether the card may read ahead of the posted requests.
     prefetches: bool,
 }
 
-/// What there was in the queue.
+/// What the queue held.
 pub(crate) enum Fetched {
     /// No request.
     Nothing,
-    /// The bytes of one, and its counter.
+    /// A request: its counter and its bytes.
     Request(u16, Vec<u8>),
-    /// One that cannot be executed, with its counter.
+    /// A request that cannot be executed, with its counter.
     Malformed(u16),
 }
 
@@ -80,13 +80,13 @@ impl SendQueue {
         Queue::Sq(self.qpn)
     }
 
-    /// A doorbell.
+    /// Records a doorbell.
     pub(crate) fn ring(&mut self) {
         self.rung = true;
         self.surplus = self.surplus.saturating_sub(1);
     }
 
-    /// Fetches the next request, if its owner bit says that it is one.
+    /// Fetches the next request, if its owner bit is valid.
     pub(crate) fn fetch(&mut self, card: &mut Card) -> Fetched {
         let counter = self.fetched;
         let Some(head) = self.head(card, counter) else {
@@ -108,7 +108,7 @@ impl SendQueue {
             violate(card, self.queue(), Some(counter.into()), what, &bytes);
             return Fetched::Malformed(counter);
         }
-        // Nobody writes the stamp into a request: it says that none was written here.
+        // The stamp means that no request was written here; no request contains it.
         if let Some((at, _)) = stamps(&bytes).find(|(_, stamped)| *stamped) {
             let what = format!("stale headroom that looks like a request, with the stamp at byte {at}");
             violate(card, self.queue(), Some(counter.into()), what, &bytes);
@@ -117,24 +117,24 @@ impl SendQueue {
         Fetched::Request(counter, bytes)
     }
 
-    /// Bytes of the longest request.
+    /// The length of the longest request in bytes.
     fn longest(&self) -> usize {
         if self.spans { self.stride() << self.log_size } else { self.stride() }
     }
 
-    /// Reads from the beginning of an entry on, and on from the first after the last. Whether that is memory.
+    /// Reads from an entry on, wrapping at the end of the queue. Returns whether the memory can be read.
     fn read(&self, card: &Card, counter: u16, bytes: &mut [u8]) -> bool {
         let mut entries = bytes.chunks_mut(self.stride()).zip(0..);
         entries.all(|(entry, at)| self.buffer.read(card, self.place(counter.wrapping_add(at)), entry).is_ok())
     }
 
-    /// The owner word, and what is written with it. What the driver wrote before it is seen after it.
+    /// The first two words, with the owner bit. What the driver wrote before them is visible afterwards.
     fn head(&self, card: &Card, counter: u16) -> Option<Head> {
         let dma = self.buffer.dma(card, self.place(counter)).ok()?;
         Some(Head::new([card.memory.load32(dma).ok()?, card.memory.load32(dma + 4).ok()?]))
     }
 
-    /// Nothing more to fetch: doorbells and headroom must agree with that.
+    /// There is nothing more to fetch: checks that doorbells and headroom agree.
     fn settle(&mut self, card: &mut Card, counter: u16) {
         self.rung = false;
         if self.surplus < 0 {
@@ -147,10 +147,10 @@ impl SendQueue {
         self.check_headroom(card, counter);
     }
 
-    /// No entry that a card which reads ahead may have in hand may look valid: by its owner bit it is of the last round,
+    /// Checks that no entry which the card may have read ahead looks valid: its owner bit is that of the last round,
     /// and each of its chunks but the first has the stamp.
     ///
-    /// The driver stamps the last entry of the headroom after its doorbell, and may be filling the next request at this
+    /// The driver stamps the last entry of the headroom after its doorbell. It may be writing the next request at this
     /// moment, but not yet the one after it.
     fn check_headroom(&self, card: &mut Card, counter: u16) {
         let entries = (HEADROOM >> self.log_stride).saturating_sub(1).min(self.size() as usize - 1);
@@ -166,13 +166,13 @@ impl SendQueue {
         let (before, after) = headroom.split_at_mut(to_end.min(headroom.len()));
         let read = self.buffer.read(card, self.place(first), before);
         if read.and_then(|()| self.buffer.read(card, self.offset, after)).is_err() {
-            // Whoever comes there reports it.
+            // It is reported when the queue gets there.
             return;
         }
         for (entry, index) in headroom.chunks_exact(self.stride()).zip(0..) {
             let index = first.wrapping_add(index);
             let Some((at, what)) = self.stale(index, entry) else { continue };
-            // If the next request has come in the meantime, so may have those after it.
+            // If the next request has been posted meanwhile, the ones after it may have been posted too.
             if self.head(card, counter).is_none_or(|head| self.is_valid(head, counter)) {
                 return;
             }
@@ -181,7 +181,7 @@ impl SendQueue {
         }
     }
 
-    /// Where entry `index`, which has not been posted, looks as if it had been, and how.
+    /// How an entry that has not been posted looks as if it had been, and at which byte.
     fn stale(&self, index: u16, entry: &[u8]) -> Option<(usize, &'static str)> {
         let head = Head::parse(entry);
         if self.is_valid(head, index) {
@@ -192,12 +192,12 @@ impl SendQueue {
             .map(|(at, _)| (at, "no stamp where one belongs"))
     }
 
-    /// Whether the owner bit says that the entry is request `counter`.
+    /// Whether the owner bit marks the entry as request `counter`.
     fn is_valid(&self, head: Head, counter: u16) -> bool {
         head.owner() == (u32::from(counter) & self.size() != 0)
     }
 
-    /// Before the queue is used no request may be the card's already.
+    /// Checks that the card owns no entry of a new queue.
     pub(crate) fn check_fresh(&self, card: &mut Card) {
         for slot in 0..u16::try_from(self.size()).unwrap_or(u16::MAX) {
             let Some(head) = self.head(card, slot) else { return };
@@ -210,7 +210,7 @@ impl SendQueue {
         }
     }
 
-    /// Compares a request that came by BlueFlame with the one in the queue.
+    /// Compares a request that was written to BlueFlame with the one in the queue.
     pub(crate) fn check_blueflame(&self, card: &mut Card, bytes: &[u8]) {
         let head = Head::parse(bytes);
         let counter = head.counter();
@@ -221,7 +221,7 @@ impl SendQueue {
         }
         let ahead = counter.wrapping_sub(self.fetched);
         if u32::from(ahead) >= self.size() {
-            // The card has executed it already, on an earlier doorbell.
+            // An earlier doorbell has already announced it, and the card has executed it.
             return;
         }
         if !self.is_valid(head, counter) {
@@ -238,7 +238,7 @@ impl SendQueue {
     }
 }
 
-/// Where in an entry a card may begin to read, but at its start, and whether the stamp is there.
+/// The offsets, other than 0, at which the card may begin to read an entry, and whether each is stamped.
 fn stamps(entry: &[u8]) -> impl Iterator<Item = (usize, bool)> {
     (wqe::CHUNK..entry.len()).step_by(wqe::CHUNK).map(|at| (at, be::get32(entry, at) == wqe::STAMP))
 }

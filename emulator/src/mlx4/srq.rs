@@ -17,7 +17,7 @@ use crate::{
 /// Bytes of a context (`struct mlx4_srq_context`, drivers/net/ethernet/mellanox/mlx4/mlx4.h).
 pub(super) const CONTEXT: usize = 48;
 
-/// Bytes in front of a request's elements: the index of the next one (`struct mlx4_wqe_srq_next_seg`).
+/// Size of the segment before a request's elements, with the index of the next (`struct mlx4_wqe_srq_next_seg`).
 const NEXT: usize = 16;
 const STATE_READY: u8 = 1 << 4;
 const STATE_ERROR: u8 = 2 << 4;
@@ -38,24 +38,24 @@ pub(crate) struct Srq {
     doorbell_record: u64,
     /// The protection domain of the buffers that are posted to it.
     pub(crate) pd: u32,
-    /// The completion queue, of an XRC queue.
+    /// The completion queue of an XRC queue.
     pub(crate) cqn: u32,
-    /// The XRC domain, of an XRC queue.
+    /// The XRC domain of an XRC queue.
     pub(crate) xrcd: u16,
-    /// The index of the request that is taken next.
+    /// The index of the next request.
     head: u16,
-    /// Requests taken since the queue was made.
+    /// Requests taken since the queue was created.
     taken: u16,
-    /// Requests posted, by the doorbell record as it was looked at last.
+    /// Requests posted, as of the last look at the doorbell record.
     posted: u16,
-    /// Below so many requests there is an event, once.
+    /// An event is reported once when there are fewer requests than this.
     limit: u16,
     failed: bool,
     bad_record: Option<u32>,
 }
 
 impl Srqs {
-    /// SW2HW_SRQ: gives queue `srqn` to the card.
+    /// SW2HW_SRQ: passes queue `srqn` to the card.
     pub(crate) fn create(&mut self, card: &Card, srqn: u32, context: &[u8; CONTEXT]) -> Result<(), Status> {
         if srqn.checked_shr(card.tables.log_srqs.into()) != Some(0) {
             return Err(Status::BadIndex);
@@ -67,7 +67,7 @@ impl Srqs {
         let (log_size, log_stride) = (context[0] & 0xf, (context[4] & 7) + 4);
         let page_shift = 12 + (context[0x10] & 0x3f);
         let unreachable = !doorbell_record.is_multiple_of(4) || !card.memory.contains(doorbell_record, 4);
-        // The queue begins with a page.
+        // The queue begins at the start of a page.
         if unreachable || log_stride < 5 || page_shift > 63 || context[0x08] != 0 {
             return Err(Status::BadParam);
         }
@@ -93,7 +93,7 @@ impl Srqs {
         Ok(())
     }
 
-    /// HW2SW_SRQ: gives queue `srqn` back to the driver.
+    /// HW2SW_SRQ: passes queue `srqn` back to the driver.
     pub(crate) fn destroy(&mut self, srqn: u32) -> Result<(), Status> {
         self.queues.remove(&srqn).map(|_| ()).ok_or(Status::BadResState)
     }
@@ -109,7 +109,7 @@ impl Srqs {
         Ok(context)
     }
 
-    /// ARM_SRQ: an event when there are fewer than `limit` requests.
+    /// ARM_SRQ: asks for an event when there are fewer than `limit` requests.
     pub(crate) fn arm(&mut self, card: &mut Card, srqn: u32, limit: u16) -> Result<(), Status> {
         let queue = self.queues.get_mut(&srqn).ok_or(Status::BadResState)?;
         queue.limit = limit;
@@ -183,7 +183,7 @@ impl Srq {
         if self.limit == 0 || self.posted.wrapping_sub(self.taken) >= self.limit {
             return;
         }
-        // Only what the driver has not posted in the meantime counts.
+        // The driver may have posted more in the meantime.
         self.look_at_doorbell_record(card);
         if self.posted.wrapping_sub(self.taken) < self.limit {
             self.limit = 0;

@@ -1,4 +1,4 @@
-//! How a firmware command ends.
+//! Statuses of firmware commands.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub enum Status {
     BadOp = 0x02,
     /// A parameter is wrong or not supported.
     BadParam = 0x03,
-    /// The system is not initialised for that.
+    /// The card is not initialized far enough for the command.
     BadSysState = 0x04,
     /// The resource's number is wrong: reserved or over the limit.
     BadResource = 0x05,
@@ -28,17 +28,17 @@ pub enum Status {
     BadNvmem = 0x0b,
     /// ICM error: memory for the table is not mapped.
     IcmError = 0x0c,
-    /// The queue pair is not in the state that the command needs.
+    /// The queue pair is not in the state that the command requires.
     BadQpState = 0x10,
     /// The segment's parameters are wrong.
     BadSegParam = 0x20,
     /// Memory windows are still bound to the region.
     RegBound = 0x21,
-    /// The local address of a packet is not there.
+    /// A local address is not present.
     LamNotPre = 0x22,
     /// A management datagram of the wrong size.
     BadPkt = 0x30,
-    /// More completions than room.
+    /// The new queue is too small.
     BadSize = 0x40,
 }
 

@@ -1,38 +1,38 @@
-//! User access regions: doorbells and BlueFlame, the writes by which a driver speaks to the card.
+//! User access regions: doorbells and BlueFlame.
 //!
 //! Each process has a page for doorbells (send at 0x14, completion queues at 0x20) and one for BlueFlame, where a short
-//! request is written whole. A guest's BlueFlame writes come as pieces of 8 bytes.
+//! request is written as a whole. A guest's BlueFlame writes arrive in pieces of 8 bytes.
 
 use std::collections::BTreeMap;
 
 use super::{Queue, card::Card, cq::Cqs, qp::Qps, violate, wqe::Head};
 use crate::{be, transport::State};
 
-/// Bytes of the doorbell pages in BAR 2; the BlueFlame pages of the same numbers follow.
+/// Size of all doorbell pages in BAR 2; the BlueFlame pages with the same numbers follow.
 pub(super) const UAR_BYTES: u64 = 4 << 20;
-/// Bytes of a page.
+/// Size of a page.
 pub(super) const UAR_PAGE: u64 = 4096;
-/// Bytes of a BlueFlame buffer; a BlueFlame register is two of them.
+/// Size of a BlueFlame buffer; a BlueFlame register is two of them.
 pub(super) const BLUEFLAME_BYTES: usize = 256;
 
 const SEND_DOORBELL: u64 = 0x14;
 const CQ_DOORBELL: u64 = 0x20;
-/// Requests are written to BlueFlame in multiples of these bytes.
+/// Requests are written to BlueFlame in multiples of this size.
 const BLUEFLAME_UNIT: usize = 64;
-/// Pages that may be in the middle of something; more than a guest has processors.
+/// The limit of partial writes; more than a guest has processors.
 const MAX_PARTIAL: usize = 1024;
 
-/// What has been written in part.
+/// Doorbells and requests that have been written in part.
 #[derive(Default)]
 pub(crate) struct Uar {
     /// The first word of a completion queue's doorbell, by page.
     cq_doorbells: BTreeMap<u32, u32>,
-    /// Requests, by the offset in the BAR where they begin.
+    /// Requests, by their offset in the BAR.
     blueflame: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Uar {
-    /// A write to BAR 2.
+    /// Handles a write to BAR 2.
     pub(crate) fn write(&mut self, card: &mut Card, cqs: &mut Cqs, qps: &mut Qps, offset: u64, bytes: &[u8]) {
         if offset >= UAR_BYTES {
             return self.blueflame(card, qps, offset, bytes);
@@ -56,7 +56,7 @@ impl Uar {
         }
     }
 
-    /// A piece of a request. It is complete when it has the bytes that its own size field says.
+    /// Handles a piece of a request, which is complete when it has the length in its own size field.
     fn blueflame(&mut self, card: &mut Card, qps: &mut Qps, offset: u64, bytes: &[u8]) {
         let within = offset % BLUEFLAME_BYTES as u64;
         let begin = offset - within;
@@ -130,7 +130,7 @@ fn send_doorbell(card: &mut Card, qps: &mut Qps, page: u32, bytes: &[u8]) {
     ring(card, qps, page, word >> 8, None);
 }
 
-/// Rings for queue pair `qpn`, if page `page` is its.
+/// Rings the doorbell of queue pair `qpn`, if `page` is its page.
 fn ring(card: &mut Card, qps: &mut Qps, page: u32, qpn: u32, blueflame: Option<&[u8]>) {
     let bytes = blueflame.unwrap_or_default();
     let Some(qp) = qps.queues.get_mut(qpn) else {

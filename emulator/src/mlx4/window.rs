@@ -7,7 +7,7 @@ use super::{
 };
 use crate::transport::{Access, Error, KeyError, Right, User};
 
-/// The bit of a translation entry that says that a page is there.
+/// The bit of a translation entry that marks a page as present.
 const PRESENT: u64 = 1;
 
 /// Binds a window to part of a region; a window of type 1 with length 0 is unbound.
@@ -27,7 +27,7 @@ fn try_bind(card: &mut Card, user: User, bind: &Bind) -> Result<(), KeyError> {
     if window.pd() != user.pd & 0x1_ffff {
         return Err(KeyError::Domain);
     }
-    // A window of type 2 must have been invalidated, and keeps no region in the meantime.
+    // A window of type 2 must have been invalidated first, which unbinds it from its region.
     if bind.type_2 && !window.is_free() {
         return Err(KeyError::Free);
     }
@@ -59,19 +59,19 @@ fn try_bind(card: &mut Card, user: User, bind: &Bind) -> Result<(), KeyError> {
     window.write(card, index)
 }
 
-/// The window's region has one window less.
+/// Decrements the window count of the window's region.
 fn release(card: &Card, window: &Mpt) -> Result<(), KeyError> {
     if window.region_key() == 0 || window.is_free() { Ok(()) } else { count(card, window.region_key(), -1) }
 }
 
-/// Changes how many windows a region has.
+/// Changes the window count of a region.
 fn count(card: &Card, key: u32, change: i32) -> Result<(), KeyError> {
     let Ok(mut region) = Mpt::of(card, key) else { return Ok(()) };
     region.set_windows(region.windows().saturating_add_signed(change));
     region.write(card, mpt::index(card, key))
 }
 
-/// Takes the binding of the window at `index` from its region: HW2SW_MPT does that before the window goes.
+/// Unbinds the window at `index` from its region, before HW2SW_MPT takes the entry back.
 pub(super) fn unbind(card: &Card, index: u32) {
     if let Ok(window) = Mpt::read(card, index)
         && !window.is_region()

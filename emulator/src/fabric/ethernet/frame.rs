@@ -1,17 +1,17 @@
-//! Frames: where their headers are, tags of VLANs, and the checksums that a card makes and judges.
+//! Frames: headers, VLAN tags, and the checksums that a card computes and verifies.
 
 use std::ops::Range;
 
 use super::{Mac, mac};
 use crate::be::{get16, put16};
 
-/// The shortest frame, without FCS; shorter ones are filled with zeros.
+/// The shortest frame, without FCS; shorter ones are padded with zeros.
 pub const SHORTEST: usize = 60;
-/// Bytes of the two addresses, and where the type or a tag is.
+/// Size of the two addresses, and the offset of the type or tag.
 pub const ADDRESSES: usize = 12;
 /// The type of RoCE version 1.
 pub const ROCE: u16 = 0x8915;
-/// The type of a VLAN's tag.
+/// The type of a VLAN tag.
 pub const CUSTOMER_TAG: u16 = 0x8100;
 /// The type of an outer tag.
 pub const SERVICE_TAG: u16 = 0x88a8;
@@ -21,57 +21,57 @@ const IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// What there is in a frame.
+/// The headers of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Headers {
-    /// Where it goes.
+    /// Destination address.
     pub destination: Mac,
-    /// Where it comes from.
+    /// Source address.
     pub source: Mac,
-    /// The type of its first tag, and the tag.
+    /// Its first VLAN tag: type and tag.
     pub tag: Option<(u16, u16)>,
-    /// The type of what is in it.
+    /// The type of its payload.
     pub kind: u16,
-    /// Its IP header, if it is whole.
+    /// Its IP header, if it is complete.
     pub ip: Option<Ip>,
 }
 
-/// What an IP header says.
+/// An IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ip {
     /// 4 or 6.
     pub version: u8,
-    /// Where it begins in the frame.
+    /// Its offset in the frame.
     pub start: usize,
-    /// Where what it carries begins.
+    /// The offset of its payload in the frame.
     pub transport: usize,
-    /// Where the IP packet ends; the rest fills the frame.
+    /// The end of the IP packet in the frame; padding may follow.
     pub end: usize,
-    /// What it carries.
+    /// The protocol of its payload.
     pub protocol: u8,
     /// Whether it has options.
     pub options: bool,
-    /// Whether it is a part of a larger packet.
+    /// Whether it is a fragment.
     pub fragment: bool,
 }
 
 impl Ip {
-    /// Where its source and destination addresses are.
+    /// The range of its source and destination addresses in the frame.
     pub fn addresses(&self) -> Range<usize> {
         if self.version == 4 { self.start + 12..self.start + 20 } else { self.start + 8..self.start + 40 }
     }
 
-    /// Whether it carries the header of TCP.
+    /// Whether its payload begins with a TCP header.
     pub fn is_tcp(&self) -> bool {
         self.protocol == TCP && !self.fragment && self.end - self.transport >= 20
     }
 
-    /// Whether it carries the header of UDP.
+    /// Whether its payload begins with a UDP header.
     pub fn is_udp(&self) -> bool {
         self.protocol == UDP && !self.fragment && self.end - self.transport >= 8
     }
 
-    /// Where the checksum of TCP or UDP is.
+    /// The offset of the TCP or UDP checksum in the frame.
     fn checksum_at(&self) -> Option<usize> {
         match self {
             _ if self.is_tcp() => Some(self.transport + 16),
@@ -101,7 +101,7 @@ impl Ip {
 }
 
 impl Headers {
-    /// Finds the headers of a frame that has at least addresses and a type.
+    /// Parses the headers of a frame, which must have addresses and a type.
     pub fn parse(frame: &[u8]) -> Option<Self> {
         if frame.len() < ADDRESSES + 2 {
             return None;
@@ -116,20 +116,20 @@ impl Headers {
     }
 }
 
-/// Puts a tag of a type behind the addresses.
+/// Inserts a tag after the addresses.
 pub fn insert_tag(frame: &mut Vec<u8>, kind: u16, tag: u16) {
     let at = ADDRESSES.min(frame.len());
     frame.splice(at..at, [kind.to_be_bytes(), tag.to_be_bytes()].concat());
 }
 
-/// Takes the tag behind the addresses away.
+/// Removes the tag after the addresses.
 pub fn remove_tag(frame: &mut Vec<u8>) {
     if frame.len() >= ADDRESSES + 4 {
         frame.drain(ADDRESSES..ADDRESSES + 4);
     }
 }
 
-/// The sum of 16-bit words in ones' complement.
+/// The ones' complement sum of 16-bit words.
 fn sum(bytes: &[u8]) -> u32 {
     let total: u64 = bytes
         .chunks(2)
@@ -145,7 +145,7 @@ fn fold(mut total: u64) -> u16 {
     total as u16
 }
 
-/// The sum over TCP or UDP with the pseudo-header: 0xffff where the checksum in it is right.
+/// The sum over TCP or UDP with the pseudo-header: 0xffff if the checksum in it is right.
 fn transport_sum(frame: &[u8], ip: &Ip) -> u16 {
     let length = (ip.end - ip.transport) as u64;
     let addresses = u64::from(sum(&frame[ip.addresses()]));
@@ -153,7 +153,7 @@ fn transport_sum(frame: &[u8], ip: &Ip) -> u16 {
     fold(addresses + data + length + u64::from(ip.protocol))
 }
 
-/// Puts the checksums in that the driver leaves to the card: of the IPv4 header, and of TCP or UDP.
+/// Fills in the checksums that the driver leaves to the card: of the IPv4 header, and of TCP or UDP.
 pub fn fill_checksums(frame: &mut [u8], network: bool, transport: bool) {
     let Some(ip) = Headers::parse(frame).and_then(|headers| headers.ip) else { return };
     if network && ip.version == 4 {
@@ -164,17 +164,17 @@ pub fn fill_checksums(frame: &mut [u8], network: bool, transport: bool) {
     if let Some(at) = ip.checksum_at().filter(|_| transport) {
         put16(frame, at, 0);
         let checksum = !transport_sum(frame, &ip);
-        // Of UDP, 0 would say that there is none.
+        // For UDP, 0 would mean that there is no checksum.
         put16(frame, at, if checksum == 0 && ip.is_udp() { 0xffff } else { checksum });
     }
 }
 
-/// Whether the header's checksum is right; IPv6 has none.
+/// Whether the checksum of the header is right; IPv6 has none.
 pub fn network_is_right(frame: &[u8], ip: &Ip) -> bool {
     ip.version == 6 || fold(u64::from(sum(&frame[ip.start..ip.transport]))) == 0xffff
 }
 
-/// Whether there is a checksum of TCP or UDP, and it is right.
+/// Whether there is a TCP or UDP checksum, and it is right.
 pub fn transport_is_right(frame: &[u8], ip: &Ip) -> bool {
     let at = ip.checksum_at();
     let present = at.is_some_and(|at| ip.is_tcp() || get16(frame, at) != 0);
@@ -185,7 +185,7 @@ pub fn transport_is_right(frame: &[u8], ip: &Ip) -> bool {
 mod tests {
     use super::*;
 
-    /// A frame with an IPv4 header (of the example in RFC 1071's successors: 10.0.0.1 to 10.0.0.2) and UDP.
+    /// A UDP datagram from 10.0.0.1 to 10.0.0.2.
     fn frame() -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
         frame.extend([0x45, 0, 0, 31, 0, 0, 0x40, 0, 64, UDP, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn checksums_are_made_and_judged() {
+    fn checksums_are_computed_and_verified() {
         let mut frame = frame();
         let headers = Headers::parse(&frame).unwrap();
         let ip = headers.ip.unwrap();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_go_in_and_out() {
+    fn tags_are_inserted_and_removed() {
         let mut frame = frame();
         let before = frame.clone();
         insert_tag(&mut frame, CUSTOMER_TAG, 0x6005);
@@ -220,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_has_no_headers() {
+    fn malformed_frames_have_no_headers() {
         assert!(Headers::parse(&[0; 13]).is_none());
         let mut frame = frame();
         // Longer than the frame.
         put16(&mut frame, 16, 4000);
         assert_eq!(Headers::parse(&frame).unwrap().ip, None);
-        // A header shorter than itself.
+        // A header length that is too short.
         frame[14] = 0x41;
         assert_eq!(Headers::parse(&frame).unwrap().ip, None);
     }

@@ -66,7 +66,7 @@ impl Agent {
         (!self.ports.have_manager()).then_some(self.lid)
     }
 
-    /// Whether a packet to its LID is for the agent: a request of its class. Other packets are for the port with that LID.
+    /// Whether a packet to its LID is for the agent: a request of its class. Others are for the port with that LID.
     pub fn takes(packet: &Packet) -> bool {
         packet.bth.opcode.service == Service::Ud
             && packet.bth.dest_qpn == QP1

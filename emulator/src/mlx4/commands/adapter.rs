@@ -1,4 +1,4 @@
-//! What the card is and can: QUERY_FW, QUERY_DEV_CAP, QUERY_ADAPTER.
+//! Identity and capabilities: QUERY_FW, QUERY_DEV_CAP, QUERY_ADAPTER.
 //!
 //! Layouts are those of drivers/net/ethernet/mellanox/mlx4/fw.c, under the macros named at each field.
 
@@ -12,9 +12,9 @@ use crate::{
     },
 };
 
-/// Pages of memory that the firmware wants by MAP_FA.
+/// The number of pages that the firmware needs from MAP_FA.
 pub(super) const FW_PAGES: u16 = 64;
-/// Reserved entries of the table of protection entries, as a logarithm.
+/// Base-2 logarithm of the number of reserved protection entries.
 pub(super) const LOG_RESERVED_MPTS: u8 = 4;
 
 /// Which capabilities a card has (include/linux/mlx4/device.h, `MLX4_DEV_CAP_FLAG_*`), by bit.
@@ -53,7 +53,7 @@ pub(super) fn query_fw(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answer {
     // The sub-minor version comes before the minor one.
     put16(out, 0x04, subminor);
     put16(out, 0x06, minor);
-    // The revision of the command interface: with port commands of the newer kind.
+    // The revision of the command interface: the one with the newer port commands.
     put16(out, 0x0a, 3);
     // 16 commands at once.
     out[0x0f] = 4;
@@ -70,12 +70,12 @@ pub(super) fn query_fw(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answer {
 /// `QUERY_ADAPTER_*_OFFSET` and `VSD_OFFSET_*`.
 pub(super) fn query_adapter(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answer {
     const BOARD: usize = 0x20 + 0xd0;
-    // The pin's number; interrupts come by message all the same.
+    // The interrupt pin, which is not used.
     out[0x10] = 62;
     let board = hca.firmware.identity.board.as_bytes();
     let board = &board[..board.len().min(16)];
     out[BOARD..BOARD + board.len()].copy_from_slice(board);
-    // Each word's bytes are the other way round.
+    // The bytes of each word are swapped.
     for word in out[BOARD..BOARD + 16].chunks_mut(4) {
         word.reverse();
     }
@@ -85,7 +85,7 @@ pub(super) fn query_adapter(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answ
 /// `QUERY_DEV_CAP_*_OFFSET`.
 pub(super) fn query_dev_cap(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answer {
     let newer = hca.firmware.identity.model == Model::ConnectX3;
-    // Base-2 logarithms, one byte each: what there is of it, and how much of it is reserved.
+    // Base-2 logarithms, one byte each: the number of resources, and how many are reserved.
     for (offset, value) in [
         (0x10, 14),                // MAX_SRQ_SZ
         (0x11, 14),                // MAX_QP_SZ

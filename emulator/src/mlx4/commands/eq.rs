@@ -3,7 +3,7 @@
 use super::{Answer, Call};
 use crate::mlx4::{hca::Hca, status::Status};
 
-/// How many there are; QUERY_DEV_CAP says so too.
+/// The number of event queues, as QUERY_DEV_CAP reports it.
 const EQS: u32 = 512;
 
 fn number(call: &Call<'_>) -> Result<u32, Status> {
@@ -11,7 +11,7 @@ fn number(call: &Call<'_>) -> Result<u32, Status> {
     if eqn < EQS { Ok(eqn) } else { Err(Status::BadIndex) }
 }
 
-/// The mask of kinds of events is the immediate argument; bit 31 of the modifier undoes it.
+/// The mask of event types is the immediate argument. Bit 31 of the modifier removes them.
 pub(super) fn map(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let (mask, eqn) = (call.command.in_param, call.modifier() & 0x3ff);
     let undo = call.modifier() >> 31 == 1;

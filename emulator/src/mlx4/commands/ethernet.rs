@@ -1,4 +1,4 @@
-//! The port on Ethernet: SET_PORT's variants, filters, statistics (mlx4/port.c, mlx4/en_port.c).
+//! Ethernet ports: the variants of SET_PORT, filters, statistics (mlx4/port.c, mlx4/en_port.c).
 
 use super::{Answer, Call};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
     mlx4::{hca::Hca, status::Status},
 };
 
-/// Bytes of the filter of VLANs.
+/// Size of the VLAN filter.
 pub(super) const VLAN_FILTER: usize = 512;
-/// Bytes of the statistics (`struct mlx4_en_stat_out_mbox`).
+/// Size of the statistics (`struct mlx4_en_stat_out_mbox`).
 pub(super) const STATISTICS: usize = 0xbb0;
 
-/// What of a port is set (`MLX4_SET_PORT_*`), in the second byte of the modifier.
+/// What SET_PORT sets (`MLX4_SET_PORT_*`), in the second byte of the modifier.
 mod selector {
     pub(super) const GENERAL: u32 = 0x0;
     pub(super) const MAC_TABLE: u32 = 0x2;
@@ -49,13 +49,13 @@ pub(super) fn set_port(hca: &mut Hca, call: &Call<'_>) -> Answer {
             }
             port.changes = port.changes.wrapping_add(1);
         }
-        // Queue pairs by calculation are of another steering, priorities and tunnels not of this card.
+        // Calculated queue pairs belong to another kind of steering; the card has no priorities and tunnels.
         _ => return Err(Status::BadOp),
     }
     Ok(0)
 }
 
-/// The longest frame and flow control, of which there is nothing to do here; each with a bit that says that it is given
+/// The longest frame, and flow control, which has no effect here. Each has a bit that marks it as valid
 /// (`struct mlx4_set_port_general_context`).
 fn general(hca: &mut Hca, input: &[u8]) -> Answer {
     const MTU: u8 = 1 << 0;
@@ -63,7 +63,7 @@ fn general(hca: &mut Hca, input: &[u8]) -> Answer {
     const USER_MTU: u8 = 1 << 5;
     let (flags2, flags) = (input[2], input[3]);
     if flags & !(MTU | PAUSE) != 0 || flags2 & !USER_MTU != 0 {
-        // RoCE version 2, frames with a wrong FCS: not of this card.
+        // The card has no RoCE version 2 and cannot keep frames with a wrong FCS.
         return Err(Status::BadParam);
     }
     if flags & MTU != 0 {
@@ -72,7 +72,7 @@ fn general(hca: &mut Hca, input: &[u8]) -> Answer {
     Ok(0)
 }
 
-/// The argument is an address, with a bit that empties the filter before; variants turn it off and on
+/// The argument is an address, with a bit that empties the filter first. Variants turn the filter off and on
 /// (`mlx4_SET_MCAST_FLTR`).
 pub(super) fn set_multicast_filter(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let (address, op_modifier) = (call.command.in_param, call.op_modifier());
@@ -82,7 +82,7 @@ pub(super) fn set_multicast_filter(hca: &mut Hca, call: &Call<'_>, _: &mut [u8])
             if address >> 63 != 0 {
                 port.groups.clear();
             }
-            // A driver that does not stop shall not fill memory.
+            // A broken driver must not fill memory.
             if port.groups.len() >= 4096 {
                 return Err(Status::ExceedLim);
             }
@@ -103,7 +103,7 @@ pub(super) fn set_vlan_filter(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> A
     Ok(0)
 }
 
-/// Counters, all of them as of frames without a priority; the third byte of the modifier makes them begin anew.
+/// Counters, all under "no priority". The third byte of the modifier resets them.
 pub(super) fn dump_statistics(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     let total = hca.card.port.counters;
     let frames = port(hca)?.counters;
@@ -133,7 +133,8 @@ pub(super) fn dump_statistics(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) ->
     Ok(0)
 }
 
-/// WRITE_MCG's variant: the queue pairs that get what has no entry. The modifier has the port, and which of both
+/// A variant of WRITE_MCG: the queue pairs that receive frames without an entry. The modifier has the port, and the
+/// kind of frames
 /// (`mlx4_WRITE_PROMISC`).
 pub(super) fn write_promiscuous(hca: &mut Hca, call: &Call<'_>) -> Answer {
     let modifier = call.modifier();

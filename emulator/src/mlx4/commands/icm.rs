@@ -1,4 +1,4 @@
-//! Memory that the driver lends: for the firmware itself (MAP_FA), for its scratch (MAP_ICM_AUX), for tables (MAP_ICM).
+//! Memory from the driver: for the firmware itself (MAP_FA), its scratch memory (MAP_ICM_AUX), and tables (MAP_ICM).
 //!
 //! Mailboxes are lists of 16-byte entries, ICM address and DMA address, of which the low bits are the size
 //! (mlx4/fw.c, `mlx4_map_cmd`).
@@ -19,7 +19,7 @@ struct Chunk {
     pages: u64,
 }
 
-/// Reads a list, whose every chunk has to be aligned to its size and in the guest's memory.
+/// Reads a list. Each chunk must be aligned to its size and inside guest memory.
 fn chunks(hca: &mut Hca, call: &Call<'_>, what: &str) -> Result<Vec<Chunk>, Status> {
     let count = call.modifier();
     if count == 0 || count > ENTRIES {
@@ -84,13 +84,13 @@ pub(super) fn run_fw(hca: &mut Hca, _: &Call<'_>, _: &mut [u8]) -> Answer {
     Ok(0)
 }
 
-/// Takes the bytes of ICM that the driver wants to use, and gives the pages of scratch memory that it takes.
+/// Takes the size of ICM in bytes, and returns the number of pages of scratch memory that it needs.
 pub(super) fn set_icm_size(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let bytes = call.command.in_param;
     if bytes == 0 || bytes > 1 << 40 {
         return Err(Status::ExceedLim);
     }
-    // The model keeps nothing there; a real card wants about a thousandth.
+    // The emulator keeps nothing there; a real card needs about a thousandth.
     hca.firmware.aux_needed = (bytes >> 22).max(1);
     Ok(hca.firmware.aux_needed)
 }
@@ -113,7 +113,7 @@ pub(super) fn map_icm(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
         return Err(Status::IcmError);
     }
     for chunk in chunks(hca, call, "MAP_ICM")? {
-        // The guest's memory bounds the pages of a chunk; the same memory may be mapped at many places, though.
+        // Guest memory limits the size of a chunk, but the same memory may be mapped at many addresses.
         if hca.card.icm.mapped() as u64 + chunk.pages > 1 << 22 {
             return Err(Status::ExceedLim);
         }
@@ -143,7 +143,7 @@ pub(super) fn unmap_icm(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer 
     if !virt.is_multiple_of(PAGE) {
         return Err(Status::BadParam);
     }
-    // Drivers give back whole chunks of 256 KiB, although the last of a table may be smaller, and so what was not mapped.
+    // Drivers unmap whole chunks of 256 KiB. The last chunk of a table may be smaller, so not all of it is mapped.
     hca.card.icm.unmap(virt, call.modifier().into());
     Ok(0)
 }

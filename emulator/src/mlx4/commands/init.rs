@@ -6,7 +6,7 @@ use crate::{
     mlx4::{card::Tables, clock, hca::Hca, icm::PAGE, status::Status},
 };
 
-/// Where in the mailbox the fields are.
+/// Offsets in the mailbox.
 mod field {
     pub(super) const VERSION: usize = 0x000;
     pub(super) const FLAGS: usize = 0x014;
@@ -32,7 +32,7 @@ mod field {
     pub(super) const MTT_BASE: usize = TPT + 0x10;
     pub(super) const LOG_UAR: usize = 0x120 + 0x0a;
     pub(super) const UAR_PAGE: usize = 0x120 + 0x0b;
-    /// QUERY_HCA alone: the frequency of the clock in MHz, of 16 bits.
+    /// QUERY_HCA only: the frequency of the clock in MHz, 16 bits.
     pub(super) const CLOCK: usize = 0x00c;
 }
 
@@ -47,7 +47,7 @@ pub(super) fn init_hca(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
         return Err(Status::BadParam);
     }
     if get32(input, field::FLAGS) & 2 != 0 {
-        // A big-endian host's queues.
+        // Queues of a big-endian host.
         return Err(Status::BadParam);
     }
     let tables = Tables {
@@ -79,7 +79,7 @@ pub(super) fn init_hca(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     if byte(field::STRIDES) != 0 || byte(field::UAR_PAGE) != 0 || byte(field::LOG_UAR) & 0xf > 10 {
         return Err(Status::BadParam);
     }
-    // The firmware writes the reserved first entries of these tables; all of them have to be there by now.
+    // The firmware writes the reserved first entries of these tables, so they must be mapped.
     for (name, base) in [
         ("QPC", get64(input, field::QPC_BASE) & !0x1f),
         ("SRQC", get64(input, field::SRQC_BASE) & !0x1f),
@@ -105,12 +105,12 @@ pub(super) fn init_hca(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     Ok(0)
 }
 
-/// What INIT_HCA said, and the clock.
+/// The mailbox of INIT_HCA, and the clock.
 pub(super) fn query_hca(hca: &mut Hca, _: &Call<'_>, out: &mut [u8]) -> Answer {
     if hca.firmware.init_hca.len() == out.len() {
         out.copy_from_slice(&hca.firmware.init_hca);
     }
-    // The bytes before are the driver's to the card.
+    // The bytes before it are an input to INIT_HCA.
     put32(out, field::CLOCK, if hca.card.clock { clock::MHZ << 16 } else { 0 });
     Ok(0)
 }

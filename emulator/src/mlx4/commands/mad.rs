@@ -13,7 +13,7 @@ use crate::{
 
 /// Bytes of a datagram.
 const MAD: usize = 256;
-/// Where a subnet management datagram's attribute is, and its bytes.
+/// Offset and size of the attribute in a subnet management datagram.
 const DATA: usize = 64;
 const DATA_END: usize = 128;
 
@@ -27,18 +27,18 @@ const LID_ROUTED: u8 = 0x01;
 const DIRECTED: u8 = 0x81;
 const PERFORMANCE: u8 = 0x04;
 
-/// The status of a datagram's answer (IBTA 13.4.7).
+/// The status of a response (section 13.4.7).
 mod status {
     pub(super) const BAD_VERSION: u16 = 0x0004;
     pub(super) const BAD_METHOD: u16 = 0x0008;
     pub(super) const BAD_ATTRIBUTE: u16 = 0x000c;
     pub(super) const BAD_VALUE: u16 = 0x001c;
-    /// Direction: it is on its way back.
+    /// The direction bit: the datagram is a response.
     pub(super) const RETURNING: u16 = 0x8000;
 }
 
-/// Answers the datagram in the mailbox. The modifier is the port; the op modifier says which keys to ignore, and there
-/// are none.
+/// Processes the datagram in the mailbox. The modifier is the port. The opcode modifier says which keys to ignore;
+/// there are none.
 pub(super) fn mad_ifc(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     if call.modifier() & 0xff > 1 {
         return Err(Status::BadIndex);
@@ -51,7 +51,7 @@ pub(super) fn mad_ifc(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer 
     Ok(0)
 }
 
-/// Makes a request its answer, and says whether there is one.
+/// Turns a request into its response, and returns whether there is one.
 pub fn answer(hca: &mut Hca, mad: &mut [u8; MAD]) -> bool {
     let (version, class, class_version, method) = (mad[0], mad[1], mad[2], mad[3]);
     if !matches!(method, GET | SET) {
@@ -112,7 +112,7 @@ fn subnet(hca: &mut Hca, mad: &mut [u8; MAD], method: u8) -> Result<(), u16> {
         }
         // SLtoVLMappingTable: levels 0 to 7 and 8 to 15 on lanes 0 to 7.
         0x0017 => data[..8].copy_from_slice(&[0x01, 0x23, 0x45, 0x67, 0x01, 0x23, 0x45, 0x67]),
-        // VLArbitrationTable: every lane counts the same.
+        // VLArbitrationTable: all lanes have the same weight.
         0x0018 => {
             for (lane, entry) in data.chunks_mut(2).take(8).enumerate() {
                 entry.copy_from_slice(&[lane as u8, 1]);
@@ -211,7 +211,7 @@ fn set_port_info(hca: &mut Hca, given: &[u8]) -> Result<(), u16> {
     if mtu != 0 && mtu > hca.card.port.max_mtu {
         return Err(status::BAD_VALUE);
     }
-    // A port that is told to be down trains again at once; other states it has already, being active.
+    // A port that is set to DOWN trains again at once. It is already active, so other states change nothing.
     if given[32] & 0xf > PortState::Active as u8 {
         return Err(status::BAD_VALUE);
     }
@@ -233,7 +233,7 @@ fn set_pkeys(hca: &mut Hca, modifier: u32, given: &[u8]) -> Result<(), u16> {
     Ok(())
 }
 
-/// The port's own GUID, the first, stays.
+/// The first GUID is the port's own and cannot be changed.
 fn set_guids(hca: &mut Hca, modifier: u32, given: &[u8]) -> Result<(), u16> {
     let block = block(modifier, 8, GIDS)?;
     for (at, guid) in hca.card.port.guids[block..block + 8].iter_mut().enumerate() {
@@ -258,7 +258,7 @@ fn performance(hca: &mut Hca, mad: &mut [u8; MAD], method: u8) -> Result<(), u16
             // The response time, as a code.
             put32(data, 4, 18);
         }
-        // PortCounters: as many bits as each has, no more.
+        // PortCounters: each counter saturates at its own width.
         (0x0012, _) => {
             if method == SET {
                 clear(port, select, get16(data, 2) & 1 << 12 != 0);
@@ -303,7 +303,7 @@ fn performance(hca: &mut Hca, mad: &mut [u8; MAD], method: u8) -> Result<(), u16
     Ok(())
 }
 
-/// Counts from 0 again what `select` names.
+/// Resets the counters that `select` names.
 fn clear(port: &mut crate::fabric::port::Port, select: u16, traffic: bool) {
     if select & 1 << 3 != 0 {
         port.counters.receive_errors = 0;
@@ -318,12 +318,12 @@ fn clear(port: &mut crate::fabric::port::Port, select: u16, traffic: bool) {
     }
 }
 
-/// A counter that stops at its largest value.
+/// Saturates a counter at its width.
 fn saturated(value: u64, bits: u32) -> u64 {
     value.min((1 << bits) - 1)
 }
 
-/// What a port says of itself after a reset.
+/// Sets the attributes of a port after a reset.
 pub(crate) fn reset(hca: &mut Hca) {
     hca.card.port.capabilities = default_capabilities(hca.firmware.identity.model);
 }

@@ -1,13 +1,13 @@
 //! Multicast groups: READ_MCG, WRITE_MCG, MGID_HASH (mlx4/mcg.c).
 //!
-//! The table is in ICM: entries that are found by a hash of the MGID, and after them those that they are chained to.
+//! The table is in ICM: entries that are found by a hash of the MGID, then the entries that they are chained to.
 
 use super::{Answer, Call, ethernet};
 use crate::mlx4::{hca::Hca, status::Status};
 
-/// The index of the first entry to look at for a group, of `1 << log_hash` entries that are found by hash.
+/// The index of a group's first entry, of `1 << log_hash` entries that are found by hash.
 ///
-/// Which function it is, is the card's own business: the driver asks by MGID_HASH.
+/// The function is up to the card: drivers ask for it by MGID_HASH.
 pub fn hash(mgid: &[u8; 16], log_hash: u8) -> u32 {
     let folded = mgid.chunks(2).fold(0_u32, |sum, pair| {
         (sum.rotate_left(5) ^ (u32::from(pair[0]) << 8 | u32::from(pair[1]))) & 0xff_ffff ^ sum >> 19
@@ -15,7 +15,7 @@ pub fn hash(mgid: &[u8; 16], log_hash: u8) -> u32 {
     (folded ^ folded >> 16) & ((1 << log_hash.min(16)) - 1) & 0xffff
 }
 
-/// ICM address and bytes of entry `index`.
+/// ICM address and size of entry `index`.
 fn place(hca: &Hca, index: u32) -> Result<(u64, usize), Status> {
     let tables = &hca.card.tables;
     if index >> tables.log_mc_table != 0 {
@@ -24,11 +24,11 @@ fn place(hca: &Hca, index: u32) -> Result<(u64, usize), Status> {
     Ok((tables.mc_base + (u64::from(index) << tables.log_mc_entry), 1 << tables.log_mc_entry))
 }
 
-/// Makes every entry that is found by a hash empty: a driver reads them before it has written any.
+/// Empties all entries that are found by hash: drivers read them before they write any.
 ///
 /// # Errors
 ///
-/// Their memory cannot be reached.
+/// Their memory cannot be accessed.
 pub(super) fn clear(hca: &mut Hca) -> Result<(), Status> {
     let tables = hca.card.tables;
     let nothing = vec![0; 1 << tables.log_mc_entry];
@@ -48,7 +48,7 @@ pub(super) fn read(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     hca.card.icm.read(&hca.card.memory, virt, &mut out[..bytes]).map(|()| 0).map_err(|_| Status::IcmError)
 }
 
-/// The op modifier 1 is for who gets what has no entry, on Ethernet.
+/// Opcode modifier 1 sets the queue pairs that receive frames without an entry, on Ethernet.
 pub(super) fn write(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     match call.op_modifier() {
         0 => {}

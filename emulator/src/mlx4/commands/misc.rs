@@ -6,7 +6,7 @@ use crate::{
     mlx4::{hca::Hca, status::Status},
 };
 
-/// The modifier is the time that it may take; it takes none.
+/// The modifier is the time that the command may take.
 pub(super) fn nop(_: &mut Hca, _: &Call<'_>, _: &mut [u8]) -> Answer {
     Ok(0)
 }
@@ -32,7 +32,7 @@ pub(super) fn mod_stat_cfg(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answ
             hca.card.memory.write(command.out_param, &out).map(|()| 0).map_err(|_| Status::BadParam)
         }
         2 => Err(Status::BadIndex),
-        // Other variants configure waking by network.
+        // Other variants configure wake-on-LAN.
         _ => Err(Status::BadOp),
     }
 }
@@ -47,9 +47,9 @@ pub(super) fn set_node(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     Ok(0)
 }
 
-/// Counters of errors of queues (drivers/infiniband/hw/mlx4/main.c, `diag_basic`).
+/// Error counters (drivers/infiniband/hw/mlx4/main.c, `diag_basic`).
 pub(super) fn diag_rprt(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
-    // Variant 2 reads; others would count from 0 again.
+    // Variant 2 reads the counters; others would reset them.
     if call.op_modifier() != 2 {
         return Err(Status::BadOp);
     }

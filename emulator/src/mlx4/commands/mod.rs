@@ -1,8 +1,8 @@
-//! The firmware: what the card does for commands.
+//! The firmware: commands.
 //!
-//! A command is seven words in BAR 0, the HCR; its arguments are an address or a number, a modifier, perhaps a
-//! mailbox of up to 4 KiB in the guest's memory. [`table`] lists the commands, each with the state that it needs, the
-//! bytes of its mailboxes and its handler. There is a file for each family.
+//! A command is seven words in BAR 0, the HCR. Its arguments are an address or a number, a modifier, and perhaps a
+//! mailbox of up to 4 KiB in guest memory. [`table`] lists the commands, each with the state that it requires, the
+//! sizes of its mailboxes and its handler. There is a file for each family.
 
 mod adapter;
 mod eq;
@@ -43,23 +43,23 @@ pub enum Stage {
 /// A firmware command as the driver posted it (mlx4/cmd.c, `mlx4_cmd_post`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// What to do.
+    /// Opcode.
     pub opcode: u16,
-    /// A variant of it.
+    /// Opcode modifier.
     pub op_modifier: u8,
-    /// What to do it to: a number.
+    /// Input modifier.
     pub modifier: u32,
-    /// The address of the mailbox that it reads, or a number.
+    /// The address of the input mailbox, or an immediate value.
     pub in_param: u64,
-    /// The address of the mailbox that it writes.
+    /// The address of the output mailbox.
     pub out_param: u64,
-    /// What the event of its end carries.
+    /// The token in the completion event.
     pub token: u16,
-    /// Whether its end is told by an event.
+    /// Whether its completion is reported by an event.
     pub event: bool,
 }
 
-/// A command with the mailbox that it reads.
+/// A command with its input mailbox and the time.
 pub(crate) struct Call<'a> {
     pub(crate) now: Duration,
     pub(crate) command: &'a Command,
@@ -75,7 +75,7 @@ impl Call<'_> {
         self.command.op_modifier
     }
 
-    /// The first `N` bytes of the mailbox; the table has it that they are there.
+    /// The first `N` bytes of the input mailbox, which the command table says it has.
     pub(crate) fn array<const N: usize>(&self) -> [u8; N] {
         let mut bytes = [0; N];
         let length = N.min(self.input.len());
@@ -84,36 +84,36 @@ impl Call<'_> {
     }
 }
 
-/// What a handler gives back: the immediate result, or a status.
+/// The result of a handler: the immediate output, or a status.
 pub(crate) type Answer = Result<u64, Status>;
 
-/// The firmware's own state.
+/// The state of the firmware.
 pub struct Firmware {
-    /// Which card this is.
+    /// The identity of the card.
     pub identity: Identity,
-    /// How far it has been brought up.
+    /// How far the driver has brought it up.
     pub stage: Stage,
     /// The event queues.
     pub(crate) eqs: EventQueues,
     /// The interrupts.
     pub(crate) msix: Msix,
-    /// Pages that the firmware got by MAP_FA.
+    /// The number of pages from MAP_FA.
     fa_pages: u64,
-    /// Pages that it got by MAP_ICM_AUX, and those that it needs.
+    /// The number of pages from MAP_ICM_AUX, and the number that it needs.
     aux_pages: u64,
     aux_needed: u64,
     /// The mailbox of INIT_HCA, for QUERY_HCA.
     init_hca: Vec<u8>,
-    /// Memory protection entries that commands have given to the card, and whether it has them still.
+    /// Memory protection entries that SW2HW_MPT has passed to the card, and whether it still owns them.
     mpts: BTreeMap<u32, bool>,
-    /// What SET_NODE put there, zeros before.
+    /// The node description from SET_NODE.
     node_description: [u8; 64],
-    /// A command that shall not end, by opcode; the next one for none.
+    /// A command that gets no answer: the next one, or the next with an opcode.
     pub(crate) stall: Option<Option<u16>>,
 }
 
 impl Firmware {
-    /// The firmware of a card that has just got power.
+    /// The firmware of a card after power-on.
     pub fn new(identity: Identity) -> Self {
         Self {
             identity,
@@ -130,13 +130,13 @@ impl Firmware {
         }
     }
 
-    /// Forgets what a driver gave it; the interrupts' descriptors are not the driver's.
+    /// Resets what drivers set up. Interrupts stay connected.
     pub fn reset(&mut self) {
         let msix = std::mem::take(&mut self.msix);
         *self = Self { msix, ..Self::new(self.identity.clone()) };
     }
 
-    /// Tells events through the event queues.
+    /// Writes pending events to the event queues.
     pub(crate) fn tell(&mut self, card: &mut crate::mlx4::card::Card) {
         while !card.events.is_empty() {
             for event in std::mem::take(&mut card.events) {
@@ -146,7 +146,7 @@ impl Firmware {
     }
 }
 
-/// Carries a command out, if it is not one that shall stay without an answer, and gives its status and result.
+/// Executes a command, and returns its result; `None` if it is to get no answer.
 pub(crate) fn execute(hca: &mut Hca, now: Duration, command: &Command) -> Option<Answer> {
     let stalled =
         hca.firmware.stall.is_some_and(|opcode| opcode.is_none_or(|opcode| opcode == command.opcode));
@@ -174,7 +174,7 @@ pub(crate) fn execute(hca: &mut Hca, now: Duration, command: &Command) -> Option
     Some(answer)
 }
 
-/// A command in a line of the trace.
+/// Describes a command for the trace.
 fn describe(command: &Command) -> String {
     let mut text = match name(command.opcode) {
         Some(name) => name.to_owned(),

@@ -1,7 +1,7 @@
 //! Memory protection and translation: SW2HW_MPT, HW2SW_MPT, QUERY_MPT, WRITE_MTT, SYNC_TPT.
 //!
-//! An entry is 64 bytes in ICM (mlx4/mlx4.h, `struct mlx4_mpt_entry`). Its first four bits say whose it is: 0xf the
-//! driver's, 0 the card's, 3 the card's and free. The driver changes entries in place as well, between HW2SW_MPT and
+//! An entry is 64 bytes in ICM (mlx4/mlx4.h, `struct mlx4_mpt_entry`). Its first four bits tell who owns it: 0xf the
+//! driver, 0 the card, 3 the card with the entry free. The driver also changes entries in place, between HW2SW_MPT and
 //! SYNC_TPT (mlx4/mr.c, `mlx4_mr_hw_write_mpt`).
 
 use super::{Answer, Call, adapter::LOG_RESERVED_MPTS};
@@ -12,7 +12,7 @@ use crate::{
 
 /// Bytes of an entry.
 pub(super) const ENTRY: usize = 64;
-/// The entry is the driver's (`MLX4_MPT_FLAG_SW_OWNS`), in its first byte.
+/// The driver owns the entry (`MLX4_MPT_FLAG_SW_OWNS`, in its first byte).
 const SOFTWARE: u8 = 0xf0;
 const KEY: usize = 0x08;
 const PD_FLAGS: usize = 0x0c;
@@ -94,7 +94,7 @@ pub(super) fn sw2hw(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
 pub(super) fn hw2sw(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     let index = call.modifier();
     let mut entry = load(hca, index)?;
-    // One that the driver took back and then returned in place is the card's too, which only the entry itself shows.
+    // The driver may return an entry in place after HW2SW_MPT; only the entry itself shows that.
     if !hca.firmware.mpts.contains_key(&index) || entry[0] & 0xf0 == SOFTWARE {
         return Err(Status::BadResState);
     }
@@ -114,7 +114,7 @@ pub(super) fn query(hca: &mut Hca, call: &Call<'_>, out: &mut [u8]) -> Answer {
     Ok(0)
 }
 
-/// The mailbox has the index of the first entry, eight bytes of nothing, then the entries (mr.c, `mlx4_write_mtt`).
+/// The mailbox has the index of the first entry, eight reserved bytes, then the entries (mr.c, `mlx4_write_mtt`).
 pub(super) fn write_mtt(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     let count = call.modifier() as usize;
     let first = get64(call.input, 0);
@@ -130,7 +130,7 @@ pub(super) fn write_mtt(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer 
     written.map(|()| 0).map_err(|_| Status::IcmError)
 }
 
-/// The card remembers no entry, so there is nothing to bring up to date.
+/// The card caches no entries, so there is nothing to do.
 pub(super) fn sync_tpt(_: &mut Hca, _: &Call<'_>, _: &mut [u8]) -> Answer {
     Ok(0)
 }

@@ -90,7 +90,7 @@ pub(super) fn set_port(hca: &mut Hca, call: &Call<'_>, _: &mut [u8]) -> Answer {
     Ok(0)
 }
 
-/// What PortInfo says of a port's abilities before a driver sets other ones: those of cards of the time.
+/// The capability mask of PortInfo until a driver sets another one.
 pub(crate) fn default_capabilities(model: Model) -> u32 {
     match model {
         Model::ConnectX2 => 0x0251_0868,

@@ -1,8 +1,8 @@
 //! Fields of mailboxes that must be 0.
 //!
-//! They are those that the kernel's own structures call reserved, and bits beside numbers of 24 bits. What looks
-//! reserved in a manual and is written by a driver is not here, nor is what a driver takes from a program as it is: a
-//! PSN or a remote queue pair's number of more than 24 bits is no driver's mistake.
+//! They are those that the kernel's own structures call reserved, and bits beside 24-bit numbers. Fields that look
+//! reserved in a manual but are written by a driver are not included, nor are values that a driver copies from
+//! programs: a PSN or a remote queue pair number of more than 24 bits is not the driver's fault.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::{be::get32, mlx4::card::Card};
 type Words = (Range<usize>, u32);
 
 const ALL: u32 = u32::MAX;
-/// Beside a number of 24 bits.
+/// The bits beside a 24-bit number.
 const TOP: u32 = 0xff00_0000;
 
 /// mlx4.h, `struct mlx4_eq_context`. Moderation is not used by any driver.
@@ -51,10 +51,10 @@ const SRQ: &[Words] = &[
 
 /// mlx4.h, `struct mlx4_mpt_entry`.
 const MPT: &[Words] = &[
-    // Whose it is, MIO, rights, physical, region.
+    // Owner, MIO, rights, physical, region.
     (0x00..0x04, 0x0ffd_00ff),
     (0x04..0x08, 0x7f),
-    // RAE, FAST_REG, EN_INV, and the PD with the function that it is of.
+    // RAE, FAST_REG, EN_INV, and the PD with its function.
     (0x0c..0x10, 0xe400_0000),
     (0x28..0x2c, 0xffff_ff00),
     (0x38..0x3c, 0xffff_ffc0),
@@ -132,7 +132,7 @@ const MAD_IFC: &[Words] = &[
     (0x168..0x200, ALL),
 ];
 
-/// What of a command's mailbox must be 0, by the command's number (include/linux/mlx4/cmd.h).
+/// The reserved bits of a command's mailbox, by opcode (include/linux/mlx4/cmd.h).
 fn words(command: &Command) -> &'static [Words] {
     match command.opcode {
         0x007 => INIT_HCA,
@@ -148,7 +148,7 @@ fn words(command: &Command) -> &'static [Words] {
         0x013 => EQ,
         0x016 | 0x02c => CQ,
         0x019..=0x01d | 0x020 | 0x02d | 0x038 => QP,
-        // Only with this modifier is anything behind the datagram.
+        // Only with this modifier is there anything after the datagram.
         0x024 if command.op_modifier & 4 != 0 => MAD_IFC,
         0x026 => MCG,
         0x034 if command.op_modifier == 0 => MOD_STAT_CFG,
@@ -157,7 +157,7 @@ fn words(command: &Command) -> &'static [Words] {
     }
 }
 
-/// Reports each word of a command's mailbox that has reserved bits set. `unit` is what the command's modifier names.
+/// Reports each word of a command's mailbox with reserved bits set. `unit` is what the input modifier counts or names.
 pub(super) fn check(card: &mut Card, command: &Command, name: &str, unit: &str, input: &[u8]) {
     let words = words(command);
     let spreads = std::ptr::eq(words, QP) && get32(input, 0x08) & RSS != 0;

@@ -1,4 +1,4 @@
-//! The commands: opcode, name, what each needs, and who does it.
+//! The command table: opcode, name, requirements and handler.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ const MAILBOX: usize = 4096;
 /// Whether a command writes a mailbox.
 #[derive(Clone, Copy)]
 enum Output {
-    /// It has none.
+    /// No output mailbox.
     None,
-    /// It writes so many bytes.
+    /// An output mailbox of this size.
     Bytes(usize),
-    /// It writes so many, unless the op modifier is 1 (the `HW2SW` commands).
+    /// An output mailbox of this size, unless the opcode modifier is 1 (the `HW2SW` commands).
     UnlessOne(usize),
 }
 
@@ -30,7 +30,7 @@ type Handler = fn(&mut Hca, &Call<'_>, &mut [u8]) -> Answer;
 struct Rule {
     opcode: u16,
     name: &'static str,
-    /// What the modifier counts or names.
+    /// What the input modifier counts or names.
     unit: &'static str,
     stage: Stage,
     input: usize,
@@ -142,7 +142,7 @@ pub fn name(opcode: u16) -> Option<&'static str> {
     find(opcode).map(|rule| rule.name)
 }
 
-/// What the modifier of a command counts or names: `CQ`, `port`, `pages`.
+/// What the input modifier of a command counts or names: `CQ`, `port`, `pages`.
 pub(super) fn unit(opcode: u16) -> &'static str {
     find(opcode).map(|rule| rule.unit).filter(|unit| !unit.is_empty()).unwrap_or("modifier")
 }
@@ -152,7 +152,7 @@ pub fn opcode(name: &str) -> Option<u16> {
     RULES.iter().find(|rule| rule.name.eq_ignore_ascii_case(name)).map(|rule| rule.opcode)
 }
 
-/// Finds the command, reads its mailbox, does it, writes its answer.
+/// Finds a command, reads its mailbox, executes it, and writes its output.
 pub(super) fn run(hca: &mut Hca, now: Duration, command: &Command) -> Answer {
     let Some(rule) = find(command.opcode) else {
         // Drivers try commands that a card may not have.
@@ -174,7 +174,7 @@ pub(super) fn run(hca: &mut Hca, now: Duration, command: &Command) -> Answer {
         );
         return Err(Status::BadParam);
     }
-    // Of MOD_STAT_CFG the handler reads the mailbox, which not every variant has.
+    // The handler of MOD_STAT_CFG reads the mailbox itself: not every variant has one.
     if !input.is_empty() {
         reserved::check(&mut hca.card, command, rule.name, rule.unit, &input);
     }

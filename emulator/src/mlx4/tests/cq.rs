@@ -17,11 +17,11 @@ fn write_one(pair: &mut Pair) {
 }
 
 #[test]
-fn a_queue_notifies_once_for_each_time_it_is_armed() {
+fn a_queue_notifies_once_each_time_it_is_armed() {
     let mut pair = Pair::new(1, |_| {});
     write_one(&mut pair);
     assert_eq!(pair.world.guests[0].notified(&mut pair.cqs[0]), 0);
-    // What has come and was not polled counts.
+    // Completions that have not been polled count.
     pair.world.guests[0].arm(&pair.cqs[0], false);
     assert_eq!(pair.world.guests[0].notified(&mut pair.cqs[0]), 1);
     write_one(&mut pair);
@@ -35,7 +35,7 @@ fn a_queue_notifies_once_for_each_time_it_is_armed() {
 }
 
 #[test]
-fn a_request_to_arm_that_crosses_a_notification_is_answered_by_it() {
+fn arming_that_crosses_a_notification_is_ignored() {
     let mut pair = Pair::new(1, |_| {});
     pair.world.guests[0].arm(&pair.cqs[0], false);
     write_one(&mut pair);
@@ -48,7 +48,7 @@ fn a_request_to_arm_that_crosses_a_notification_is_answered_by_it() {
 }
 
 #[test]
-fn moderation_waits_for_a_number_or_a_time() {
+fn moderation_waits_for_a_count_or_a_time() {
     let mut pair = Pair::new(1, |_| {});
     let mut context = [0; CQ_CONTEXT];
     put16(&mut context, 0x10, 500);
@@ -88,7 +88,7 @@ fn a_queue_is_resized_with_completions_in_it() {
 }
 
 #[test]
-fn a_queue_that_overruns_fails_with_those_that_use_it() {
+fn an_overrun_fails_the_queue_and_its_queue_pairs() {
     let mut world = World::new(1);
     let guest = &mut world.guests[0];
     let cq = guest.cq(2);

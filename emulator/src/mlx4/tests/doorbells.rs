@@ -6,11 +6,11 @@ use super::{
     rc::Pair,
 };
 
-/// In the BAR: the page that the queues use, and the one for BlueFlame.
+/// Offsets in the BAR: the queues' doorbell page, and their BlueFlame page.
 const PAGE: u64 = UAR as u64 * 4096;
 const BLUEFLAME: u64 = UAR_BYTES + PAGE;
 
-/// What is done on a new pair's card is reported once, in these words.
+/// Checks that an action on the card of a new pair is reported once, in these words.
 fn reports(words: &str, done: impl FnOnce(&mut Pair)) {
     let mut pair = Pair::new(1, |_| {});
     done(&mut pair);
@@ -29,8 +29,8 @@ fn write(pair: &mut Pair) -> Wqe {
 }
 
 #[test]
-fn of_completion_queues() {
-    // Which page it goes to, what is added to its first word, its second word.
+fn violations_of_completion_queue_doorbells() {
+    // The page, what is added to the first word, the second word.
     for (page, add, index, words) in [
         (PAGE, 0x100, 0, "a doorbell for a queue that is not there"),
         (PAGE + 4096, 0, 0, "a doorbell on UAR page 4, and the queue's is 3"),
@@ -54,7 +54,7 @@ fn of_completion_queues() {
 }
 
 #[test]
-fn records_of_completion_queues() {
+fn violations_of_completion_queue_records() {
     for (before, after, words) in [
         (0, 1 << 24, "doorbell record with more than 24 bits: 0x1000000"),
         (2, 1, "doorbell record goes back from 2 to 1"),
@@ -62,7 +62,7 @@ fn records_of_completion_queues() {
     ] {
         reports(words, |pair| {
             let record = pair.cqs[0].record;
-            // The card looks before it writes an entry.
+            // The card reads the record before it writes an entry.
             for value in [0, 0, 0, before, after] {
                 guest(pair).card.memory.store32(record, value).unwrap();
                 let wqe = write(pair);
@@ -74,7 +74,7 @@ fn records_of_completion_queues() {
 }
 
 #[test]
-fn of_send_queues() {
+fn violations_of_send_doorbells() {
     reports("UAR 3: a write of 4 bytes at 0x18, where there is no doorbell", |pair| {
         guest(pair).uar(PAGE + 0x18, &[0; 4]);
     });
@@ -96,7 +96,7 @@ fn of_send_queues() {
 }
 
 #[test]
-fn of_blueflame() {
+fn violations_of_blueflame() {
     let head = [0, 0, 0, 8, 0, 0, 0, 3];
     reports("BlueFlame that does not begin at its beginning", |pair| guest(pair).uar(BLUEFLAME + 8, &head));
     reports("BlueFlame begun anew before its end", |pair| {
@@ -112,7 +112,7 @@ fn of_blueflame() {
             guest(pair).uar(BLUEFLAME + at, &[0, 0, 0, 8, 0, 0, 0, 20]);
         }
     });
-    // The other half of the register is one of its own.
+    // The other half of the register is separate.
     let mut pair = Pair::new(1, |_| {});
     let wqe = write(&mut pair);
     pair.world.guests[0].uar(BLUEFLAME + 256, &head);

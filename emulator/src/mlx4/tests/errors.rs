@@ -1,4 +1,4 @@
-//! What fails, and how both sides are told.
+//! Failures, and what both sides report.
 
 use super::{
     super::wqe::opcode,
@@ -33,7 +33,7 @@ fn qp_events(pair: &Pair, side: usize) -> Vec<QpEvent> {
     own.filter(|kind| *kind != QpEvent::CommunicationEstablished).collect()
 }
 
-/// A request fails between one that succeeds and one that is flushed.
+/// Checks that a request fails between one that succeeds and one that is flushed.
 fn fails(mut pair: Pair, bad: &Wqe, error: u8) -> Pair {
     let good = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1]);
     pair.send(0, &good);
@@ -47,7 +47,7 @@ fn fails(mut pair: Pair, bad: &Wqe, error: u8) -> Pair {
 }
 
 #[test]
-fn a_local_key_that_does_not_allow_it_is_a_protection_error() {
+fn a_local_key_without_permission_is_a_protection_error() {
     let wqe = |pair: &Pair, key: u32, address: u64, length| {
         pair.raddr(1, Wqe::new(opcode::WRITE), 0).sge(key, address, length)
     };
@@ -70,7 +70,7 @@ fn a_local_key_that_does_not_allow_it_is_a_protection_error() {
 }
 
 #[test]
-fn a_remote_key_that_does_not_allow_it_is_an_access_error_at_both_sides() {
+fn a_remote_key_without_permission_is_an_access_error_on_both_sides() {
     for (offset, flip) in [(0, 1), (LENGTH - 3, 0)] {
         let pair = Pair::new(2, |_| {});
         let bad = Wqe::new(opcode::WRITE).raddr(pair.mrs[1].key ^ flip, pair.mrs[1].address + offset);
@@ -82,7 +82,7 @@ fn a_remote_key_that_does_not_allow_it_is_an_access_error_at_both_sides() {
 }
 
 #[test]
-fn what_the_queue_pair_does_not_take_is_an_invalid_request() {
+fn operations_that_the_queue_pair_does_not_permit_are_invalid_requests() {
     let pair = Pair::new(2, |init| init.access = 0b110 << 13);
     let bad = pair.raddr(1, Wqe::new(opcode::FETCH_ADD), 0).words(&[1, 0]);
     let bad = pair.sge(0, bad, 0, 8);
@@ -117,8 +117,8 @@ fn a_receive_with_a_bad_key_is_an_operational_error() {
 }
 
 #[test]
-fn a_receiver_that_is_not_ready_is_waited_for_or_not() {
-    // For ever.
+fn rnr_retries_are_counted() {
+    // Without limit.
     let mut pair = Pair::new(2, |_| {});
     let wqe = pair.sge(0, Wqe::new(opcode::SEND), 0, 20);
     pair.send(0, &wqe);
@@ -139,7 +139,7 @@ fn a_receiver_that_is_not_ready_is_waited_for_or_not() {
 }
 
 #[test]
-fn without_answers_it_is_tried_again_as_often_as_said() {
+fn timeouts_are_retried_up_to_the_retry_count() {
     let mut pair = Pair::new(2, |init| init.retries = 3);
     pair.world.guests[1].card.port.cable = false;
     pair.world.learn();
@@ -155,7 +155,7 @@ fn without_answers_it_is_tried_again_as_often_as_said() {
     }
     let took = pair.world.now - began;
     assert_eq!(pair.outcomes(0), [(0, Err(RETRIES)), (1, Err(FLUSHED))]);
-    // 4.096 µs << 14, four times, and no sooner looked than that.
+    // 4.096 µs << 14, four times.
     assert_eq!(took.as_millis(), 268);
     pair.clean();
 }
@@ -193,7 +193,7 @@ fn unreliable_senders_keep_receiving_after_a_local_error() {
 }
 
 #[test]
-fn a_send_queue_is_drained_and_goes_on() {
+fn a_send_queue_is_drained_and_continues() {
     let mut pair = Pair::new(2, |_| {});
     let read = pair.raddr(1, Wqe::new(opcode::READ), 0);
     let read = pair.sge(0, read, 0, 3000);
@@ -207,7 +207,7 @@ fn a_send_queue_is_drained_and_goes_on() {
     guest.data.run(&mut guest.card, now, &mut out);
     guest.modify_qp(Transition::RtsToSqd, qpn | 1 << 31, &mailbox).unwrap();
     assert_eq!(guest.state(&pair.qps[0]), 7);
-    // The request that went out is lost; it is sent again while draining.
+    // The first packet is lost; it is sent again while draining.
     pair.send(0, &read);
     pair.run();
     assert_eq!(pair.outcomes(0), [(0, Ok(opcode::READ))]);
@@ -221,9 +221,9 @@ fn a_send_queue_is_drained_and_goes_on() {
 }
 
 #[test]
-fn a_request_that_a_card_cannot_read_ends_the_queue_pair() {
+fn an_unreadable_request_ends_the_queue_pair() {
     let pair = Pair::new(2, |_| {});
-    // An opcode that there is not.
+    // An unknown opcode.
     let mut pair2 = pair;
     pair2.send(0, &Wqe::new(0x1d));
     pair2.run();
@@ -232,7 +232,7 @@ fn a_request_that_a_card_cannot_read_ends_the_queue_pair() {
 }
 
 #[test]
-fn transitions_have_their_order() {
+fn transitions_depend_on_the_state() {
     let mut pair = Pair::new(1, |_| {});
     let guest = &mut pair.world.guests[0];
     let init = QpInit::new(0, pair.cqs[0].cqn);

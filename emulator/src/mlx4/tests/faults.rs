@@ -1,8 +1,8 @@
-//! Packets that are lost, doubled, late or damaged: nothing of it is seen but time.
+//! Packets that are lost, duplicated, delayed or damaged: the transport recovers from all of it.
 
 use super::{super::wqe::opcode, guest::Wqe, rc::Pair};
 
-/// Every operation, with bytes compared, under faults; how many packets went.
+/// Runs every operation under faults and compares bytes. Returns the number of packets.
 fn all_operations(mut pair: Pair) -> usize {
     let source = pair.fill(0, 1);
     let target = pair.fill(1, 2);
@@ -35,7 +35,7 @@ fn all_operations(mut pair: Pair) -> usize {
 }
 
 #[test]
-fn each_packet_may_be_lost_doubled_damaged_or_late() {
+fn each_packet_may_be_lost_duplicated_damaged_or_delayed() {
     let packets = all_operations(Pair::new(2, |_| {}));
     for fault in ["drop", "duplicate", "corrupt", "delay 3", "delay 100"] {
         for skip in 0..packets {
@@ -58,7 +58,7 @@ fn many_packets_may_be_lost() {
 }
 
 #[test]
-fn damage_that_nothing_shows_is_seen_in_the_bytes() {
+fn damage_with_a_valid_crc_reaches_memory() {
     let mut pair = Pair::new(2, |_| {});
     let source = pair.fill(0, 1);
     pair.world.switch.inject("flip write".parse().unwrap());
@@ -70,7 +70,7 @@ fn damage_that_nothing_shows_is_seen_in_the_bytes() {
 }
 
 #[test]
-fn an_unreliable_connection_drops_the_message_and_takes_the_next() {
+fn an_unreliable_connection_drops_a_message_and_accepts_the_next() {
     let mut pair = Pair::of_kind(1, 2, |_| {});
     let source = pair.fill(0, 1);
     for _ in 0..3 {

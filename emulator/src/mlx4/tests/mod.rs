@@ -2,14 +2,14 @@
 //!
 //! | file | what is tested |
 //! |---|---|
-//! | `rc` | send, write, read, atomics, immediate data, solicited events, inline data, fences, MTU and PSNs, BlueFlame |
+//! | `rc` | send, write, read, atomics, immediate and inline data, solicited events, fences, MTU and PSNs, BlueFlame |
 //! | `other` | UD and its groups, shared receive queues with their limit, XRC, windows, invalidation, registration |
 //! | `cq` | arming, moderation, resizing, overruns, both sizes of entries |
 //! | `errors` | protection, access, lengths, RNR and other retries, flushes, draining, transitions |
-//! | `faults` | packets lost, doubled, late, damaged; UC's gaps |
+//! | `faults` | packets lost, duplicated, delayed, damaged; gaps in UC |
 //! | `strict`, `segments`, `doorbells` | what is a violation |
-//! | `trace` | what is said of it all |
-//! | `unsupported` | what the card does not do |
+//! | `trace` | the trace |
+//! | `unsupported` | features that the card does not have |
 //! | `nonsense` | random requests |
 
 mod cq;

@@ -1,4 +1,4 @@
-//! Whatever a guest writes, the card goes on: seeded nonsense in queues, tables, doorbells and contexts.
+//! Random input, from a seed, in queues, tables, doorbells and contexts: the card must survive it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::transport::Transition;
 
-/// Numbers from a seed (xorshift64).
+/// Random numbers from a seed (xorshift64).
 struct Random(u64);
 
 impl Random {
@@ -64,7 +64,7 @@ const OPCODES: [u8; 14] = [
 ];
 
 #[test]
-fn a_card_survives_any_queue_and_any_table() {
+fn any_queue_and_table_is_survived() {
     for seed in 1..=60_u64 {
         let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let kind = [0, 1, 3, 6, 7][random.below(5) as usize];
@@ -72,7 +72,7 @@ fn a_card_survives_any_queue_and_any_table() {
         for _ in 0..60 {
             let side = random.below(2) as usize;
             one_mischief(&mut pair, side, &mut random);
-            // However long it takes: a turn is bounded, and so is what is asked for.
+            // This ends: each call does a bounded amount of work, and so does each request.
             for _ in 0..4 {
                 if let Some(next) = pair.world.settle() {
                     pair.world.now = next.max(pair.world.now);

@@ -35,8 +35,8 @@ fn datagrams() -> (World, [Cq; 2], [Mr; 2], [Qp; 2]) {
     (world, cqs, mrs, qps)
 }
 
-/// A datagram's segment: to a LID, with a GRH to a GID if there is one. Where Ethernet has a station, it has rubbish, as
-/// libmlx4's has.
+/// A datagram segment: to a LID, and with a GRH if there is a GID. The Ethernet fields are garbage, as
+/// libmlx4 leaves them.
 fn to(lid: u16, gid: Option<[u8; 16]>, qpn: u32, qkey: u32) -> Wqe {
     let mut segment = [0; 48];
     put32(&mut segment, 0, 1 << 24 | PD);
@@ -54,7 +54,7 @@ fn to(lid: u16, gid: Option<[u8; 16]>, qpn: u32, qkey: u32) -> Wqe {
 }
 
 #[test]
-fn datagrams_have_room_for_a_grh_in_front() {
+fn datagrams_are_received_after_room_for_a_grh() {
     let (mut world, mut cqs, mrs, mut qps) = datagrams();
     let gid = world.guests[1].card.port.gid(0);
     let source: Vec<u8> = (0..200).collect();
@@ -65,7 +65,7 @@ fn datagrams_have_room_for_a_grh_in_front() {
         let wqe = to(9, grh, qps[1].qpn, qkey).sge(mrs[0].key, mrs[0].address, 200);
         world.guests[0].send(&mut qps[0], &wqe);
         world.run(Duration::from_millis(1));
-        // An unreliable sender does not know what became of it.
+        // An unreliable sender does not learn of it.
         assert!(world.guests[0].poll(&mut cqs[0]).is_some());
         let Some(got) = world.guests[1].poll(&mut cqs[1]) else {
             assert_eq!(qkey, QKEY + 1);
@@ -97,12 +97,12 @@ fn a_datagram_longer_than_the_mtu_is_not_sent() {
 }
 
 #[test]
-fn a_group_gets_what_is_sent_to_it() {
+fn members_receive_multicast_datagrams() {
     let (mut world, mut cqs, mrs, mut qps) = datagrams();
     let mgid = [0xff, 0x12, 0x40, 0x1b, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
     let index = u64::from(mcg::hash(&mgid, 4));
     world.guests[0].write_mcg(index, &mgid, &[qps[0].qpn]);
-    // At the other card in a chain, behind another group.
+    // On the other card the group is chained behind another one.
     world.guests[1].write_mcg(index, &[0xff; 16], &[]);
     let mut members = vec![qps[1].qpn];
     for side in [0, 1] {
@@ -115,7 +115,7 @@ fn a_group_gets_what_is_sent_to_it() {
     world.run(Duration::from_millis(1));
     assert_eq!(world.guests[0].poll_all(&mut cqs[0]).len(), 2);
     assert_eq!(world.guests[1].poll_all(&mut cqs[1]), []);
-    // Now in the chain's first entry; and the sender does not want its own.
+    // Now it is in the first entry, and the sender blocks loopback.
     world.guests[1].write_mcg(index, &mgid, &members);
     members[0] = qps[0].qpn | 1 << 30;
     world.guests[0].write_mcg(index, &mgid, &members);
@@ -127,7 +127,7 @@ fn a_group_gets_what_is_sent_to_it() {
 }
 
 #[test]
-fn a_shared_queue_serves_several_queue_pairs_and_tells_when_it_runs_low() {
+fn a_shared_queue_serves_several_queue_pairs_and_reports_its_limit() {
     let mut world = World::new(2);
     let mut cqs = [0, 1].map(|side| world.guests[side].cq(6));
     let mrs = [0, 1].map(|side: usize| world.guests[side].mr(LENGTH));
@@ -168,7 +168,7 @@ fn a_shared_queue_serves_several_queue_pairs_and_tells_when_it_runs_low() {
 }
 
 #[test]
-fn xrc_requests_name_their_shared_queue() {
+fn xrc_requests_select_a_shared_queue() {
     let mut world = World::new(2);
     let mut cqs = [0, 1].map(|side| world.guests[side].cq(5));
     let mrs = [0, 1].map(|side: usize| world.guests[side].mr(LENGTH));
@@ -224,7 +224,7 @@ fn try_write(pair: &mut Pair, rkey: u32, address: u64) -> Option<Result<u8, u8>>
 }
 
 #[test]
-fn windows_open_part_of_a_region() {
+fn windows_give_access_to_part_of_a_region() {
     for (type_2, zero_based) in [(false, false), (true, false), (true, true)] {
         let flags2 = u64::from(type_2) << 31 | u64::from(zero_based) << 30;
         let mut pair = Pair::new(2, |_| {});
@@ -257,7 +257,7 @@ fn windows_open_part_of_a_region() {
         let window = pair.world.guests[1].window(type_2);
         pair.send(1, &bind(window, &pair.mrs[1], 100, 1000, flags2));
         assert_eq!(try_write(&mut pair, window, base + 993), Some(Err(0x13)));
-        // A region that may not have windows.
+        // A region that does not permit windows.
         let mut pair = Pair::new(2, |_| {});
         let closed = pair.world.guests[1].mr_with(4096, 0xfc00 & !Rights::BIND.0, PD);
         let window = pair.world.guests[1].window(type_2);
@@ -298,7 +298,7 @@ fn a_window_of_type_2_is_for_one_queue_pair_and_a_send_invalidates_it() {
 }
 
 #[test]
-fn the_kernel_registers_memory_by_a_request() {
+fn requests_register_memory() {
     let mut pair = Pair::new(2, |init| init.kernel = true);
     let guest = &mut pair.world.guests[1];
     let mr = guest.mr(3 * 4096);
@@ -310,7 +310,7 @@ fn the_kernel_registers_memory_by_a_request() {
     put32(&mut entry, 0x34, 3);
     put32(&mut entry, 0x38, 0);
     guest.set_mpt(mr.key >> 8, &entry);
-    // The list of pages is in one page, which the first region names.
+    // The list of pages is in one page, which the first region covers.
     let list = guest.mr(4096);
     let target = guest.mr(3 * 4096);
     let pages = guest.translation(&target);

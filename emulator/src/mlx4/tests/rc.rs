@@ -70,7 +70,7 @@ impl Pair {
         self.world.guests[self.sides[side]].poll(&mut self.cqs[side])
     }
 
-    /// Outcomes of requests of side `side`, by their counters.
+    /// The outcomes of the requests of `side`, by their counters.
     pub(super) fn outcomes(&mut self, side: usize) -> Vec<(u16, Result<u8, u8>)> {
         let all = self.world.guests[self.sides[side]].poll_all(&mut self.cqs[side]);
         all.into_iter().map(|(_, index, outcome)| (index, outcome)).collect()
@@ -91,7 +91,7 @@ fn both(test: impl Fn(Pair)) {
     }
 }
 
-/// A send request is done: its opcode in the completion.
+/// The opcode in the completion of a send request.
 fn sent(opcode: u8) -> Result<u8, u8> {
     Ok(opcode)
 }
@@ -168,7 +168,7 @@ fn several_elements_and_inline_data_make_one_message() {
 }
 
 #[test]
-fn writes_land_where_they_are_to() {
+fn writes_arrive_at_their_address() {
     both(|mut pair| {
         for length in [0_u32, 1, 1024, 5000] {
             let source = pair.fill(0, 9);
@@ -196,7 +196,7 @@ fn writes_land_where_they_are_to() {
 }
 
 #[test]
-fn reads_fetch() {
+fn reads_fetch_data() {
     both(|mut pair| {
         for length in [0_u32, 3, 1024, 3000, 30_000] {
             pair.fill(0, 1);
@@ -204,13 +204,13 @@ fn reads_fetch() {
             let wqe = pair.raddr(1, Wqe::new(opcode::READ), 1000);
             let wqe = pair.sge(0, wqe, 40_000, length / 2);
             let wqe = pair.sge(0, wqe, 3, length - length / 2);
-            // A second element of no length is inline, which a read may not have.
+            // A second element of length 0 is inline, which a read must not have.
             let wqe = if length == 0 { pair.raddr(1, Wqe::new(opcode::READ), 1000) } else { wqe };
             pair.send(0, &wqe);
             pair.run();
             assert_eq!(pair.outcomes(0).last().unwrap().1, sent(opcode::READ));
             let (half, n) = ((length / 2) as usize, length as usize);
-            // On one card source and target are different regions all the same.
+            // Source and destination are different regions even on one card.
             assert_eq!(pair.bytes(0, 40_000, half), source[1000..1000 + half]);
             assert_eq!(pair.bytes(0, 3, n - half), source[1000 + half..1000 + n]);
         }
@@ -219,7 +219,7 @@ fn reads_fetch() {
 }
 
 #[test]
-fn atomics_are_done_once_and_tell_what_was_there() {
+fn atomics_execute_once_and_return_the_original_value() {
     both(|mut pair| {
         let at = 64;
         let value =
@@ -314,7 +314,7 @@ fn a_fence_waits_for_reads() {
 }
 
 #[test]
-fn no_more_reads_are_under_way_than_the_context_allows() {
+fn outstanding_reads_are_limited_by_the_context() {
     // 2^1 at a time.
     let mut pair = Pair::new(2, |init| init.reads = 1);
     for _ in 0..6 {

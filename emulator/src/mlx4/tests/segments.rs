@@ -1,4 +1,4 @@
-//! Reserved fields of a request's segments: each bit of them is seen.
+//! Reserved fields of request segments: each bit is checked.
 
 use super::super::{
     qpc::Kind,
@@ -19,7 +19,7 @@ fn request(opcode: u8, segments: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The request is one, and is none with any bit set of the words that begin at these bytes.
+/// Checks that the request is valid, and is not with any bit set in the words at these offsets.
 fn reserved(kind: Kind, bytes: &[u8], words: &[(usize, u32)]) {
     let qpn = 0x41;
     wqe::send(kind, qpn, 0, bytes).unwrap();
@@ -34,18 +34,18 @@ fn reserved(kind: Kind, bytes: &[u8], words: &[(usize, u32)]) {
 
 /// `struct mlx4_wqe_ctrl_seg`.
 #[test]
-fn of_the_control_segment() {
+fn reserved_bits_of_the_control_segment() {
     let nop = request(opcode::NOP, &[]);
-    // Completions are asked for by both bits or by none.
+    // Completions are requested by both bits or by none.
     reserved(Kind::Rc, &nop, &[(0, 0x4700_00a0), (4, 0x80), (8, 0xffff_ff7c)]);
     reserved(Kind::Ud, &nop, &[(0, 0x4700_00a0), (4, 0x80), (8, 0xffff_ff4c)]);
-    // Of XRC the shared receive queue is there.
+    // For XRC this is the shared receive queue.
     reserved(Kind::Xrc, &nop, &[(8, 0x7c)]);
 }
 
 /// `struct mlx4_wqe_raddr_seg`, `struct mlx4_wqe_atomic_seg`.
 #[test]
-fn of_rdma_and_atomics() {
+fn reserved_bits_of_rdma_and_atomic_segments() {
     let write = request(opcode::WRITE, &[[0; 16], ELEMENT].concat());
     reserved(Kind::Rc, &write, &[(CONTROL + 12, ALL)]);
     let add = request(opcode::FETCH_ADD, &[[0; 16], [0; 16], ELEMENT].concat());
@@ -56,7 +56,7 @@ fn of_rdma_and_atomics() {
 
 /// `struct mlx4_wqe_bind_seg`, `struct mlx4_wqe_fmr_seg`, `struct mlx4_wqe_local_inval_seg`.
 #[test]
-fn of_requests_that_change_keys() {
+fn reserved_bits_of_bind_register_and_invalidate_segments() {
     let bind = request(opcode::BIND, &[0; 32]);
     reserved(Kind::Rc, &bind, &[(CONTROL, 0x1fff_ffff), (CONTROL + 4, 0x3fff_ffff)]);
     let mut register = request(opcode::FAST_REGISTER, &[0; 48]);
@@ -71,7 +71,7 @@ fn of_requests_that_change_keys() {
 /// `struct mlx4_wqe_datagram_seg`. Its last 8 bytes are Ethernet's; libmlx4 leaves there on InfiniBand what it finds in
 /// its own memory (`mlx4_create_ah`).
 #[test]
-fn of_datagrams() {
+fn reserved_bits_of_datagram_segments() {
     let mut datagram = [0; 48];
     datagram[40..].fill(0xa5);
     let send = request(opcode::SEND, &[&datagram[..], &ELEMENT].concat());

@@ -1,4 +1,4 @@
-//! What no correct driver does is reported, each thing once.
+//! Violations are reported, each of them once.
 
 use super::{
     super::wqe::opcode,
@@ -11,7 +11,7 @@ fn reported(pair: &Pair) {
     assert_eq!(pair.world.violations(), 1);
 }
 
-/// One violation, with these words, of the send queue's entry with this index.
+/// Checks for one violation with these words at this index of the send queue.
 fn reported_as(pair: &Pair, index: u64, what: &str) {
     reported(pair);
     let last = pair.world.guests[0].card.violations.last().unwrap();
@@ -20,7 +20,7 @@ fn reported_as(pair: &Pair, index: u64, what: &str) {
 }
 
 #[test]
-fn doorbells_have_to_be_the_owners() {
+fn doorbells_must_be_on_the_owners_page() {
     let mut pair = Pair::new(1, |_| {});
     let qpn = pair.qps[0].qpn;
     pair.world.guests[0].doorbell(UAR + 1, qpn);
@@ -42,7 +42,7 @@ fn doorbells_have_to_be_the_owners() {
 }
 
 #[test]
-fn the_owner_bit_has_to_be_that_of_the_round() {
+fn the_owner_bit_must_match_the_round() {
     let mut pair = Pair::new(1, |_| {});
     let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1]);
     pair.world.guests[0].place(&mut pair.qps[0], &wqe);
@@ -55,7 +55,7 @@ fn the_owner_bit_has_to_be_that_of_the_round() {
     reported(&pair);
 }
 
-/// What one send reports after bytes of the entry `ahead` of it were overwritten.
+/// The violation of a send after bytes of the entry `ahead` of it were overwritten.
 fn after_scribble(ahead: u16, at: u64, bytes: &[u8]) -> Pair {
     let mut pair = Pair::new(1, |_| {});
     pair.world.guests[0].scribble(&pair.qps[0], ahead, at, bytes);
@@ -67,15 +67,15 @@ fn after_scribble(ahead: u16, at: u64, bytes: &[u8]) -> Pair {
 
 #[test]
 fn headroom_must_not_look_valid() {
-    // Of 2 KiB and one entry of 128 bytes all but the next, which may be in the making, and the last, which is stamped
-    // after the doorbell.
+    // 2 KiB and one entry of 128 bytes, without the next entry, which may be half written, and the last one, which is
+    // stamped after the doorbell.
     for ahead in 2..=16 {
         for (at, bytes) in [(64, [0, 0, 0, 1]), (0, [0, 0, 0, 10])] {
             reported_as(&after_scribble(ahead, at, &bytes), ahead.into(), "stale headroom behind the last");
         }
     }
     after_scribble(17, 0, &[0, 0, 0, 10]).clean();
-    // The next one is taken for a request; that it was never written shows.
+    // The next entry looks like a request, but its stamp shows that it was never written.
     reported_as(&after_scribble(1, 0, &[0, 0, 0, 10]), 1, "stale headroom that looks like a request");
 }
 
@@ -90,10 +90,10 @@ fn headroom_is_checked_in_every_round() {
             assert_eq!(pair.outcomes(0).len(), 1);
         }
     };
-    // The headroom goes over the end of the queue, and the owner bit has changed.
+    // The headroom wraps at the end of the queue, and the owner bit has changed.
     rounds(&mut pair, 90);
     pair.clean();
-    // What was a valid request a round ago, and was not stamped.
+    // A valid request of the previous round that was not stamped.
     pair.world.guests[0].scribble(&pair.qps[0], 7, 64, &[0, 0, 0, 1]);
     rounds(&mut pair, 1);
     reported(&pair);
@@ -154,7 +154,7 @@ fn requests_have_to_fit_and_their_reserved_fields_to_be_0() {
         pair.world.guests[0].doorbell(UAR, qpn);
         pair.run();
         if at == 7 && bytes == [2] {
-            // That is a whole request, of no data.
+            // This is a complete request without data.
             pair.clean();
         } else {
             reported(&pair);
@@ -173,7 +173,7 @@ fn a_length_of_0_means_2_gib() {
 }
 
 #[test]
-fn receive_doorbell_records_go_forward_and_not_too_far() {
+fn receive_doorbell_records_advance_within_the_queue() {
     for wrong in [9_u32, 0x1_0001] {
         let mut pair = Pair::new(1, |_| {});
         let record = pair.qps[1].record;
@@ -185,9 +185,9 @@ fn receive_doorbell_records_go_forward_and_not_too_far() {
     }
 }
 
-/// Of a queue with requests left the record is looked at as well.
+/// The record is also read while the queue has requests left.
 #[test]
-fn receive_doorbell_records_that_go_back_are_seen_at_the_next_look() {
+fn receive_doorbell_records_that_go_back_are_violations() {
     let mut pair = Pair::new(1, |_| {});
     for _ in 0..6 {
         pair.recv(1, 0, 100);
@@ -200,10 +200,10 @@ fn receive_doorbell_records_that_go_back_are_seen_at_the_next_look() {
     pair.world.guests[0].card.memory.store32(record, 5).unwrap();
     pair.send(0, &wqe);
     pair.run();
-    // What was posted stays posted.
+    // Posted requests stay posted.
     assert_eq!(pair.outcomes(1), [(0, Ok(1)), (1, Ok(1))]);
     reported(&pair);
-    // Reported once, and right again.
+    // Reported once, then valid again.
     pair.world.guests[0].card.memory.store32(record, 6).unwrap();
     pair.send(0, &wqe);
     pair.run();
@@ -211,7 +211,7 @@ fn receive_doorbell_records_that_go_back_are_seen_at_the_next_look() {
 }
 
 #[test]
-fn shared_receive_doorbell_records_that_go_back_are_seen_at_the_next_look() {
+fn shared_receive_doorbell_records_that_go_back_are_violations() {
     let mut pair = Pair::new(1, |_| {});
     let (mut source, mut target, mut srq) = with_srq(&mut pair);
     let sge = (pair.mrs[1].key, pair.mrs[1].address, 100);
@@ -230,7 +230,7 @@ fn shared_receive_doorbell_records_that_go_back_are_seen_at_the_next_look() {
 }
 
 #[test]
-fn blueflame_has_to_be_what_is_in_the_queue() {
+fn blueflame_must_match_the_queue() {
     let mut pair = Pair::new(1, |_| {});
     let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1; 40]);
     pair.world.guests[0].send_blueflame(&mut pair.qps[0], &wqe, Some(50));
@@ -244,7 +244,7 @@ fn blueflame_has_to_be_what_is_in_the_queue() {
 }
 
 #[test]
-fn queues_begin_with_the_drivers_owner_bits() {
+fn new_queues_have_the_drivers_owner_bits() {
     let mut pair = Pair::new(1, |_| {});
     pair.world.guests[0].modify(&mut pair.qps[0], Transition::ToRst).unwrap();
     pair.world.guests[0].scribble(&pair.qps[0], 3, 0, &[0]);
@@ -264,9 +264,9 @@ fn completion_queues_are_armed_in_sequence_and_after_their_record() {
     reported(&pair);
 }
 
-/// A queue whose memory cannot be read is reported when it is looked at.
+/// A queue whose memory cannot be read is reported at the next access.
 #[test]
-fn queues_have_to_be_in_memory() {
+fn queues_must_be_in_memory() {
     let mut pair = Pair::new(1, |_| {});
     pair.world.guests[0].lose_queues(&pair.qps[0]);
     let qpn = pair.qps[0].qpn;
@@ -277,7 +277,7 @@ fn queues_have_to_be_in_memory() {
     shared_receive("the queue's memory cannot be read", |pair, srq| pair.world.guests[0].lose_srq(srq));
 }
 
-/// A message to a shared receive queue with one request, after something was done to it: what is reported.
+/// The violation of a message to a shared receive queue with one request, after `act` has changed it.
 fn shared_receive(what: &str, spoil: impl FnOnce(&mut Pair, &Srq)) {
     let mut pair = Pair::new(1, |_| {});
     let (mut source, mut target, mut srq) = with_srq(&mut pair);
@@ -295,7 +295,7 @@ fn shared_receive(what: &str, spoil: impl FnOnce(&mut Pair, &Srq)) {
 
 #[test]
 fn shared_receives_are_a_chain_within_the_queue() {
-    // Of eight entries the last is 7.
+    // The last of eight entries is 7.
     shared_receive("the next index is outside the queue", |pair, srq| {
         pair.world.guests[0].scribble_srq(srq, 0, 2, &[0, 8]);
     });

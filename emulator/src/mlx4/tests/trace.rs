@@ -1,4 +1,4 @@
-//! The data path explains itself: what a trace says of messages.
+//! The trace of the data path.
 
 use std::{
     io::{self, Write},
@@ -8,7 +8,7 @@ use std::{
 use super::{super::wqe::opcode, guest::Wqe, rc::Pair};
 use crate::trace::Trace;
 
-/// What has been written.
+/// The trace as written.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -23,7 +23,7 @@ impl Write for Lines {
     }
 }
 
-/// What the card says while this happens.
+/// The trace of the card during an action.
 fn traced(done: impl FnOnce(&mut Pair)) -> String {
     let mut pair = Pair::new(1, |_| {});
     let lines = Lines::default();
@@ -34,7 +34,7 @@ fn traced(done: impl FnOnce(&mut Pair)) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// These lines, in this order; there may be others between them.
+/// Checks for these lines in this order, perhaps with others in between.
 fn told(trace: &str, wanted: &[&str]) {
     let mut lines = trace.lines();
     for wanted in wanted {
@@ -44,7 +44,7 @@ fn told(trace: &str, wanted: &[&str]) {
 }
 
 #[test]
-fn of_a_message_from_doorbell_to_completion() {
+fn the_trace_follows_a_message_from_doorbell_to_completion() {
     let trace = traced(|pair| {
         pair.recv(1, 0, 100);
         pair.world.guests[0].arm(&pair.cqs[1], false);
@@ -68,7 +68,7 @@ fn of_a_message_from_doorbell_to_completion() {
 }
 
 #[test]
-fn of_operations_and_what_becomes_of_them() {
+fn the_trace_shows_operations_and_their_results() {
     let trace = traced(|pair| {
         let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[1; 4]).unsignaled();
         pair.world.guests[0].send_blueflame(&mut pair.qps[0], &wqe, None);

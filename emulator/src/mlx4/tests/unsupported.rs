@@ -1,4 +1,4 @@
-//! What the card does not do is refused by a status, or by a completion and one violation; nothing of it is done in part.
+//! Missing features are refused by a status, or by a completion and one violation, and not executed in part.
 
 use super::{
     super::{cq::CONTEXT as CQ_CONTEXT, wqe::opcode},
@@ -30,10 +30,10 @@ fn paths_do_not_migrate() {
     assert_eq!(ask(&mut pair, ALTERNATE_PATH, 3 << 11), REFUSED);
     for (state, is_migrated) in STATES {
         assert_eq!(ask(&mut pair, MIGRATION, state).is_ok(), is_migrated, "{state:#x}");
-        // A state that the mask does not name means nothing.
+        // A state that is not in the mask is ignored.
         assert_eq!(ask(&mut pair, 0, state), Ok(()));
     }
-    // All goes on as before.
+    // Everything continues to work.
     let wqe = pair.raddr(1, Wqe::new(opcode::WRITE), 0).inline(&[7]);
     pair.send(0, &wqe);
     pair.run();
@@ -41,7 +41,7 @@ fn paths_do_not_migrate() {
     pair.clean();
 }
 
-/// `IBV_WC_EX_WITH_COMPLETION_TIMESTAMP`: the kernel asks for it without a look at the abilities of the card, here ConnectX-2.
+/// `IBV_WC_EX_WITH_COMPLETION_TIMESTAMP`: the kernel requests it without checking the capabilities, here of ConnectX-2.
 #[test]
 fn completions_have_no_time_stamps() {
     let mut world = World::new(1);
@@ -56,7 +56,7 @@ fn completions_have_no_time_stamps() {
     assert_eq!(world.violations(), 0);
 }
 
-/// mlx4_ib has `MLX4DV_QP_INIT_ATTR_MASK_INL_RECV` and RSS whatever the card can do.
+/// mlx4_ib offers `MLX4DV_QP_INIT_ATTR_MASK_INL_RECV` and RSS regardless of the card.
 #[test]
 fn receives_are_not_inline_and_not_spread() {
     let mut pair = Pair::new(1, |_| {});
@@ -73,9 +73,9 @@ fn receives_are_not_inline_and_not_spread() {
     pair.clean();
 }
 
-/// `MLX4_OPCODE_LSO`: QUERY_DEV_CAP says that there is none.
+/// `MLX4_OPCODE_LSO`, which QUERY_DEV_CAP does not offer.
 #[test]
-fn large_sends_are_not_cut() {
+fn large_sends_are_refused() {
     const LSO: u8 = 0x0e;
     for kind in [0, 3] {
         let mut pair = Pair::of_kind(kind, 1, |_| {});

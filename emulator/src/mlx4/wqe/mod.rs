@@ -1,4 +1,4 @@
-//! Work queue entries, decoded (include/linux/mlx4/qp.h; providers/mlx4 of rdma-core posts the same).
+//! Work queue entries, decoded (include/linux/mlx4/qp.h; rdma-core's providers/mlx4 writes the same).
 
 mod parse;
 mod text;
@@ -10,9 +10,9 @@ pub(crate) use self::{
 use super::{frames, mpt::Rights};
 use crate::be;
 
-/// Bytes of a control segment.
+/// Size of a control segment.
 pub(crate) const CONTROL: usize = 16;
-/// Hardware may begin to read a request at any multiple of these bytes; unused ones are stamped.
+/// Hardware may begin to read a request at any multiple of this size; unused chunks are stamped.
 pub(crate) const CHUNK: usize = 64;
 /// The first word of a chunk that no request has used.
 pub(crate) const STAMP: u32 = 0xffff_ffff;
@@ -37,7 +37,7 @@ pub(crate) mod opcode {
     pub(crate) const INVALIDATE: u8 = 0x1b;
 }
 
-/// The control segment's first half: what has to be known to fetch a request.
+/// The first half of the control segment, which is needed to fetch a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     words: [u32; 2],
@@ -57,23 +57,23 @@ impl Head {
         self.words[0] & OWNER != 0
     }
 
-    /// Bytes of the request.
+    /// The length of the request in bytes.
     pub(crate) fn bytes(self) -> usize {
         (self.words[1] & 0x3f) as usize * 16
     }
 
-    /// The counter of the request, that BlueFlame needs.
+    /// The counter of the request, used by BlueFlame.
     pub(crate) fn counter(self) -> u16 {
         (self.words[0] >> 8) as u16
     }
 
-    /// The queue pair, that BlueFlame needs.
+    /// The queue pair, used by BlueFlame.
     pub(crate) fn qpn(self) -> u32 {
         self.words[1] >> 8
     }
 }
 
-/// What a request asks the card itself to do; for the transport it is [`Work::Local`](crate::transport::Work::Local).
+/// What a request asks the card itself to do: [`Work::Local`](crate::transport::Work::Local) for the transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Local {
     Bind(Bind),
@@ -106,7 +106,7 @@ pub(crate) struct FastRegister {
     pub(crate) page_shift: u8,
 }
 
-/// What is wrong with a send request: a real card would refuse or misread it.
+/// What is wrong with a send request that a real card would refuse or misread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) String);
 

@@ -1,4 +1,4 @@
-//! Segments of requests, one after the other.
+//! Decoding requests, segment by segment.
 
 use super::{
     super::{
@@ -32,7 +32,7 @@ const LARGE_HEADER: u32 = 1 << 6;
 const COUNTER: u32 = 0xffff << 8;
 const OPCODE: u32 = 0x1f;
 const INLINE: u32 = 1 << 31;
-/// The tag of an address vector counts.
+/// The tag of an address vector is valid.
 const IN_VLAN: u32 = 1 << 29;
 
 /// Decodes the elements of a receive request: to the end, or to the key that ends the list.
@@ -83,7 +83,7 @@ impl<'a> Segments<'a> {
         self.bytes.len() - self.at
     }
 
-    /// The elements of the rest, each on a boundary of 16 bytes.
+    /// The remaining elements, each on a boundary of 16 bytes.
     fn elements(&mut self) -> Result<Data, Malformed> {
         let mut data = Data::default();
         while self.rest() >= ELEMENT {
@@ -120,7 +120,7 @@ impl<'a> Segments<'a> {
     }
 }
 
-/// Decodes the send request with counter `index` of queue pair `qpn`; `bytes` are as many as it says it has.
+/// Decodes the send request with counter `index` of queue pair `qpn`; `bytes` has the length of its size field.
 ///
 /// # Errors
 ///

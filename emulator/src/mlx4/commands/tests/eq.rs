@@ -23,7 +23,7 @@ pub(super) fn with_eq(hca: &mut Hca) {
 }
 
 #[test]
-fn command_events_are_as_the_driver_reads_them() {
+fn command_events_have_the_drivers_layout() {
     // device.h: struct mlx4_eqe; in entries of 64 bytes it is the upper half.
     let mut hca = card(Model::ConnectX3);
     with_eq(&mut hca);
@@ -99,7 +99,7 @@ fn reserved_fields_are_violations() {
 }
 
 #[test]
-fn event_queues_that_are_not_there_are_violations() {
+fn doorbells_of_unknown_event_queues_are_violations() {
     let mut hca = card(Model::ConnectX3);
     with_eq(&mut hca);
     let doorbell =
@@ -117,7 +117,7 @@ fn event_queues_that_are_not_there_are_violations() {
     hca.reports("EQ 0x6: its memory cannot be reached", |hca| {
         assert_eq!(hca.ask("SW2HW_EQ", 6, &context), Err(Status::BadParam));
     });
-    // The driver moves the queue to where no memory is.
+    // The driver moves the queue to an address without memory.
     let mut list = [0; 24];
     put64(&mut list, 16, 0xff_ffff_f001);
     hca.ask("WRITE_MTT", 1, &list).unwrap();

@@ -16,7 +16,7 @@ fn ethernet() -> Hca {
 }
 
 impl Hca {
-    /// What of port 1 is set is in the second byte of the modifier (`MLX4_SET_PORT_*`).
+    /// The second byte of the modifier tells what is set for port 1 (`MLX4_SET_PORT_*`).
     fn set_port(&mut self, what: u32, input: &[u8]) -> Result<u64, Status> {
         self.card.memory.write(IN, &[0; 4096]).unwrap();
         self.card.memory.write(IN, input).unwrap();
@@ -29,7 +29,7 @@ impl Hca {
 }
 
 #[test]
-fn set_port_takes_the_tables_of_addresses() {
+fn set_port_sets_the_address_tables() {
     let mut hca = ethernet();
     // mlx4.h, `struct mlx4_set_port_general_context`: v_mtu, and the MTU (port.c, `mlx4_SET_PORT_general`).
     let mut general = [0; 64];
@@ -62,16 +62,16 @@ fn set_port_takes_the_tables_of_addresses() {
     hca.set_port(5, &gids).unwrap();
     let gids = hca.ethernet().gids;
     assert_eq!((gids[0], gids[1], gids[127]), ([0; 16], [0xfe; 16], [0xfd; 16]));
-    // Priorities: not of this card.
+    // The card has no priorities.
     assert_eq!(hca.set_port(8, &[]), Err(Status::BadOp));
     assert_eq!(hca.card.violations.count(), 0);
-    // RoCE version 2: not of this card.
+    // The card has no RoCE version 2.
     general[2] = 1 << 4;
     assert_eq!(hca.set_port(0, &general), Err(Status::BadParam));
 }
 
 #[test]
-fn filters_of_vlans_and_groups() {
+fn vlan_and_multicast_filters() {
     let mut hca = ethernet();
     // en_port.c, `mlx4_SET_VLAN_FLTR`: the last word has the first VLANs.
     let mut filter = [0; 512];
@@ -99,7 +99,7 @@ fn filters_of_vlans_and_groups() {
 }
 
 #[test]
-fn who_gets_what_has_no_entry() {
+fn frames_without_an_entry_go_to_promiscuous_queue_pairs() {
     // mcg.c, `mlx4_WRITE_PROMISC`: port and kind of steering in the modifier, `struct mlx4_mgm` in the mailbox.
     let mut hca = ethernet();
     let mut entry = [0; 1024];
@@ -117,7 +117,7 @@ fn who_gets_what_has_no_entry() {
 }
 
 #[test]
-fn statistics_are_where_the_network_driver_reads_them() {
+fn statistics_have_the_network_drivers_layout() {
     // en_port.h, `struct mlx4_en_stat_out_mbox`.
     let mut hca = ethernet();
     hca.card.port.counters.received_packets = 3;
@@ -131,15 +131,15 @@ fn statistics_are_where_the_network_driver_reads_them() {
         [0x478, 0x540, 0xa78, 0xb58].map(|at| get64(&out, at));
     assert_eq!((bytes_in, packets_in, bytes_out, packets_out), (300, 3, 400, 4));
     assert_eq!((get64(&out, 0x310), get32(&out, 0xb98)), (5, 6), "RBCAST_novlan, RDROP");
-    // The third byte of the modifier makes them begin anew.
+    // The third byte of the modifier resets them.
     hca.ask("DUMP_ETH_STATS", 1 << 8 | 1, &[]).unwrap();
     let out = hca.ask("DUMP_ETH_STATS", 1, &[]).unwrap();
     assert!(out[..0xbb0].iter().all(|byte| *byte == 0));
 }
 
-/// A card on InfiniBand has none of it.
+/// Commands of Ethernet ports are refused on InfiniBand.
 #[test]
-fn infiniband_has_no_such_commands() {
+fn infiniband_ports_refuse_ethernet_commands() {
     let mut hca = card(Model::ConnectX3);
     hca.start();
     assert_eq!(hca.set_port(2, &[0; 1024]), Err(Status::BadOp));

@@ -1,4 +1,4 @@
-//! What lies in memory that the driver lends: mailboxes, ICM, and the tables in it.
+//! Memory from the driver: mailboxes, ICM, and the tables in it.
 
 use super::*;
 
@@ -53,11 +53,11 @@ fn mpt(index: u32) -> [u8; 64] {
 }
 
 #[test]
-fn memory_protection_entries_change_hands() {
+fn memory_protection_entries_change_their_owner() {
     let mut hca = card(Model::ConnectX3);
     hca.start();
     hca.ask("SW2HW_MPT", 0x20, &mpt(0x20)).unwrap();
-    // In ICM, the card's: 16 MiB is where ICM address 0 is.
+    // In ICM, owned by the card. ICM address 0 is mapped to 16 MiB.
     let at = (16 << 20) + 0x40_0000 + 0x20 * 64;
     assert_eq!(hca.card.memory.array::<64>(at).unwrap()[0], 0);
     assert_eq!(hca.card.memory.array::<64>(at).unwrap()[1..], mpt(0x20)[1..]);
@@ -99,7 +99,7 @@ fn write_mtt_writes_icm() {
 #[test]
 fn multicast_entries_are_in_icm() {
     let mut hca = card(Model::ConnectX3);
-    // The driver's memory need not be clean.
+    // The driver's memory need not be zeroed.
     hca.card.memory.write((16 << 20) + 0x60_0000, &[0xff; 0x1_0000]).unwrap();
     hca.start();
     let mut entry = vec![0; 1024];
@@ -114,9 +114,9 @@ fn multicast_entries_are_in_icm() {
     assert!(hash < 1 << 9);
 }
 
-/// What a driver does when it goes (mlx4/main.c, `mlx4_close_hca` and `mlx4_close_fw`).
+/// What a driver does when it is unloaded (mlx4/main.c, `mlx4_close_hca` and `mlx4_close_fw`).
 #[test]
-fn what_was_mapped_is_given_back() {
+fn mapped_memory_is_returned() {
     let mut hca = card(Model::ConnectX3);
     hca.start();
     assert_eq!(hca.command(&command("UNMAP_ICM_AUX")), Err(Status::BadSysState), "in use");
@@ -140,7 +140,7 @@ fn what_was_mapped_is_given_back() {
 }
 
 #[test]
-fn tables_that_are_not_there_are_violations() {
+fn unmapped_tables_are_violations() {
     let mut hca = card(Model::ConnectX3);
     hca.start();
     hca.reports("MAP_ICM: an ICM address inside a page", |hca| {

@@ -51,7 +51,7 @@ impl Hca {
         super::execute(self, Duration::ZERO, command).unwrap()
     }
 
-    /// Runs a command on a mailbox and gives the one that it wrote.
+    /// Runs a command on a mailbox and returns its output mailbox.
     fn ask(&mut self, opcode: &str, modifier: u32, input: &[u8]) -> Result<Vec<u8>, Status> {
         self.card.memory.write(IN, input).unwrap();
         self.card.memory.write(OUT, &[0; 4096]).unwrap();
@@ -61,7 +61,7 @@ impl Hca {
         Ok(out)
     }
 
-    /// What is done here must be reported once, in these words.
+    /// Checks that an action is reported once, in these words.
     fn reports(&mut self, words: &str, done: impl FnOnce(&mut Self)) {
         let before = self.card.violations.count();
         done(self);
@@ -128,7 +128,7 @@ fn init_hca(wide: bool) -> Vec<u8> {
 }
 
 #[test]
-fn query_fw_has_the_version_the_wrong_way_round() {
+fn query_fw_swaps_minor_and_subminor() {
     // fw.c: QUERY_FW_VER_OFFSET, and the swap of minor and sub-minor after it.
     let mut hca = card(Model::ConnectX2);
     let out = hca.ask("QUERY_FW", 0, &[]).unwrap();
@@ -144,7 +144,7 @@ fn query_fw_has_the_version_the_wrong_way_round() {
 }
 
 #[test]
-fn query_adapter_swaps_the_board_s_words() {
+fn query_adapter_swaps_the_bytes_of_the_board() {
     // fw.c: get_board_id.
     let mut hca = card(Model::ConnectX2);
     hca.start_firmware();
@@ -154,7 +154,7 @@ fn query_adapter_swaps_the_board_s_words() {
 }
 
 #[test]
-fn query_dev_cap_tells_what_a_model_can() {
+fn query_dev_cap_depends_on_the_model() {
     for (model, wide) in [(Model::ConnectX2, false), (Model::ConnectX3, true)] {
         let mut hca = card(model);
         hca.start_firmware();
@@ -174,7 +174,7 @@ fn query_dev_cap_tells_what_a_model_can() {
 }
 
 #[test]
-fn commands_need_their_state() {
+fn commands_require_their_state() {
     let mut hca = card(Model::ConnectX3);
     assert_eq!(hca.ask("QUERY_DEV_CAP", 0, &[]), Err(Status::BadSysState));
     assert_eq!(hca.command(&command("RUN_FW")), Err(Status::BadSysState), "no memory yet");
@@ -185,7 +185,7 @@ fn commands_need_their_state() {
 }
 
 #[test]
-fn what_the_card_does_not_do_is_not_offered() {
+fn missing_features_are_not_offered() {
     // fw.c: QUERY_DEV_CAP_*_OFFSET; device.h: MLX4_DEV_CAP_FLAG_APM.
     let mut hca = card(Model::ConnectX3);
     hca.start();

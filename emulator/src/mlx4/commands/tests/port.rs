@@ -12,7 +12,7 @@ fn smp(attribute: u16, modifier: u32) -> [u8; 256] {
 }
 
 #[test]
-fn mad_ifc_tells_who_the_card_is() {
+fn mad_ifc_reports_the_identity() {
     // infiniband/hw/mlx4/main.c: mlx4_ib_query_device, ib_link_query_port, __mlx4_ib_query_gid, __mlx4_ib_query_pkey.
     let mut hca = card(Model::ConnectX2);
     hca.start();
@@ -77,7 +77,7 @@ fn counters_saturate() {
 }
 
 #[test]
-fn diagnostics_are_where_the_kernel_reads_them() {
+fn diagnostics_have_the_kernels_layout() {
     // infiniband/hw/mlx4/main.c: diag_basic, sq_num_rae and rq_num_rnr.
     let mut hca = card(Model::ConnectX3);
     hca.start();
@@ -91,7 +91,7 @@ fn diagnostics_are_where_the_kernel_reads_them() {
 }
 
 #[test]
-fn set_port_takes_what_drivers_send() {
+fn set_port_accepts_what_drivers_send() {
     // port.c: mlx4_SET_PORT.
     let mut hca = card(Model::ConnectX3);
     hca.start();
@@ -108,7 +108,7 @@ fn set_port_takes_what_drivers_send() {
 }
 
 #[test]
-fn set_node_describes() {
+fn set_node_sets_the_description() {
     let mut hca = card(Model::ConnectX3);
     hca.start();
     hca.ask("SET_NODE", 1, &[b'x'; 64]).unwrap();

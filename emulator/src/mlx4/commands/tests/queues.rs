@@ -7,7 +7,7 @@ use super::{
 use crate::be::get24;
 use crate::device::Device;
 
-/// The queues' pages; their translation is that of entries 1, 2, 3.
+/// The pages of the queues, in translation entries 1, 2, 3.
 const CQ_PAGE: u64 = 0x6000;
 const SRQ_PAGE: u64 = 0x7000;
 const QP_PAGE: u64 = 0x8000;
@@ -22,7 +22,7 @@ const QPN: u32 = 0x47;
 const UAR: u32 = 3;
 const PD: u32 = 0x2_0007;
 
-/// A card with an event queue, number 5, and translations.
+/// A card with event queue 5 and translation entries.
 fn with_pages() -> Hca {
     let mut hca = card(Model::ConnectX3);
     with_eq(&mut hca);
@@ -64,7 +64,7 @@ impl Hca {
 fn completion_queue_contexts() {
     let mut hca = with_pages();
     hca.ask("SW2HW_CQ", CQN, &cq_context()).unwrap();
-    // The last byte of an entry has the owner bit: the card's at first, and there are sixteen.
+    // The last byte of an entry has the owner bit: at first the card owns all sixteen.
     let page: [u8; 4096] = hca.card.memory.array(CQ_PAGE).unwrap();
     assert!((0..64).all(|entry| (page[entry * 64 + 63] & 0x80 != 0) == (entry < 16)));
     let context = hca.ask("QUERY_CQ", CQN, &[]).unwrap();
@@ -74,7 +74,7 @@ fn completion_queue_contexts() {
     assert_eq!(hca.ask("SW2HW_CQ", CQN, &cq_context()), Err(Status::BadResState));
     assert_eq!(hca.ask("SW2HW_CQ", 1 << 10, &cq_context()), Err(Status::BadIndex));
 
-    // Moderation, by `mlx4_cq_modify`: how long, and how many.
+    // Moderation, by `mlx4_cq_modify`: period and count.
     let mut moderation = [0; 64];
     put16(&mut moderation, 0x10, 7);
     put16(&mut moderation, 0x12, 9);
@@ -143,7 +143,7 @@ fn shared_receive_queue_contexts() {
     assert_eq!(hca.card.violations.count(), 0);
 }
 
-/// Where the context is in the mailbox (mlx4/qp.c, `__mlx4_qp_modify`).
+/// The offset of the context in the mailbox (mlx4/qp.c, `__mlx4_qp_modify`).
 const AT: usize = 8;
 
 /// As infiniband/hw/mlx4/qp.c's `__mlx4_ib_modify_qp` fills it (include/linux/mlx4/qp.h, `struct mlx4_qp_context`), all
@@ -200,7 +200,7 @@ fn queue_pair_contexts() {
     ];
     let mut hca = with_pages();
     hca.ask("SW2HW_CQ", CQN, &cq_context()).unwrap();
-    // Who fills a send queue's entries with its own owner bit: `mlx4_ib_alloc_qp_buf`'s callers, before RST2INIT.
+    // The callers of `mlx4_ib_alloc_qp_buf` set the owner bits of the send queue before RST2INIT.
     for entry in 0..8 {
         hca.card.memory.write(QP_PAGE + entry * 64, &[0x80, 0, 0, 0, 0, 0, 0, 4]).unwrap();
     }
@@ -238,7 +238,7 @@ fn queue_pair_attributes() {
     assert_eq!((path[0x03] & 0x7f, get16(path, 0x06), path[0x08] >> 3), (0x40, 9, 14));
     assert_eq!(path[0x20], 0x83 | 5 << 2);
     let mut changed = qp_mailbox();
-    // MLX4_QP_OPTPAR_RNR_TIMEOUT, _RWE; what is not named stays.
+    // MLX4_QP_OPTPAR_RNR_TIMEOUT, _RWE; other parameters stay.
     put32(&mut changed, 0, 1 << 6 | 1 << 3);
     put32(&mut changed, AT + 0x94, 20 << 24);
     put32(&mut changed, AT + 0x90, 1 << 14);
@@ -249,9 +249,9 @@ fn queue_pair_attributes() {
     assert_eq!(hca.card.violations.count(), 0);
 }
 
-/// The receive queue lies behind the send queue, its doorbell record counts, and completions go to the queue of the context.
+/// The receive queue follows the send queue, its doorbell record counts, and completions go to the context's queue.
 #[test]
-fn a_queue_pairs_receives_are_where_its_context_says() {
+fn the_context_locates_the_receive_queue() {
     let mut hca = with_pages();
     hca.ask("SW2HW_CQ", CQN, &cq_context()).unwrap();
     hca.card.memory.write(QP_PAGE, &[0x80; 512]).unwrap();
@@ -272,7 +272,7 @@ fn a_queue_pairs_receives_are_where_its_context_says() {
 }
 
 #[test]
-fn special_queue_pairs_begin_where_the_command_says() {
+fn special_queue_pairs_begin_at_the_given_number() {
     // mlx4/qp.c, `mlx4_CONF_SPECIAL_QP`.
     let mut hca = with_pages();
     hca.command(&Command { modifier: 0x40, ..command("CONF_SPECIAL_QP") }).unwrap();

@@ -1,4 +1,4 @@
-//! The command register, and a card that has broken down.
+//! The command register, and a card with a catastrophic error.
 
 use super::*;
 
@@ -16,9 +16,9 @@ fn post(hca: &mut Hca, opcode: u32, toggle: bool) -> u32 {
 }
 
 #[test]
-fn the_command_register_is_as_the_driver_polls_it() {
+fn the_command_register_can_be_polled() {
     let mut hca = card(Model::ConnectX3);
-    // Go is off, the toggle is that of the command, the status is 0.
+    // The go bit is off, the toggle is that of the command, the status is 0.
     assert_eq!(post(&mut hca, 0x004, true) & !0xfff, 1 << 21);
     assert_eq!(post(&mut hca, 0x123, false) >> 21, u32::from(Status::BadOp as u8) << 3);
     assert_eq!(hca.card.violations.count(), 0);
@@ -33,7 +33,7 @@ fn the_command_register_is_as_the_driver_polls_it() {
 }
 
 #[test]
-fn a_catastrophe_lasts_until_the_reset() {
+fn a_catastrophic_error_lasts_until_the_reset() {
     let mut hca = card(Model::ConnectX3);
     let read = |hca: &mut Hca, at| {
         let mut word = [0; 4];

@@ -59,7 +59,7 @@ impl Guest {
         self.uar(u64::from(UAR) * PAGE + 0x20, &doorbell);
     }
 
-    /// Notifications of a queue that came.
+    /// Takes the notifications of a queue.
     pub(crate) fn notified(&mut self, cq: &mut Cq) -> usize {
         let before = self.card.events.len();
         self.card.events.retain(|event| !matches!(event, Event::Completion { cqn, .. } if *cqn == cq.cqn));
@@ -74,7 +74,7 @@ impl Guest {
         context[0x0c] = log_size;
         put32(&mut context, 0x1c, buffer.mtt as u32);
         self.data.cqs.modify(&mut self.card, self.now, cq.cqn, 0, &context).unwrap();
-        // As libmlx4 does: what was not polled goes over, one place further.
+        // Like libmlx4: entries that were not polled are copied, one index further.
         let old = 1_u32 << cq.log_size;
         let new = 1_u32 << log_size;
         let mut index = cq.consumer;

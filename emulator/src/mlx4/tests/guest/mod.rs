@@ -45,7 +45,7 @@ pub(crate) struct Guest {
     next_number: u32,
 }
 
-/// Memory that is in one piece for the guest's program, and not for the card.
+/// Memory that is contiguous for the guest's program, but not for the card.
 #[derive(Clone)]
 pub(crate) struct Buffer {
     pages: Vec<u64>,
@@ -93,7 +93,7 @@ impl Guest {
                 guest.card.icm.map(base + page * PAGE, dma);
             }
         }
-        // Entries that nobody has given to the card are the driver's.
+        // The driver owns all entries at first.
         for index in 0..1 << 10 {
             let place = MPT_BASE + index * 64;
             guest.card.icm.write(&guest.card.memory, place, &[0xf0, 0, 0, 0]).unwrap();
@@ -147,12 +147,12 @@ impl Guest {
         bytes
     }
 
-    /// Takes memory away without a word: its first page is translated no more.
+    /// Removes the translation of a buffer's first page.
     fn lose(&self, buffer: &Buffer) {
         self.card.icm.write(&self.card.memory, MTT_BASE + buffer.mtt, &[0; 8]).unwrap();
     }
 
-    /// Takes the pages of a region away, while its key still covers them.
+    /// Removes pages of a region while its key still covers them.
     pub(crate) fn lose_pages(&self, mr: &Mr) {
         self.lose(&mr.buffer);
     }
@@ -188,7 +188,7 @@ impl Guest {
         entry
     }
 
-    /// A window without a region; of type 2 if said.
+    /// An unbound window of type 1 or 2.
     pub(crate) fn window(&mut self, type_2: bool) -> u32 {
         let index = self.number();
         let mut entry = [0; 64];

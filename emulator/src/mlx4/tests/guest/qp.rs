@@ -1,4 +1,4 @@
-//! Queue pairs: made, changed, and posted to.
+//! Queue pairs: creating, modifying, posting.
 
 use super::{
     super::super::{data_path::DataPath, qpc::MAILBOX as QP_MAILBOX, status::Status, uar::UAR_BYTES},
@@ -23,7 +23,7 @@ pub(crate) struct Qp {
     pub(crate) context: [u8; QP_MAILBOX],
 }
 
-/// What a queue pair is made of.
+/// The attributes of a new queue pair.
 #[derive(Clone, Copy)]
 pub(crate) struct QpInit {
     pub(crate) kind: u32,
@@ -73,7 +73,7 @@ impl Guest {
     pub(crate) fn qp(&mut self, init: QpInit) -> Qp {
         let (log_sq, sq_stride, log_rq, rq_stride) = (5_u8, 128_u64, 3_u8, 64_u64);
         let xrc = init.kind == 6;
-        // The kernel gives the bit to the target side alone.
+        // The kernel sets the bit for the target side only.
         let qpn = self.number() | if init.xrcd != 0 { XRC } else { 0 };
         let buffer = self.buffer((sq_stride << log_sq) + (rq_stride << log_rq));
         let record = self.page();
@@ -122,7 +122,7 @@ impl Guest {
         qp
     }
 
-    /// As `mlx4_qp_init_sq_ownership` does.
+    /// Does what `mlx4_qp_init_sq_ownership` does.
     fn own_send_queue(&self, qp: &Qp) {
         for slot in 0..1 << qp.log_sq {
             let at = qp.sq_at + slot * qp.sq_stride;
@@ -181,7 +181,7 @@ impl Guest {
         self.posted(qp);
     }
 
-    /// A request was posted: the last entry of the headroom behind it is stamped.
+    /// Stamps the last entry of the headroom after a request was posted.
     fn posted(&self, qp: &mut Qp) {
         qp.head = qp.head.wrapping_add(1);
         let spare = 2048 / qp.sq_stride + 1;
@@ -199,7 +199,7 @@ impl Guest {
         self.doorbell(UAR, qp.qpn);
     }
 
-    /// Posts by BlueFlame: the request in the queue has its counter and queue pair, and is copied.
+    /// Posts by BlueFlame: adds counter and queue pair to the request in the queue, and copies it.
     pub(crate) fn send_blueflame(&mut self, qp: &mut Qp, wqe: &Wqe, flip: Option<usize>) {
         let counter = qp.head;
         let slot = u64::from(counter) & ((1 << qp.log_sq) - 1);

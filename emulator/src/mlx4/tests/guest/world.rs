@@ -1,4 +1,4 @@
-//! Guests on a fabric, and time.
+//! Guests on a fabric, with simulated time.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ pub(crate) struct World {
     pub(crate) guests: Vec<Guest>,
     pub(crate) switch: Switch,
     pub(crate) now: Duration,
-    /// The packets that went, in order.
+    /// The packets that were sent, in order.
     pub(crate) log: Vec<String>,
-    /// Packets that cards have sent and the switch has not seen.
+    /// Packets that the switch has not forwarded yet.
     on_the_way: Vec<(usize, Packet)>,
 }
 
@@ -41,7 +41,7 @@ impl World {
         }
     }
 
-    /// Runs until nothing happens without time going on. When something will.
+    /// Runs until nothing happens at the current time, and returns when something will.
     pub(crate) fn settle(&mut self) -> Option<Duration> {
         for _ in 0..100_000 {
             let mut next = self.switch.next().map_or(Next::Idle, Next::At);
@@ -74,7 +74,7 @@ impl World {
         panic!("no end");
     }
 
-    /// Runs, and lets time go on, until nothing more happens or `time` has gone.
+    /// Runs, advancing time, until nothing more happens or `time` has passed.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(next) = self.settle() {
