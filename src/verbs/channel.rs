@@ -1,8 +1,9 @@
 //! Completion channels.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
@@ -24,8 +25,8 @@ pub struct CompChannel(pub(super) Arc<ChannelInner>);
 pub(super) struct ChannelInner {
     fd: OwnedFd,
     pub(super) ctx: Arc<ContextInner>,
-    /// The queues that use it, by cookie, and how many events each has had.
-    counts: Mutex<Vec<(u64, Arc<AtomicU32>)>>,
+    /// The number of events of each queue that uses it, by the queue's cookie.
+    counts: Mutex<HashMap<u64, Arc<AtomicU32>>>,
 }
 
 impl CompChannel {
@@ -57,23 +58,29 @@ impl ChannelInner {
         Ok(read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle)))
     }
 
-    /// One event, counted for its queue.
+    /// Reads one event and counts it for its queue.
     fn next(&self) -> Result<Option<CompEvent>, Errno> {
         let event = self.read()?;
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = event.and_then(|event| counts.iter().find(|(cookie, _)| *cookie == event.0));
-        if let Some((_, count)) = count {
+        if let Some(event) = event
+            && let Some(count) = self.counts().get(&event.0)
+        {
             count.fetch_add(1, Ordering::Relaxed);
         }
         Ok(event)
     }
 
-    /// From now on counts the events of the queue with this cookie.
+    /// Counts the events of the queue with this cookie until [`ChannelInner::stop_counting`].
     pub(super) fn count(&self, cookie: u64, count: &Arc<AtomicU32>) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that nobody else holds are of queues that are gone.
-        counts.retain(|(_, count)| Arc::strong_count(count) > 1);
-        counts.push((cookie, Arc::clone(count)));
+        self.counts().insert(cookie, Arc::clone(count));
+    }
+
+    /// The queue with this cookie is being destroyed.
+    pub(super) fn stop_counting(&self, cookie: u64) {
+        self.counts().remove(&cookie);
+    }
+
+    fn counts(&self) -> MutexGuard<'_, HashMap<u64, Arc<AtomicU32>>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) struct CqCore {
     /// A channel that only this queue uses, and whose reads block.
     pub(super) own_channel: Option<Arc<ChannelInner>>,
     /// Its channel, shared or not, which goes after it.
-    _channel: Option<Arc<ChannelInner>>,
+    channel: Option<Arc<ChannelInner>>,
     cookie: u64,
     /// Counts the events that its channel has read.
     events: Arc<AtomicU32>,
@@ -118,10 +118,6 @@ impl Cq {
             user_handle: cookie,
             timestamps: init.timestamps,
         };
-        let events = Arc::new(AtomicU32::new(0));
-        if let Some(channel) = &channel {
-            channel.count(cookie, &events);
-        }
         let (handle, cqe, ring, hold) =
             ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| match e.errno() {
                 Some(nix::errno::Errno::EINVAL | nix::errno::Errno::EOPNOTSUPP) if init.timestamps => {
@@ -129,9 +125,14 @@ impl Cq {
                 }
                 _ => explain(e, init.cqe),
             })?;
+        // No event comes before the queue has been armed.
+        let events = Arc::new(AtomicU32::new(0));
+        if let Some(channel) = &channel {
+            channel.count(cookie, &events);
+        }
         let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
         let object = Object::new(ctx, handle, KIND).holding(hold);
-        let core = CqCore { object, own_channel, _channel: channel, cookie, events };
+        let core = CqCore { object, own_channel, channel, cookie, events };
         Ok(Self { ring, core: Arc::new(core), cqe, armed: false, looks: 0 })
     }
 
@@ -196,6 +197,14 @@ impl CqCore {
     /// An event of this queue has been read, from a channel that is its own.
     pub(super) fn count(&self) {
         self.events.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for CqCore {
+    fn drop(&mut self) {
+        if let Some(channel) = &self.channel {
+            channel.stop_counting(self.cookie);
+        }
     }
 }
 
