@@ -5,6 +5,8 @@
 pub(crate) mod mlx4;
 pub(crate) mod rxe;
 
+use std::sync::Arc;
+
 use nix::errno::Errno;
 
 use crate::error::{Cause, Error, Result};
@@ -86,7 +88,7 @@ impl Provider {
             }
             Self::Mlx4(ctx) => {
                 let (send_cq, recv_cq) =
-                    (queues.send_cq.and_then(Cq::mlx4), queues.recv_cq.and_then(Cq::mlx4));
+                    (queues.send_cq.and_then(Cq::mlx4_shared), queues.recv_cq.and_then(Cq::mlx4_shared));
                 let srq = queues.srq.and_then(Srq::mlx4);
                 let (made, sq, rq, hold) = mlx4::qp::create(ctx, uverbs, init, send_cq, recv_cq, srq)?;
                 let (sq, rq) = (sq.map_or(Sq::None, Sq::Mlx4), rq.map_or(Rq::None, Rq::Mlx4));
@@ -109,7 +111,8 @@ impl Provider {
                 Ok((made, Srq::Rxe(srq), Hold::Nothing))
             }
             Self::Mlx4(ctx) => {
-                let (made, srq, hold) = mlx4::srq::create(ctx, uverbs, init, xrc_cq.and_then(Cq::mlx4))?;
+                let (made, srq, hold) =
+                    mlx4::srq::create(ctx, uverbs, init, xrc_cq.and_then(Cq::mlx4_shared))?;
                 Ok((made, Srq::Mlx4(srq), Hold::Mlx4Srq(hold)))
             }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
@@ -188,9 +191,9 @@ pub(crate) enum Cq {
 }
 
 impl Cq {
-    fn mlx4(&self) -> Option<&mlx4::Cq> {
+    fn mlx4_shared(&self) -> Option<&Arc<mlx4::registry::Shared>> {
         match self {
-            Self::Mlx4(cq) => Some(cq),
+            Self::Mlx4(cq) => Some(cq.shared()),
             Self::Rxe(_) => None,
         }
     }

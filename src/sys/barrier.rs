@@ -8,7 +8,7 @@
 //! The fence of the language that stands in each of them holds the compiler back, and is what Miri goes by when a test's thread
 //! plays the device.
 
-use std::sync::atomic::{Ordering, fence};
+use super::sync::{Ordering, fence};
 
 /// Whether the orders are known for this architecture: a fence between threads says nothing of devices elsewhere.
 pub(crate) const KNOWN: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));

@@ -11,4 +11,5 @@ pub(crate) mod mmio;
 pub(crate) mod netlink;
 pub(crate) mod region;
 pub(crate) mod slots;
+pub(crate) mod sync;
 mod syscall;

@@ -1,10 +1,12 @@
 //! Completions as the device writes them, and as it would never write them; queues that come and go meanwhile.
 
+use super::super::cqe::Key;
 use super::super::mock::{Device, word};
-use super::super::queues::Registration;
-use super::super::ring::{Producer, Ring};
+use super::super::registry::Registration;
 use super::super::srq;
+use super::super::wq::Poster;
 use super::*;
+use crate::sys::region::Region;
 use crate::types::{Qpn, WcOpcode, WcStatus};
 
 const SEND: u8 = 0x4a;
@@ -39,8 +41,8 @@ fn made(entries: u32, size: usize) -> (Cq, Filler) {
     let buffer = memory.alias();
     let (record, words) = dbrec::Record::heap();
     let (uar, registers, _) = Device::uar();
-    let shift = size.trailing_zeros();
-    let cq = Cq::new(Buffer::of(memory, entries, shift, 0).unwrap(), &record, 0x80, uar).unwrap();
+    let log2_size = size.trailing_zeros();
+    let cq = Cq::new(Buffer::new(memory, entries, log2_size, 0).unwrap(), &record, 0x80, uar).unwrap();
     (cq, Filler { buffer, record: words, registers, entries, size, next: 0 })
 }
 
@@ -69,13 +71,12 @@ impl Filler {
 }
 
 /// A queue that has posted requests with names from `base` on.
-fn posted(base: u64, count: u32) -> Arc<Ring> {
-    let ring = Ring::new(count.next_power_of_two()).unwrap();
-    let mut producer = Producer::new(Arc::clone(&ring), count);
+fn posted(base: u64, count: u32) -> Arc<WorkQueue> {
+    let mut poster = Poster::new(count).unwrap();
     for n in 0..count {
-        producer.next().unwrap().announce(base + u64::from(n));
+        poster.reserve().unwrap().announce(base + u64::from(n));
     }
-    ring
+    Arc::clone(poster.work_queue())
 }
 
 fn registered(cq: &Cq, qpn: u32, base: u64) -> Registration {
@@ -126,13 +127,13 @@ fn each_completion_goes_to_its_queue() {
 #[test]
 fn laps_are_told_apart_and_the_device_is_told() {
     let (mut cq, mut device) = made(4, 32);
-    let ring = Ring::new(4).unwrap();
-    let mut producer = Producer::new(Arc::clone(&ring), 4);
-    let _registration = cq.shared().register(Key::qp(7), Some(ring), Received::Nowhere);
+    let mut poster = Poster::new(4).unwrap();
+    let sent = Some(Arc::clone(poster.work_queue()));
+    let _registration = cq.shared().register(Key::qp(7), sent, Received::Nowhere);
     let mut wcs = [Wc::default(); 3];
     for round in 0..50u64 {
         for n in 0..4 {
-            producer.next().unwrap().announce(round * 4 + n);
+            poster.reserve().unwrap().announce(round * 4 + n);
         }
         for n in 0..4 {
             assert!(device.fill(told(7, (round * 4 + n) as u16, SEND)));
@@ -252,7 +253,7 @@ fn who_has_completed_nothing_is_forgotten_at_once() {
     for qpn in 0x41..0x50 {
         drop(registered(&cq, qpn, 100));
     }
-    assert_eq!(cq.shared().copy().len(), 1);
+    assert_eq!(cq.shared().waiting(), 1);
 }
 
 #[test]
@@ -261,10 +262,10 @@ fn a_slot_of_a_shared_queue_comes_back_whoever_took_it() {
     let (record, words) = dbrec::Record::heap();
     let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0)).unwrap();
     let register =
-        |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.ring())));
+        |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.receives())));
     let first = register(&cq, 0x40);
     let _second = register(&cq, 0x41);
-    let _xrc = cq.shared().register(Key::srq(9), None, Received::Srq(Arc::clone(srq.ring())));
+    let _xrc = cq.shared().register(Key::srq(9), None, Received::Srq(Arc::clone(srq.receives())));
     for wr_id in 1..=3 {
         srq.post(&[crate::types::RecvWr::new(wr_id)]).unwrap();
     }
@@ -296,7 +297,7 @@ fn slots_of_a_shared_queue_come_back_from_a_completion_queue_that_goes_unpolled(
     let (record, _words) = dbrec::Record::heap();
     let mut srq = srq::Srq::new(Region::heap(4 * 32), 4, 5, 1, record.word(0)).unwrap();
     let register =
-        |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.ring())));
+        |cq: &Cq, qpn| cq.shared().register(Key::qp(qpn), None, Received::Srq(Arc::clone(srq.receives())));
     let (gone, _other) = (register(&cq, 0x40), register(&cq, 0x41));
     for wr_id in 1..=3 {
         srq.post(&[crate::types::RecvWr::new(wr_id)]).unwrap();
@@ -353,10 +354,10 @@ fn a_larger_and_a_smaller_buffer_take_over_what_is_in_the_queue() {
             device.overwrite(told(0, 0, 0x16));
             let memory = Region::heap(after as usize * size);
             let alias = memory.alias();
-            let mut buffer = Buffer::of(memory, after, size.trailing_zeros(), used + 1).unwrap();
+            let mut buffer = Buffer::new(memory, after, size.trailing_zeros(), used + 1).unwrap();
             cq.buffer.move_to(&mut buffer, used).unwrap();
             cq.buffer = buffer;
-            cq.next = cq.buffer.position(cq.next.place + 1);
+            cq.next = cq.buffer.position(cq.next.index + 1);
             device = Filler { buffer: alias, entries: after, ..device };
             assert!(device.fill(told(0x40, 2, SEND)));
             let want = [(100, OK, 0x40), (101, OK, 0x40), (102, OK, 0x40)];
@@ -370,7 +371,7 @@ fn a_larger_and_a_smaller_buffer_take_over_what_is_in_the_queue() {
 fn a_device_that_does_not_end_the_old_buffer_is_not_waited_for() {
     let (mut cq, mut device) = made(4, 32);
     let _registration = registered(&cq, 0x40, 100);
-    let mut to = Buffer::of(Region::heap(8 * 32), 8, 5, 1).unwrap();
+    let mut to = Buffer::new(Region::heap(8 * 32), 8, 5, 1).unwrap();
     assert!(cq.buffer.move_to(&mut to, 0).is_err());
     for _ in 0..4 {
         assert!(device.fill(told(0x40, 0, SEND)));
@@ -384,15 +385,15 @@ fn a_queue_is_polled_while_the_device_fills_it_and_queues_come_and_go() {
     let total = if cfg!(miri) { 60u64 } else { 20_000 };
     let (mut cq, mut device) = made(8, 64);
     let shared = Arc::clone(cq.shared());
-    let ring = Ring::new(8).unwrap();
-    let mut producer = Producer::new(Arc::clone(&ring), 8);
-    let _registration = cq.shared().register(Key::qp(0x40), Some(ring), Received::Nowhere);
+    let mut poster = Poster::new(8).unwrap();
+    let sent = Some(Arc::clone(poster.work_queue()));
+    let _registration = cq.shared().register(Key::qp(0x40), sent, Received::Nowhere);
     let posted = std::sync::atomic::AtomicU64::new(0);
     std::thread::scope(|threads| {
         let posted = &posted;
         threads.spawn(move || {
             for number in 0..total {
-                while posted.load(Ordering::Acquire) <= number
+                while posted.load(std::sync::atomic::Ordering::Acquire) <= number
                     || !device.fill(told(0x40, number as u16, SEND))
                 {
                     std::thread::yield_now();
@@ -401,15 +402,15 @@ fn a_queue_is_polled_while_the_device_fills_it_and_queues_come_and_go() {
         });
         threads.spawn(move || {
             for wr_id in 0..total {
-                while producer.next().map(|place| place.announce(wr_id)).is_none() {
+                while poster.reserve().map(|reserved| reserved.announce(wr_id)).is_none() {
                     std::thread::yield_now();
                 }
-                posted.store(wr_id + 1, Ordering::Release);
+                posted.store(wr_id + 1, std::sync::atomic::Ordering::Release);
             }
         });
         threads.spawn(move || {
             for qpn in 0..(total / 10) as u32 {
-                let sent = Some(Ring::new(1).unwrap());
+                let sent = Some(WorkQueue::new(1).unwrap());
                 drop(shared.register(Key::qp(0x1000 + qpn), sent, Received::Nowhere));
                 std::thread::yield_now();
             }

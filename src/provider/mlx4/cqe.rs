@@ -1,4 +1,4 @@
-//! Completion queue entries, as ConnectX writes them: 32 bytes of big-endian words, of which the last says whose the entry is.
+//! Completion queue entries, as ConnectX writes them: 32 bytes of big-endian words, the last of which says who owns the entry.
 //!
 //! Devices with larger entries put these 32 bytes at the end.
 
@@ -6,10 +6,10 @@ use super::wqe::opcode;
 use crate::sys::region::Entry;
 use crate::types::{Lid, Qpn, Rkey, ServiceLevel, Wc, WcExtra, WcOpcode, WcStatus};
 
-/// Bytes of an entry, or of the part of it that counts.
+/// Bytes of an entry, or of the part at its end that is used.
 pub(super) const SIZE: usize = 32;
 
-/// An entry that has not been read yet.
+/// A filled entry in the memory of its queue.
 pub(super) type Cqe<'r> = Entry<'r, SIZE>;
 
 const MY_QPN: usize = 0;
@@ -23,22 +23,23 @@ const VENDOR_ERR: usize = 26;
 const SYNDROME: usize = 27;
 const OWNER: usize = 28;
 
-/// Of the last word, whose last byte counts: whose lap the entry is of, whether a send completed, and which operation it was.
+/// In the owner word, of which the device uses the last byte: the lap bit, whether the completion is of a send queue. Below them
+/// is the opcode.
 const LAP: u32 = 1 << 31;
 const IS_SEND: u32 = 1 << 30;
 
-/// The numbers of queues have 24 bits; those of the receiving side of XRC have this one.
+/// Numbers of queues have 24 bits; bit 23 is set in those of XRC receive queue pairs.
 const NUMBER: u32 = 0xff_ffff;
 const XRC: u32 = 1 << 23;
 
-/// Of the word with the remote queue's number; the bits between are the low ones of the LID that the message came to.
+/// In the word with the remote queue pair's number, above the path bits of the LID that the message came to.
 const GRH: u32 = 1 << 31;
 
-/// Operations that are not requests'.
+/// Opcodes that are not those of a request.
 const ERROR: u32 = 0x1e;
 const RESIZE: u32 = 0x16;
 
-/// What a receive took.
+/// Opcodes of receives.
 mod received {
     pub(super) const RDMA_WRITE_IMM: u32 = 0x00;
     pub(super) const SEND: u32 = 0x01;
@@ -46,7 +47,7 @@ mod received {
     pub(super) const SEND_INVAL: u32 = 0x03;
 }
 
-/// The last word of an entry.
+/// The owner word of an entry, its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owner(u32);
 
@@ -57,14 +58,13 @@ impl Owner {
         Self(u32::from_le(cqe.owner(OWNER)))
     }
 
-    /// Whether the entry is of that lap around the queue whose bit, the top one, `lap` has: it changes each time the device
-    /// fills the entry.
+    /// Whether the device has filled the entry in the lap around the queue whose lap bit is the top bit of `lap`.
     #[inline(always)]
     pub(super) fn is_of_lap(self, lap: u32) -> bool {
         (self.0 ^ lap) & LAP == 0
     }
 
-    /// Whether it is of the send queue.
+    /// Whether a request of the send queue completed.
     #[inline(always)]
     pub(super) fn is_send(self) -> bool {
         self.0 & IS_SEND != 0
@@ -74,37 +74,43 @@ impl Owner {
         self.0 >> 24 & 0x1f
     }
 
-    /// Whether the device wrote it to say that it goes on in another buffer.
+    /// Whether the entry says that the device continues in another buffer.
     pub(super) fn is_resize(self) -> bool {
         self.opcode() == RESIZE
     }
 }
 
-/// Whose completion an entry is: a queue's number, and a bit beyond for what sort of queue it is of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a completion is looked up by: a number, and a bit beyond it that tells queue pairs from shared receive queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key(u32);
 
 impl Key {
-    /// A queue pair's.
+    /// Of a queue pair.
     pub(super) const fn qp(qpn: u32) -> Self {
         Self(qpn & NUMBER)
     }
 
-    /// A shared receive queue's, which an XRC message came into.
+    /// Of a shared receive queue that took an XRC message.
     pub(super) const fn srq(srqn: u32) -> Self {
         Self(srqn & NUMBER | 1 << 31)
     }
+
+    /// The number and the bit.
+    #[inline(always)]
+    pub(super) const fn get(self) -> u32 {
+        self.0
+    }
 }
 
-/// The number of a queue pair as it stands in an entry.
+/// The number of a queue pair, big-endian as it is in an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BeQpn(u32);
 
 impl BeQpn {
-    /// No queue pair's.
+    /// Not the number of any queue pair.
     pub(super) const NONE: Self = Self(u32::MAX);
 
-    /// Of the local queue pair.
+    /// Reads the number of the local queue pair.
     #[inline(always)]
     pub(super) fn of(cqe: &Cqe<'_>) -> Self {
         Self(cqe.get::<u32>(MY_QPN) & NUMBER.to_be())
@@ -116,7 +122,7 @@ impl BeQpn {
     }
 }
 
-/// Who posted the request that completed, on the queue pair `qpn`.
+/// Returns the key of an entry of the queue pair `qpn`.
 #[inline(always)]
 pub(super) fn key(cqe: &Cqe<'_>, owner: Owner, qpn: u32) -> Key {
     match qpn {
@@ -125,20 +131,21 @@ pub(super) fn key(cqe: &Cqe<'_>, owner: Owner, qpn: u32) -> Key {
     }
 }
 
-/// The low bits of the request's number, or its place in a shared receive queue.
+/// Returns the low bits of the request's number, or its slot in a shared receive queue.
 #[inline(always)]
 pub(super) fn wqe_index(cqe: &Cqe<'_>) -> u16 {
     u16::from_be(cqe.get(WQE_INDEX))
 }
 
-/// What a program is told of a sender's operation: what it was, and how many bytes.
+/// What a completion of a send queue reports: the operation, and how many bytes, or one of the two values below.
 type Sent = (WcOpcode, i32);
 
-/// Where the entry says how many bytes, and where there is no such operation.
+/// The entry has the number of bytes.
 const COUNTED: i32 = -1;
+/// There is no such operation.
 const NOTHING: Sent = (WcOpcode::SEND, -2);
 
-/// By the number of the operation.
+/// By the entry's opcode.
 static SENT: [Sent; 32] = {
     let mut table = [NOTHING; 32];
     table[opcode::SEND as usize] = (WcOpcode::SEND, 0);
@@ -154,28 +161,28 @@ static SENT: [Sent; 32] = {
     table
 };
 
-/// Says of an entry of a send queue what a program is told; `wr_id` is the request's name.
+/// Fills `wc` from an entry of a send queue.
 #[inline(always)]
-pub(super) fn tell_sent(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, wc: &mut Wc) {
+pub(super) fn fill_sent(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, wc: &mut Wc) {
     let (opcode, bytes) = SENT[owner.opcode() as usize];
     let byte_len = match u32::try_from(bytes) {
         Ok(bytes) => bytes,
         Err(_) if bytes == COUNTED => u32::from_be(cqe.get(BYTE_COUNT)),
-        Err(_) => return failed(cqe, owner, wr_id, wc),
+        Err(_) => return fill_failed(cqe, owner, wr_id, wc),
     };
     *wc = Wc { wr_id, opcode, byte_len, qp_num: Qpn::truncate(qpn), ..Wc::default() };
 }
 
-/// Says of an entry of a receive queue what a program is told; `wr_id` is the request's name.
+/// Fills `wc` from an entry of a receive queue.
 #[inline(always)]
-pub(super) fn tell_received(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, wc: &mut Wc) {
+pub(super) fn fill_received(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, wc: &mut Wc) {
     let ex = u32::from_be(cqe.get(IMM));
     let (opcode, extra) = match owner.opcode() {
         received::SEND => (WcOpcode::RECV, WcExtra::None),
         received::SEND_IMM => (WcOpcode::RECV, WcExtra::Imm(ex)),
         received::SEND_INVAL => (WcOpcode::RECV, WcExtra::Invalidated(Rkey(ex))),
         received::RDMA_WRITE_IMM => (WcOpcode::RECV_RDMA_WITH_IMM, WcExtra::Imm(ex)),
-        _ => return failed(cqe, owner, wr_id, wc),
+        _ => return fill_failed(cqe, owner, wr_id, wc),
     };
     let byte_len = u32::from_be(cqe.get(BYTE_COUNT));
     let remote: u32 = u32::from_be(cqe.get(REMOTE_QPN));
@@ -197,41 +204,41 @@ pub(super) fn tell_received(cqe: &Cqe<'_>, owner: Owner, qpn: u32, wr_id: u64, w
     };
 }
 
-/// Says of an entry that has the time, 48 bits in two places, when it was made. One is where others have the sender's LID.
-pub(super) fn tell_time(cqe: &Cqe<'_>, wc: &mut Wc) {
+/// Adds the timestamp of an entry that has one: 48 bits in two fields, one of which holds the sender's LID in other entries.
+pub(super) fn fill_timestamp(cqe: &Cqe<'_>, wc: &mut Wc) {
     let high = u32::from_be(cqe.get(SL));
     let low = cqe.owner(OWNER).to_ne_bytes();
     wc.timestamp = u64::from(high) << 16 | u64::from(u16::from_be_bytes([low[1], low[2]]));
     (wc.slid, wc.sl) = (Lid(0), ServiceLevel(0));
 }
 
-/// An entry of a request that failed, or of an operation that there is not.
+/// Fills `wc` from an entry of a request that failed, or with an unknown opcode.
 #[cold]
 #[inline(never)]
-fn failed(cqe: &Cqe<'_>, owner: Owner, wr_id: u64, wc: &mut Wc) {
+fn fill_failed(cqe: &Cqe<'_>, owner: Owner, wr_id: u64, wc: &mut Wc) {
     *wc = match owner.opcode() {
         ERROR => {
             let vendor_err = cqe.get::<u8>(VENDOR_ERR).into();
-            Wc { wr_id, status: status(cqe.get(SYNDROME)), vendor_err, ..nameless(cqe, owner) }
+            Wc { wr_id, status: status(cqe.get(SYNDROME)), vendor_err, ..without_wr_id(cqe, owner) }
         }
-        _ => Wc { wr_id, ..nameless(cqe, owner) },
+        _ => Wc { wr_id, ..without_wr_id(cqe, owner) },
     };
 }
 
-/// An entry that completes nothing which was posted: the device is wrong, or its driver.
+/// Fills `wc` from an entry that completes no outstanding request: the device or its driver is wrong.
 #[cold]
 #[inline(never)]
-pub(super) fn stray(cqe: &Cqe<'_>, owner: Owner, wc: &mut Wc) {
-    *wc = nameless(cqe, owner);
+pub(super) fn fill_stray(cqe: &Cqe<'_>, owner: Owner, wc: &mut Wc) {
+    *wc = without_wr_id(cqe, owner);
 }
 
-fn nameless(cqe: &Cqe<'_>, owner: Owner) -> Wc {
+fn without_wr_id(cqe: &Cqe<'_>, owner: Owner) -> Wc {
     let opcode = if owner.is_send() { WcOpcode::SEND } else { WcOpcode::RECV };
     let (status, vendor_err) = (WcStatus::GENERAL_ERR, owner.opcode());
     Wc { status, opcode, vendor_err, qp_num: Qpn::truncate(BeQpn::of(cqe).get()), ..Wc::default() }
 }
 
-/// What a program is told of the device's word on a failure.
+/// Translates the syndrome of a failed request.
 fn status(syndrome: u8) -> WcStatus {
     match syndrome {
         0x01 => WcStatus::LOC_LEN_ERR,

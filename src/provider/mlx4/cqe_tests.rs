@@ -20,7 +20,7 @@ fn told_of(words: [u32; 7], last: u32, more: fn(&Cqe<'_>, &mut Wc)) -> Wc {
     let entry = pieces.view().entry(0);
     let mut wc = Wc { vendor_err: 77, byte_len: 77, src_qp: Qpn::truncate(77), grh: true, ..Wc::default() };
     let owner = Owner::of(&entry);
-    let tell = if owner.is_send() { tell_sent } else { tell_received };
+    let tell = if owner.is_send() { fill_sent } else { fill_received };
     tell(&entry, owner, BeQpn::of(&entry).get(), 0x1122_3344_5566_7788, &mut wc);
     more(&entry, &mut wc);
     wc
@@ -57,7 +57,7 @@ fn every_field_of_a_receive_is_found() {
         assert_eq!(told(words, raw), Wc { opcode, extra, ..want }, "{raw}");
     }
     let want = Wc { slid: Lid(0), sl: ServiceLevel(0), timestamp: 0xa123_4567_89ab, ..want };
-    assert_eq!(told_of(words, 0xff89_ab81, tell_time), want);
+    assert_eq!(told_of(words, 0xff89_ab81, fill_timestamp), want);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Doorbell records: words of memory by which a device learns how far a queue has come, without being told.
+//! Doorbell records: words of memory by which a device learns how far a queue has come.
 //!
 //! The kernel pins the page of each record, so records share pages. Each has a cache line of its own, since different threads
 //! write them.
@@ -13,73 +13,76 @@ use crate::sys::region::{Region, Word};
 /// Bytes from one record to the next.
 const STRIDE: usize = 64;
 
-/// The pages of a context.
+/// The records of a context. Pages are mapped as they are needed and stay.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
-    pages: Mutex<Vec<Arc<Page>>>,
+    unused: Arc<Unused>,
 }
 
-/// One page of records.
-#[derive(Debug)]
-struct Page {
-    memory: Arc<Region>,
-    /// Which records are taken.
-    taken: Mutex<Vec<bool>>,
+/// Records that are not in use.
+#[derive(Debug, Default)]
+struct Unused(Mutex<Vec<Place>>);
+
+/// Where a record is.
+#[derive(Debug, Clone)]
+struct Place {
+    page: Arc<Region>,
+    offset: usize,
 }
 
-/// A record of two words, given back when dropped: no object of the kernel's may use it any more by then.
+/// A record of two words, given back when dropped: no kernel object may use it any more by then.
 #[derive(Debug)]
 pub(crate) struct Record {
-    page: Arc<Page>,
-    index: usize,
+    at: Place,
+    pool: Arc<Unused>,
 }
 
 impl Pool {
-    /// A record whose words are 0.
+    /// Returns a record whose words are 0.
     pub(super) fn take(&self) -> Result<Record, Errno> {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(record) = pages.iter().find_map(Page::take) {
-            return Ok(record);
-        }
-        let page = Arc::new(Page::of(Region::anonymous(linux::page_size())?));
-        let record = Page::take(&page).ok_or(Errno::ENOMEM)?;
-        pages.push(page);
-        Ok(record)
+        let mut unused = self.unused.lock();
+        let at = match unused.pop() {
+            Some(at) => at,
+            None => {
+                let page = Arc::new(Region::anonymous(linux::page_size())?);
+                // The first record is taken first.
+                let places = (0..page.len() / STRIDE).rev();
+                unused.extend(places.map(|n| Place { page: Arc::clone(&page), offset: n * STRIDE }));
+                unused.pop().ok_or(Errno::ENOMEM)?
+            }
+        };
+        Ok(Record::new(at, &self.unused))
     }
 }
 
-impl Page {
-    fn of(memory: Region) -> Self {
-        let taken = Mutex::new(vec![false; memory.len() / STRIDE]);
-        Self { memory: Arc::new(memory), taken }
-    }
-
-    fn take(self: &Arc<Self>) -> Option<Record> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = taken.iter().position(|taken| !taken)?;
-        taken[index] = true;
-        let record = Record { page: Arc::clone(self), index };
-        record.word(0).store(0);
-        record.word(1).store(0);
-        Some(record)
+impl Unused {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Record {
-    /// The address, as the kernel is told it.
+    fn new(at: Place, pool: &Arc<Unused>) -> Self {
+        let record = Self { at, pool: Arc::clone(pool) };
+        record.word(0).store(0);
+        record.word(1).store(0);
+        record
+    }
+
+    /// The address, for the kernel.
     pub(super) fn address(&self) -> u64 {
-        self.page.memory.address() + (self.index * STRIDE) as u64
+        self.at.page.address() + self.at.offset as u64
     }
 
     /// Its first or second word.
     pub(super) fn word(&self, which: usize) -> Word {
-        Word::new(&self.page.memory, self.index * STRIDE + which * 4)
+        Word::new(&self.at.page, self.at.offset + which * 4)
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.page.taken.lock().unwrap_or_else(PoisonError::into_inner)[self.index] = false;
+        self.pool.lock().push(self.at.clone());
     }
 }
 
@@ -89,8 +92,8 @@ impl Record {
     pub(super) fn heap() -> (Self, Region) {
         let memory = Region::heap(STRIDE);
         let alias = memory.alias();
-        let record = Page::take(&Arc::new(Page::of(memory))).expect("an empty page");
-        (record, alias)
+        let at = Place { page: Arc::new(memory), offset: 0 };
+        (Self::new(at, &Arc::default()), alias)
     }
 }
 
@@ -108,7 +111,7 @@ mod tests {
         addresses.sort_unstable();
         assert!(addresses.windows(2).all(|pair| pair[1] - pair[0] >= 64));
         assert!(addresses.iter().all(|address| address % 8 == 0));
-        assert_eq!(pool.pages.lock().unwrap().len(), 2);
+        assert_eq!(pool.unused.lock().len(), per_page - 1, "two pages");
         let freed = records[5].address();
         records[5].word(0).store(7);
         drop(records.into_iter().nth(5));

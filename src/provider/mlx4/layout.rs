@@ -15,39 +15,39 @@ pub(super) struct Layout {
     pub(super) send_slots: u32,
     pub(super) spare: u32,
     pub(super) recv_slots: u32,
-    pub(super) recv_shift: u32,
+    pub(super) recv_log2_size: u32,
 }
 
 impl Layout {
     /// For these sizes, of which those of queues that there are not count for nothing.
     pub(super) fn new(qp_type: QpType, cap: &QpCap, has_rq: bool) -> Option<Self> {
         let (send, send_slots, spare) = if qp_type == QpType::XRC_RECV {
-            (Limits { kind: Kind::Connected, shift: 0, max_sge: 0, max_inline: 0 }, 0, 0)
+            (Limits { kind: Kind::Connected, log2_size: 0, max_sge: 0, max_inline: 0 }, 0, 0)
         } else {
             let send = Limits::new(qp_type, cap.max_send_sge, cap.max_inline_data)?;
-            let spare = (HEADROOM >> send.shift) + 1;
+            let spare = (HEADROOM >> send.log2_size) + 1;
             (send, cap.max_send_wr.checked_add(spare)?.checked_next_power_of_two()?, spare)
         };
-        let (recv_slots, recv_shift) = if has_rq {
+        let (recv_slots, recv_log2_size) = if has_rq {
             let slot = cap.max_recv_sge.max(1).checked_mul(16)?.checked_next_power_of_two()?;
             (cap.max_recv_wr.max(1).checked_next_power_of_two()?, slot.trailing_zeros())
         } else {
             (0, 0)
         };
-        Some(Self { send, send_slots, spare, recv_slots, recv_shift })
+        Some(Self { send, send_slots, spare, recv_slots, recv_log2_size })
     }
 
     pub(super) fn send_bytes(&self) -> usize {
-        (self.send_slots as usize) << self.send.shift
+        (self.send_slots as usize) << self.send.log2_size
     }
 
     pub(super) fn recv_bytes(&self) -> usize {
-        (self.recv_slots as usize) << self.recv_shift
+        (self.recv_slots as usize) << self.recv_log2_size
     }
 
     /// The queue with the larger slots comes first, and of equal ones the send queue: the device goes by that.
     pub(super) fn split(&self, memory: Region) -> (Region, Region) {
-        if self.recv_shift > self.send.shift {
+        if self.recv_log2_size > self.send.log2_size {
             let (recv, send) = memory.split(self.recv_bytes());
             (send, recv)
         } else {

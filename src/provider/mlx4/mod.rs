@@ -1,22 +1,24 @@
 //! ConnectX-2 and ConnectX-3: the kernel's `mlx4_ib`, and the device itself.
 //!
-//! Queues are memory of this process that the kernel pins and the device reads and writes. Sends are announced by a store to a
+//! Queues are memory of this process that the kernel pins and the device reads and writes. A send is announced by a store to a
 //! mapped register ([`uar`]), receives and freed completions by words in memory ([`dbrec`]): posting and polling make no
 //! system call. Facts about the device are from Linux 6.1 (`drivers/infiniband/hw/mlx4`, `include/linux/mlx4`) and
 //! rdma-core 44 (`providers/mlx4`).
 
 pub(crate) mod ah;
+mod buffer;
 pub(crate) mod cq;
 mod cqe;
 pub(crate) mod dbrec;
 mod layout;
+mod lookup;
 #[cfg(test)]
 mod mock;
 pub(crate) mod qp;
-mod queues;
-mod ring;
+pub(crate) mod registry;
 pub(crate) mod srq;
 mod uar;
+mod wq;
 mod wqe;
 
 use std::os::fd::AsFd;
@@ -44,20 +46,20 @@ pub(crate) struct Context {
     records: dbrec::Pool,
     /// Bytes of a completion queue's entry: 32 or 64.
     cqe_size: u32,
-    /// The device's most requests and elements, once somebody needed to know.
+    /// The device's maximum requests and elements, once they have been queried.
     limits: OnceLock<(u32, u32)>,
 }
 
-/// What the kernel says of a device's registers and sizes.
+/// A device's registers and sizes, as the kernel reports them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sizes {
     cqe: u32,
-    /// Bytes of a BlueFlame register, and how many there are in a page; 0 where there are none.
+    /// Bytes of a BlueFlame register, 0 if there is none, and the registers of a page.
     bf_reg: usize,
     bf_regs: usize,
 }
 
-/// Makes this file's context and maps its registers. `version` is the driver's, of this ABI.
+/// Creates this file's context and maps its registers. `version` is the driver's version of this ABI.
 pub(crate) fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context)> {
     let unsupported = |why: String| Error::new("open", uverbs.device(), Cause::Unsupported(why.into()));
     if !barrier::KNOWN {
@@ -86,14 +88,14 @@ pub(crate) fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context
     Ok((new, Context::new(uverbs, sizes)?))
 }
 
-/// Makes a protection domain; gives its handle and the device's number for it.
+/// Creates a protection domain. Returns its handle and the device's number for it.
 pub(crate) fn alloc_pd(uverbs: &Uverbs) -> Result<(u32, u32)> {
     let mut answer = abi::AllocPdResp::default();
     let handle = uverbs.alloc_pd(Udata::answer(&mut answer))?;
     Ok((handle, answer.pdn))
 }
 
-/// The device's attributes, and what its driver adds.
+/// Returns the device's attributes and those that its driver adds.
 pub(crate) fn query_device(uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
     let mut answer = abi::ExQueryDeviceResp::default();
     let device = uverbs.query_device_and_driver(Udata::answer(&mut answer))?;
@@ -108,7 +110,7 @@ pub(crate) fn query_device(uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, Driver
 }
 
 impl Sizes {
-    /// Refuses what this driver would not know how to use.
+    /// Refuses sizes that this driver does not know how to use.
     fn of(answer: &abi::AllocUcontextResp, page: usize) -> Result<Self, String> {
         let large = answer.dev_caps & abi::MLX4_USER_DEV_CAP_LARGE_CQE != 0;
         let cqe = if large { answer.cqe_size } else { 32 };
@@ -120,12 +122,12 @@ impl Sizes {
             return Err(format!("a table of {qps} queue pairs"));
         }
         let (bf_reg, bf_regs) = (usize::from(answer.bf_reg_size), usize::from(answer.bf_regs_per_page));
-        // Two buffers of a chunk at least, or none.
+        // At least two buffers of a chunk each, or no register.
         let fits = bf_reg.is_power_of_two() && bf_reg >= 128 && bf_reg <= page;
         if bf_reg != 0 && !fits {
             return Err(format!("BlueFlame registers of {bf_reg} bytes"));
         }
-        // An old kernel may not say how many; there is one at least.
+        // An old kernel may not report how many there are; there is at least one.
         Ok(Self { cqe, bf_reg, bf_regs: bf_regs.max(1) })
     }
 }
@@ -147,15 +149,15 @@ impl Context {
     }
 
     /// Log2 of the bytes of a completion queue's entry.
-    fn cqe_shift(&self) -> u32 {
+    fn log2_cqe_size(&self) -> u32 {
         self.cqe_size.trailing_zeros()
     }
 
-    /// Refuses sizes over the device's: the kernel looks at the slots alone.
+    /// Refuses sizes above the device's: the kernel checks the slots alone.
     fn check(&self, uverbs: &Uverbs, cap: &QpCap) -> Result<(), Errno> {
         let (max_wr, max_sge) = *self.limits.get_or_init(|| match uverbs.query_device() {
             Ok(device) => (device.base.max_qp_wr, device.base.max_sge),
-            // What no device exceeds; the kernel has the last word.
+            // More than any device has; the kernel decides.
             Err(_) => (1 << 16, 64),
         });
         let wr = cap.max_send_wr.max(cap.max_recv_wr);

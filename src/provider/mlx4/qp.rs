@@ -8,11 +8,11 @@ use zerocopy::IntoBytes;
 
 use super::cqe::Key;
 use super::layout::Layout;
-use super::queues::{Received, Registration, Shared};
-use super::ring::{Producer, Ring};
+use super::registry::{Received, Registration, Shared};
 use super::uar::{Register, Uar};
+use super::wq::{Poster, WorkQueue};
 use super::wqe::{self, CHUNK, Chunks, Elements, Kind, Limits, SEGMENTS, Written};
-use super::{Context, Cq, Srq, dbrec};
+use super::{Context, Srq, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
@@ -22,28 +22,28 @@ use crate::uapi::mlx4::CreateQp;
 use crate::uverbs::qp::{NewQp, QpInit};
 use crate::uverbs::{Udata, Uverbs};
 
-/// The bit of a request's first word that tells laps around the queue apart.
+/// The bit of a request's first word that alternates with each lap around the queue.
 const OWNER: u32 = 1 << 31;
 
-/// What the device must not take for a request in a chunk that it has fetched too early.
+/// Marks a chunk that the device may fetch too early as invalid.
 const STAMP: u32 = u32::MAX;
 
 /// A send queue.
 pub(crate) struct Sq {
     chunks: Chunks,
-    ring: Producer,
+    poster: Poster,
     /// Slots, a power of two.
     slots: u32,
     /// Log2 of the chunks of a slot.
-    shift: u32,
-    /// Slots that are never filled, so that the device may fetch ahead.
+    log2_chunks: u32,
+    /// Slots that are never filled: the device may fetch ahead.
     spare: u32,
     /// Segments of the longest request so far.
     longest: u32,
     limits: Limits,
-    /// What the queue adds to each request's flags.
+    /// Flags of every request.
     flags: u32,
-    /// Its number as the doorbell takes it.
+    /// What is written to the doorbell register.
     doorbell: u32,
     uar: Arc<Uar>,
     blueflame: Option<Register>,
@@ -52,37 +52,40 @@ pub(crate) struct Sq {
 /// A receive queue.
 pub(crate) struct Rq {
     elements: Elements,
-    ring: Producer,
-    slots: u32,
+    poster: Poster,
     /// Log2 of the elements of a slot.
-    shift: u32,
+    log2_elements: u32,
     record: Word,
 }
 
-/// What the kernel's object uses as long as it is there, and where its completions go.
+/// What the kernel's object uses until it is destroyed, and the registrations with its completion queues.
 #[derive(Debug)]
 pub(crate) struct Hold {
     completions: Completions,
-    registered: Mutex<[Option<Registration>; 2]>,
+    registrations: Mutex<[Option<Registration>; 2]>,
     _record: Option<dbrec::Record>,
 }
 
-/// Where completions go, and by which number.
+/// Where completions go, and the number that they carry.
 #[derive(Debug)]
 struct Completions {
     qpn: u32,
     send_cq: Option<Arc<Shared>>,
     recv_cq: Option<Arc<Shared>>,
-    srq: Option<Arc<super::srq::Ring>>,
+    srq: Option<Arc<super::srq::Receives>>,
 }
 
 impl Completions {
-    /// Registers the queues where they complete: together where that is the same.
-    fn register(&self, sent: Option<Arc<Ring>>, received: Option<Arc<Ring>>) -> [Option<Registration>; 2] {
+    /// Registers both queues with the completion queues: once where that is the same one.
+    fn register(
+        &self,
+        sent: Option<Arc<WorkQueue>>,
+        received: Option<Arc<WorkQueue>>,
+    ) -> [Option<Registration>; 2] {
         let key = Key::qp(self.qpn);
         let received = match (&self.srq, received) {
             (Some(srq), _) => Received::Srq(Arc::clone(srq)),
-            (None, Some(ring)) => Received::Rq(ring),
+            (None, Some(rq)) => Received::Rq(rq),
             (None, None) => Received::Nowhere,
         };
         match (&self.send_cq, &self.recv_cq) {
@@ -97,13 +100,13 @@ impl Completions {
     }
 }
 
-/// Makes a queue pair; gives it, the queues that it has of its own, and what must outlive the kernel's object.
+/// Creates a queue pair. Returns it, the queues that it has of its own, and what must outlive the kernel's object.
 pub(crate) fn create(
     ctx: &Context,
     uverbs: &Uverbs,
     init: &QpInit,
-    send_cq: Option<&Cq>,
-    recv_cq: Option<&Cq>,
+    send_cq: Option<&Arc<Shared>>,
+    recv_cq: Option<&Arc<Shared>>,
     srq: Option<&Srq>,
 ) -> Result<(NewQp, Option<Sq>, Option<Rq>, Hold)> {
     let fail = |errno| uverbs.error("create_qp", errno);
@@ -119,7 +122,7 @@ pub(crate) fn create(
         buf_addr: memory.address(),
         db_addr: record.as_ref().map_or(0, dbrec::Record::address),
         log_sq_bb_count: layout.send_slots.checked_ilog2().unwrap_or(0) as u8,
-        log_sq_stride: layout.send.shift as u8,
+        log_sq_stride: layout.send.log2_size as u8,
         ..CreateQp::default()
     };
     let word = record.as_ref().map(|record| record.word(0));
@@ -129,7 +132,8 @@ pub(crate) fn create(
     init.cap.max_recv_sge = if has_rq { init.cap.max_recv_sge.max(1) } else { 0 };
     let mut made = uverbs.create_qp(&init, Udata { input: input.as_bytes(), output: &mut [] })?;
     if has_rq
-        && (made.cap.max_recv_wr > layout.recv_slots || made.cap.max_recv_sge > 1 << layout.recv_shift >> 4)
+        && (made.cap.max_recv_wr > layout.recv_slots
+            || made.cap.max_recv_sge > 1 << layout.recv_log2_size >> 4)
     {
         // Nothing to add to the error.
         let _ = uverbs.destroy_qp(made.handle);
@@ -153,28 +157,28 @@ pub(crate) fn create(
         let _ = uverbs.destroy_qp(made.handle);
         fail(errno)
     })?;
-    let shared = |cq: Option<&Cq>| cq.map(|cq| Arc::clone(cq.shared()));
     let completions = Completions {
         qpn: made.qp_num,
-        send_cq: shared(send_cq),
-        recv_cq: shared(recv_cq),
-        srq: srq.map(|srq| Arc::clone(srq.ring())),
+        send_cq: send_cq.cloned(),
+        recv_cq: recv_cq.cloned(),
+        srq: srq.map(|srq| Arc::clone(srq.receives())),
     };
-    let registered = completions.register(sq.as_ref().map(Sq::ring), rq.as_ref().map(Rq::ring));
-    Ok((made, sq, rq, Hold { completions, registered: Mutex::new(registered), _record: record }))
+    let registrations =
+        Mutex::new(completions.register(sq.as_ref().map(Sq::work_queue), rq.as_ref().map(Rq::work_queue)));
+    Ok((made, sq, rq, Hold { completions, registrations, _record: record }))
 }
 
 impl Hold {
-    /// The queue pair is in the state RESET: nothing of it is outstanding, and the device counts from 0 again.
+    /// Starts both queues again: the queue pair is in the state RESET, where nothing is outstanding, and the device counts from 0.
     ///
     /// # Errors
-    /// There is not enough memory for new rings. Then nothing can be posted until the queue pair is reset again.
+    /// There is not enough memory. Then nothing can be posted until the queue pair is reset again.
     pub(crate) fn reset(&self, sq: Option<&mut Sq>, rq: Option<&mut Rq>) -> Result<(), Errno> {
-        let mut registered = self.registered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registrations = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
         // What is in the completion queues belongs to the old registration, which ends here.
-        *registered = [None, None];
-        let sent = sq.as_ref().map(|sq| Ring::new(sq.slots)).transpose();
-        let received = rq.as_ref().map(|rq| Ring::new(rq.slots)).transpose();
+        *registrations = [None, None];
+        let sent = sq.as_ref().map(|sq| sq.poster.renewed()).transpose();
+        let received = rq.as_ref().map(|rq| rq.poster.renewed()).transpose();
         let (sent, received, outcome) = match (sent, received) {
             (Ok(sent), Ok(received)) => (sent, received, Ok(())),
             (Err(errno), _) | (_, Err(errno)) => (None, None, Err(errno)),
@@ -185,13 +189,13 @@ impl Hold {
         if let Some(rq) = rq {
             rq.reset(received.clone());
         }
-        *registered = self.completions.register(sent, received);
+        *registrations = self.completions.register(sent, received);
         outcome
     }
 }
 
 impl Sq {
-    /// A queue of a slot at least.
+    /// `memory` has at least one slot.
     fn new(
         uar: &Arc<Uar>,
         memory: Region,
@@ -199,12 +203,12 @@ impl Sq {
         qpn: u32,
         sq_sig_all: bool,
     ) -> Result<Self, Errno> {
-        let chunks = layout.send_slots << (layout.send.shift - CHUNK.trailing_zeros());
+        let log2_chunks = layout.send.log2_size - CHUNK.trailing_zeros();
         let mut sq = Self {
-            chunks: Chunks::new(memory, chunks).ok_or(Errno::EINVAL)?,
-            ring: Producer::new(Ring::new(layout.send_slots)?, layout.send_slots - layout.spare),
+            chunks: Chunks::new(memory, layout.send_slots << log2_chunks).ok_or(Errno::EINVAL)?,
+            poster: Poster::new(layout.send_slots - layout.spare)?,
             slots: layout.send_slots,
-            shift: layout.send.shift - CHUNK.trailing_zeros(),
+            log2_chunks,
             spare: layout.spare,
             longest: 0,
             limits: layout.send,
@@ -213,38 +217,37 @@ impl Sq {
             uar: Arc::clone(uar),
             blueflame: uar.register(),
         };
-        sq.disown();
+        sq.invalidate();
         Ok(sq)
     }
 
-    /// What is shared with who polls.
-    fn ring(&self) -> Arc<Ring> {
-        self.ring.shared()
+    fn work_queue(&self) -> Arc<WorkQueue> {
+        Arc::clone(self.poster.work_queue())
     }
 
-    /// No slot is valid, and none can be taken for it.
-    fn disown(&mut self) {
-        self.longest = SEGMENTS << self.shift;
+    /// Makes every slot invalid, also for a device that fetches too early.
+    fn invalidate(&mut self) {
+        self.longest = SEGMENTS << self.log2_chunks;
         for number in 0..self.slots {
-            let segments = ((1u32 << self.limits.shift) / 16).min(0x3f);
-            self.chunks.slot(number << self.shift).put(0, [OWNER.to_be(), segments.to_be()]);
-            self.stamp_chunks(number << self.shift, 1);
+            let segments = ((1u32 << self.limits.log2_size) / 16).min(0x3f);
+            self.chunks.slot(number << self.log2_chunks).put(0, [OWNER.to_be(), segments.to_be()]);
+            self.stamp_chunks(number << self.log2_chunks, 1);
         }
         self.longest = 0;
     }
 
-    /// From now on a datagram may have `mtu` bytes.
+    /// Sets the maximum bytes of a datagram.
     pub(crate) fn set_mtu(&mut self, mtu: u32) {
         self.limits.kind = Kind::Datagrams { mtu };
     }
 
-    /// Starts again from request 0, on a new ring; without one, nothing can be posted.
-    fn reset(&mut self, ring: Option<Arc<Ring>>) {
-        self.ring.restart(ring);
-        self.disown();
+    /// Starts again with this work queue; without one, nothing can be posted.
+    fn reset(&mut self, wq: Option<Arc<WorkQueue>>) {
+        self.poster.restart(wq);
+        self.invalidate();
     }
 
-    /// Posts requests, and has the device look at them once.
+    /// Posts requests and rings the doorbell once.
     #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
         match wrs {
@@ -253,14 +256,14 @@ impl Sq {
         }
     }
 
-    /// Posts a request: one that is short goes into a BlueFlame register, where there is one.
+    /// Posts one request. A short one is written to the BlueFlame register, if the queue has one.
     #[inline(always)]
     fn post_one(&mut self, wr: &SendWr<'_>) -> Result<(), PostError> {
         let written = self.push(wr).map_err(|refusal| PostError { posted: 0, refusal })?;
         match &mut self.blueflame {
             Some(register) if fits(&written, register) => {
-                let number = self.ring.posted().wrapping_sub(1);
-                let first = number << self.shift;
+                let number = self.poster.posted().wrapping_sub(1);
+                let first = number << self.log2_chunks;
                 let owner = owner(number, self.slots) | (number & 0xffff) << 8 | written.opcode;
                 let mut head = self.chunks.slot(first);
                 head.hand_over(4, head.get::<u32>(4) | self.doorbell);
@@ -269,16 +272,16 @@ impl Sq {
             }
             _ => self.ring_doorbell(),
         }
-        // After what makes the device look, where it costs no time.
+        // After the doorbell, where it delays nothing.
         self.stamp();
         Ok(())
     }
 
-    /// Posts requests and rings the doorbell for all of them.
+    /// Posts requests one by one and rings the doorbell for all of them.
     #[inline(never)]
     fn post_several(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
         let mut outcome = Ok(());
-        let begin = self.ring.posted();
+        let begin = self.poster.posted();
         for (posted, wr) in wrs.iter().enumerate() {
             if let Err(refusal) = self.push_any(wr) {
                 outcome = Err(PostError { posted, refusal });
@@ -286,20 +289,20 @@ impl Sq {
             }
             self.stamp();
         }
-        if self.ring.posted() != begin {
+        if self.poster.posted() != begin {
             self.ring_doorbell();
         }
         outcome
     }
 
-    /// The requests are valid: the device may look.
+    /// Has the device look at the requests, which are valid.
     #[inline(always)]
     fn ring_doorbell(&self) {
         barrier::before_doorbell();
         self.uar.ring_send(self.doorbell);
     }
 
-    /// A request of which nothing is known when this is compiled: what it mostly is has a way of its own.
+    /// Writes a request about which nothing is known at compile time. The usual kinds have code of their own.
     #[inline(always)]
     fn push_any(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
         let SendWr { wr_id, flags, .. } = *wr;
@@ -319,13 +322,13 @@ impl Sq {
         self.push(wr).map(drop)
     }
 
-    /// Fills the next slot and makes it valid; gives what is in it.
+    /// Fills the next slot and makes it valid. Returns what is in it.
     #[inline(always)]
     fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, Refusal> {
-        let place = self.ring.next().ok_or(Refusal::QueueFull)?;
-        let (first, owner) = (place.number << self.shift, owner(place.number, self.slots));
+        let reserved = self.poster.reserve().ok_or(Refusal::QueueFull)?;
+        let (first, owner) = (reserved.number << self.log2_chunks, owner(reserved.number, self.slots));
         let draft = wqe::write_send(&mut self.chunks, first, wr, &self.limits, self.flags)?;
-        place.announce(wr.wr_id);
+        reserved.announce(wr.wr_id);
         let written = draft.hand_over(owner);
         if written.segments > SEGMENTS {
             self.longest = self.longest.max(written.segments);
@@ -333,11 +336,11 @@ impl Sq {
         Ok(written)
     }
 
-    /// Makes the slot at the end of the headroom behind the last request invalid, beyond its first chunk, whose owner bit says so.
+    /// Makes the last slot of the headroom behind the last request invalid. Its first chunk already is, by its owner bit.
     #[inline(always)]
     fn stamp(&mut self) {
         if self.longest > SEGMENTS {
-            let first = self.ring.posted().wrapping_sub(1).wrapping_add(self.spare) << self.shift;
+            let first = self.poster.posted().wrapping_sub(1).wrapping_add(self.spare) << self.log2_chunks;
             self.chunks.slot(first.wrapping_add(1)).put(0, STAMP);
             if self.longest > 2 * SEGMENTS {
                 self.stamp_chunks(first, 2);
@@ -353,39 +356,37 @@ impl Sq {
     }
 }
 
-/// The owner bit of the request with this number, as it is while the request is valid.
+/// The owner bit of a valid request with this number.
 #[inline(always)]
 fn owner(number: u32, slots: u32) -> u32 {
     if number & slots != 0 { OWNER } else { 0 }
 }
 
-/// Whether a request is worth writing to a register, and fits it.
+/// Whether a request is worth writing to a BlueFlame register and fits it.
 #[inline(always)]
 fn fits(request: &Written, register: &Register) -> bool {
-    request.complete && request.segments > 1 && request.segments as usize * 16 <= register.capacity()
+    request.self_contained && request.segments > 1 && request.segments as usize * 16 <= register.capacity()
 }
 
 impl Rq {
-    /// A queue of a slot at least.
+    /// `memory` has at least one slot.
     fn new(memory: Region, layout: &Layout, max_wr: u32, record: Word) -> Result<Self, Errno> {
-        let shift = layout.recv_shift - 4;
+        let log2_elements = layout.recv_log2_size - 4;
         Ok(Self {
-            elements: Elements::new(memory, layout.recv_slots << shift).ok_or(Errno::EINVAL)?,
-            ring: Producer::new(Ring::new(layout.recv_slots)?, max_wr.min(layout.recv_slots)),
-            slots: layout.recv_slots,
-            shift,
+            elements: Elements::new(memory, layout.recv_slots << log2_elements).ok_or(Errno::EINVAL)?,
+            poster: Poster::new(max_wr.min(layout.recv_slots))?,
+            log2_elements,
             record,
         })
     }
 
-    /// What is shared with who polls.
-    fn ring(&self) -> Arc<Ring> {
-        self.ring.shared()
+    fn work_queue(&self) -> Arc<WorkQueue> {
+        Arc::clone(self.poster.work_queue())
     }
 
-    /// Starts again from request 0, on a new ring; without one, nothing can be posted.
-    fn reset(&mut self, ring: Option<Arc<Ring>>) {
-        self.ring.restart(ring);
+    /// Starts again with this work queue; without one, nothing can be posted.
+    fn reset(&mut self, wq: Option<Arc<WorkQueue>>) {
+        self.poster.restart(wq);
         self.record.store(0);
     }
 
@@ -402,18 +403,19 @@ impl Rq {
             posted += 1;
         }
         if posted > 0 {
-            // The receives, before the count by which the device takes them.
+            // The receives come before the count by which the device takes them.
             barrier::to_device();
-            self.record.store((self.ring.posted() & 0xffff).to_be());
+            self.record.store((self.poster.posted() & 0xffff).to_be());
         }
         outcome
     }
 
     #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let place = self.ring.next().ok_or(Refusal::QueueFull)?;
-        wqe::write_recv(&mut self.elements, place.number << self.shift, wr, 1 << self.shift)?;
-        place.announce(wr.wr_id);
+        let reserved = self.poster.reserve().ok_or(Refusal::QueueFull)?;
+        let first = reserved.number << self.log2_elements;
+        wqe::write_recv(&mut self.elements, first, wr, 1 << self.log2_elements)?;
+        reserved.announce(wr.wr_id);
         Ok(())
     }
 }

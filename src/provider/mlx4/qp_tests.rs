@@ -168,7 +168,7 @@ fn the_larger_slots_come_first_in_memory() {
 
 #[test]
 fn several_requests_ring_once_and_go_round() {
-    let (mut device, mut sq, _rq, ring) = Device::qp(&CAP, QPN, true);
+    let (mut device, mut sq, _rq, wq) = Device::qp(&CAP, QPN, true);
     // 16 slots of 256 bytes, 9 of them spare: 7 at a time.
     let wr = |wr_id| SendWr { wr_id, ..SendWr::send(0).sges(&SGES) };
     let mut number = 0;
@@ -183,7 +183,7 @@ fn several_requests_ring_once_and_go_round() {
             assert_eq!(request.owner_opcode & 0x1f, 0x0a);
             assert_eq!(request.flags, 0xc, "every request is signaled");
             assert_eq!(request.segments, 6);
-            assert_eq!(ring.complete(number), Some(round * 8 + n));
+            assert_eq!(wq.retire(number), Some(round * 8 + n));
             number += 1;
         }
         assert_eq!(device.fetch(), None);
@@ -195,7 +195,7 @@ fn several_requests_ring_once_and_go_round() {
 #[test]
 fn a_request_that_the_device_sees_is_known_to_who_polls() {
     let total = if cfg!(miri) { 30 } else { 20_000 };
-    let (mut device, mut sq, _rq, ring) = Device::qp(&CAP, QPN, true);
+    let (mut device, mut sq, _rq, wq) = Device::qp(&CAP, QPN, true);
     let lost = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|threads| {
         threads.spawn(|| {
@@ -216,7 +216,7 @@ fn a_request_that_the_device_sees_is_known_to_who_polls() {
             while device.fetch().is_none() {
                 std::thread::yield_now();
             }
-            if ring.complete(number as u16) != Some(number) {
+            if wq.retire(number as u16) != Some(number) {
                 return lost.store(true, Ordering::Relaxed);
             }
         }
@@ -240,13 +240,13 @@ fn a_request_that_is_refused_leaves_its_slot_invalid() {
 
 #[test]
 fn blueflame_alternates_and_gives_way_to_the_doorbell() {
-    let (mut device, mut sq, _rq, ring) = Device::qp(&CAP, QPN, false);
+    let (mut device, mut sq, _rq, wq) = Device::qp(&CAP, QPN, false);
     for (number, at) in [(0, 0), (1, 256), (2, 0)] {
         sq.post(&[SendWr::send(0).inline(b"x")]).unwrap();
         let first = hex(&device.blueflame, at, 4);
         assert_eq!(first, format!("0000{number:02x}0a"));
         assert_eq!(device.doorbell(), None);
-        assert_eq!(ring.complete(number), Some(0));
+        assert_eq!(wq.retire(number), Some(0));
     }
     // Two at once, and one that is longer than a buffer.
     sq.post(&[SendWr::send(0).inline(b"x"), SendWr::send(0).inline(b"y")]).unwrap();
@@ -255,13 +255,13 @@ fn blueflame_alternates_and_gives_way_to_the_doorbell() {
 }
 
 #[test]
-fn after_a_reset_both_queues_begin_anew() {
-    let (mut device, mut sq, mut rq, ring) = Device::qp(&CAP, QPN, false);
+fn after_a_reset_both_queues_start_again() {
+    let (mut device, mut sq, mut rq, wq) = Device::qp(&CAP, QPN, false);
     sq.post(&[SendWr::send(1), SendWr::send(2)]).unwrap();
     rq.post(&[RecvWr::new(3), RecvWr::new(4), RecvWr::new(5)]).unwrap();
     assert!(device.fetch().is_some() && device.fetch().is_some());
     assert_eq!(hex(&device.record, 0, 4), "00000003");
-    let (sent, received) = (Ring::new(8).unwrap(), Ring::new(8).unwrap());
+    let (sent, received) = (sq.poster.renewed().unwrap(), rq.poster.renewed().unwrap());
     sq.reset(Some(Arc::clone(&sent)));
     rq.reset(Some(Arc::clone(&received)));
     device.reset();
@@ -271,8 +271,8 @@ fn after_a_reset_both_queues_begin_anew() {
     sq.post(&[SendWr::send(6)]).unwrap();
     rq.post(&[RecvWr::new(7)]).unwrap();
     assert!(device.fetch().is_some());
-    assert_eq!((sent.complete(0), received.complete_oldest()), (Some(6), Some(7)));
-    assert_eq!(ring.complete(0), Some(1), "the old ring keeps what was posted to it");
+    assert_eq!((sent.retire(0), received.retire_oldest()), (Some(6), Some(7)));
+    assert_eq!(wq.retire(0), Some(1), "the old work queue keeps what was posted to it");
     sq.reset(None);
     rq.reset(None);
     let refused = Err(PostError { posted: 0, refusal: Refusal::QueueFull });
@@ -280,12 +280,12 @@ fn after_a_reset_both_queues_begin_anew() {
 }
 
 impl Device {
-    /// A queue pair with these sizes on a device of its own, and the ring of its send queue.
-    fn qp(cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<Ring>) {
+    /// A queue pair with these sizes on a device of its own, and what is shared of its send queue.
+    fn qp(cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<WorkQueue>) {
         Self::qp_of(QpType::RC, cap, qpn, sq_sig_all)
     }
 
-    fn qp_of(qp_type: QpType, cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<Ring>) {
+    fn qp_of(qp_type: QpType, cap: &QpCap, qpn: u32, sq_sig_all: bool) -> (Self, Sq, Rq, Arc<WorkQueue>) {
         let layout = Layout::new(qp_type, cap, true).unwrap();
         let memory = Region::heap(layout.send_bytes() + layout.recv_bytes());
         let alias = memory.alias();
@@ -294,10 +294,10 @@ impl Device {
         let (record, words) = dbrec::Record::heap();
         let sq = Sq::new(&uar, send, &layout, qpn, sq_sig_all).unwrap();
         let rq = Rq::new(recv, &layout, cap.max_recv_wr, record.word(0)).unwrap();
-        let ring = sq.ring();
+        let wq = Arc::clone(sq.poster.work_queue());
         let (sq_alias, rq_alias) = layout.split(alias);
         let device =
-            Self::new(registers, blueflame, words, sq_alias, rq_alias, layout.send.shift, layout.spare);
-        (device, sq, rq, ring)
+            Self::new(registers, blueflame, words, sq_alias, rq_alias, layout.send.log2_size, layout.spare);
+        (device, sq, rq, wq)
     }
 }

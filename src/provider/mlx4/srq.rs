@@ -1,55 +1,55 @@
-//! ConnectX's shared receive queue: slots that each name the slot to be posted after them.
+//! ConnectX's shared receive queue: a chain of slots, each of which names the slot to be posted after it.
 //!
-//! Receives complete in any order, and in the completion queues of several queue pairs, each with its own thread. So those who poll
-//! only put a slot onto a stack of free ones, without a lock; the one who posts takes the whole stack when he has run out,
-//! and appends it to the chain. The last slot of the chain is never posted: it does not know its successor yet.
+//! Receives complete in any order, and in the completion queues of several queue pairs, each with its own poller. A poller
+//! pushes the slot onto a stack of free ones, without a lock; the poster takes the whole stack when the chain has run out, and
+//! appends it to the chain. The last slot of the chain is never posted: it does not know its successor yet.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 use zerocopy::IntoBytes;
 
 use super::cqe::Key;
-use super::queues::{Received, Registration};
+use super::registry::{Received, Registration, Shared};
 use super::wqe::{self, Elements};
-use super::{Context, Cq, dbrec};
+use super::{Context, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
 use crate::sys::slots::{Numbers, boxed};
+use crate::sys::sync::{AtomicU32, Ordering};
 use crate::types::{PostError, RecvWr, Refusal};
 use crate::uapi::mlx4::{CreateSrq, CreateSrqResp};
 use crate::uverbs::srq::{NewSrq, SrqInit};
 use crate::uverbs::{Udata, Uverbs};
 
-/// Bytes before the elements of a slot; of them, two say which slot comes next.
+/// Bytes before the elements of a slot, and where in them the number of the next slot is.
 const HEAD: usize = 16;
 const NEXT: usize = 2;
 
-/// Of a slot: the device has it; nobody waits for it; it is the last of the stack.
+/// States of a slot: posted to the device; in the chain; at the bottom of the stack.
 const POSTED: u32 = u32::MAX;
-const IDLE: u32 = u32::MAX - 1;
-const LAST: u32 = u32::MAX - 2;
+const CHAINED: u32 = u32::MAX - 1;
+const BOTTOM: u32 = u32::MAX - 2;
 
-/// More receives than the chain can name, and more elements than any device takes.
+/// One more than the receives that the chain can name, and the elements that any device takes.
 const MAX_WR: u32 = 1 << 16;
 const MAX_SGE: u32 = 64;
 
-/// What the kernel's object uses as long as it is there, and where its XRC completions go.
+/// What the kernel's object uses until it is destroyed, and the registration of its XRC completions.
 #[derive(Debug)]
 pub(crate) struct Hold {
     _registered: Option<Registration>,
     _record: dbrec::Record,
 }
 
-/// Makes a shared receive queue, which for XRC completes into `xrc_cq`; gives it, its ring and what must outlive the kernel's
-/// object.
+/// Creates a shared receive queue, which for XRC completes into `xrc_cq`. Returns it, its poster's side and what must outlive the
+/// kernel's object.
 pub(crate) fn create(
     ctx: &Context,
     uverbs: &Uverbs,
     init: &SrqInit,
-    xrc_cq: Option<&Cq>,
+    xrc_cq: Option<&Arc<Shared>>,
 ) -> Result<(NewSrq, Srq, Hold)> {
     let fail = |errno| uverbs.error("create_srq", errno);
     // One slot more: the last of the chain is never posted.
@@ -57,12 +57,12 @@ pub(crate) fn create(
         return Err(fail(Errno::EINVAL));
     }
     let slots = (init.max_wr + 1).next_power_of_two();
-    let shift = (HEAD + 16 * init.max_sge as usize).max(32).next_power_of_two().trailing_zeros();
-    let region = Region::anonymous((slots as usize) << shift).map_err(fail)?;
+    let log2_size = (HEAD + 16 * init.max_sge as usize).max(32).next_power_of_two().trailing_zeros();
+    let region = Region::anonymous((slots as usize) << log2_size).map_err(fail)?;
     let record = ctx.records.take().map_err(fail)?;
     let input = CreateSrq { buf_addr: region.address(), db_addr: record.address() };
     // The device may look at the chain as soon as it knows of it.
-    let srq = Srq::new(region, slots, shift, init.max_sge, record.word(0)).map_err(fail)?;
+    let srq = Srq::new(region, slots, log2_size, init.max_sge, record.word(0)).map_err(fail)?;
     let mut answer = CreateSrqResp::default();
     let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
     let made = uverbs.create_srq(init, driver)?;
@@ -72,43 +72,44 @@ pub(crate) fn create(
         let why = format!("the kernel made {} receives of {} elements", made.max_wr, made.max_sge);
         return Err(Error::bad_answer("create_srq", uverbs.device(), why));
     }
-    let registered = xrc_cq
-        .map(|cq| cq.shared().register(Key::srq(answer.srqn), None, Received::Srq(Arc::clone(&srq.ring))));
+    let registered =
+        xrc_cq.map(|cq| cq.register(Key::srq(answer.srqn), None, Received::Srq(Arc::clone(&srq.receives))));
     Ok((made, srq, Hold { _registered: registered, _record: record }))
 }
 
-/// What who posts and those who poll share.
+/// Shared by the poster and the pollers of a shared receive queue.
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(super) struct Receives {
+    /// By slot.
     wr_ids: Numbers,
-    /// Of each slot: what it is, or the one below it on the stack.
+    /// The state of each slot; of one on the stack, the slot below it.
     slots: Box<[AtomicU32]>,
     /// The top of the stack of free slots.
     free: AtomicU32,
 }
 
-impl Ring {
+impl Receives {
     /// # Errors
     /// There is not enough memory.
     pub(super) fn new(slots: u32) -> Result<Arc<Self>, Errno> {
         Ok(Arc::new(Self {
             wr_ids: Numbers::new(slots)?,
-            slots: boxed(slots as usize, |_| AtomicU32::new(IDLE))?,
-            free: AtomicU32::new(LAST),
+            slots: boxed(slots as usize, |_| AtomicU32::new(CHAINED))?,
+            free: AtomicU32::new(BOTTOM),
         }))
     }
 
-    /// A receive has completed; gives its name, or nothing where that slot is not outstanding.
+    /// Retires the receive in a slot and returns its `wr_id`, or `None` if it is not outstanding.
     #[inline]
-    pub(super) fn complete(&self, slot: u16) -> Option<u64> {
+    pub(super) fn retire(&self, slot: u16) -> Option<u64> {
         let state = self.slots.get(usize::from(slot))?;
         let wr_id = self.wr_ids.at(slot.into()).load(Ordering::Relaxed);
         // Once only: a slot that is on the stack twice would make it endless.
-        state.compare_exchange(POSTED, IDLE, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        state.compare_exchange(POSTED, CHAINED, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         let mut top = self.free.load(Ordering::Relaxed);
         loop {
             state.store(top, Ordering::Relaxed);
-            // Release: pairs with the poster's acquire, so that it sees what lies below, and we have read the name.
+            // Release: pairs with the poster's acquire, so that it sees what is below, and we have read the wr_id.
             let pushed =
                 self.free.compare_exchange_weak(top, slot.into(), Ordering::Release, Ordering::Relaxed);
             match pushed {
@@ -123,15 +124,15 @@ impl Ring {
 #[derive(Debug)]
 pub(crate) struct Srq {
     elements: Elements,
-    ring: Arc<Ring>,
-    /// Of each slot of the chain, the next one.
+    receives: Arc<Receives>,
+    /// The slot after each one of the chain.
     next: Box<[u16]>,
     /// The slot to post next.
     head: u16,
     /// The last slot of the chain.
     tail: u16,
-    /// Log2 of the elements of a slot, its head counted as one.
-    shift: u32,
+    /// Log2 of the elements of a slot; its head counts as one.
+    log2_elements: u32,
     max_sge: u32,
     /// How many receives were posted.
     count: u16,
@@ -139,42 +140,43 @@ pub(crate) struct Srq {
 }
 
 impl Srq {
-    /// `region` has `slots` slots of 2^`shift` bytes, a power of two of at most 2¹⁶.
+    /// `region` has `slots` slots of 2^`log2_size` bytes; their number is a power of two of at most 2¹⁶.
     ///
     /// # Errors
     /// There is not enough memory, or the slots do not fit the region.
     pub(super) fn new(
         region: Region,
         slots: u32,
-        shift: u32,
+        log2_size: u32,
         max_sge: u32,
         record: Word,
     ) -> Result<Self, Errno> {
         let last = slots.saturating_sub(1) as u16;
-        let shift = shift - HEAD.trailing_zeros();
+        let log2_elements = log2_size - HEAD.trailing_zeros();
         let mut srq = Self {
-            elements: Elements::new(region, slots << shift).ok_or(Errno::EINVAL)?,
-            ring: Ring::new(slots)?,
+            elements: Elements::new(region, slots << log2_elements).ok_or(Errno::EINVAL)?,
+            receives: Receives::new(slots)?,
             next: boxed(slots as usize, |slot| (slot as u16).wrapping_add(1) & last)?,
             head: 0,
             tail: last,
-            shift,
+            log2_elements,
             max_sge,
             count: 0,
             record,
         };
         for slot in 0..slots {
-            let first = slot << srq.shift;
+            let first = slot << srq.log2_elements;
             srq.elements.slot(first).put(NEXT, srq.next[slot as usize].to_be());
-            for element in first + 1..first + (1 << srq.shift) {
+            for element in first + 1..first + (1 << srq.log2_elements) {
                 srq.elements.slot(element).put(4, wqe::INVALID_LKEY.to_be());
             }
         }
         Ok(srq)
     }
 
-    pub(super) fn ring(&self) -> &Arc<Ring> {
-        &self.ring
+    /// What is shared with the pollers.
+    pub(super) fn receives(&self) -> &Arc<Receives> {
+        &self.receives
     }
 
     /// Posts receives. The device looks at the doorbell record when a message comes in.
@@ -207,10 +209,10 @@ impl Srq {
             }
         }
         let slot = usize::from(self.head);
-        let first = (u32::from(self.head) << self.shift) + 1;
+        let first = (u32::from(self.head) << self.log2_elements) + 1;
         wqe::write_recv(&mut self.elements, first, wr, self.max_sge)?;
-        if let (Some(state), Some(next)) = (self.ring.slots.get(slot), self.next.get(slot)) {
-            self.ring.wr_ids.at(self.head.into()).store(wr.wr_id, Ordering::Relaxed);
+        if let (Some(state), Some(next)) = (self.receives.slots.get(slot), self.next.get(slot)) {
+            self.receives.wr_ids.at(self.head.into()).store(wr.wr_id, Ordering::Relaxed);
             state.store(POSTED, Ordering::Relaxed);
             self.head = *next;
         }
@@ -221,13 +223,13 @@ impl Srq {
     #[cold]
     fn collect(&mut self) {
         // Acquire: pairs with the pollers' release.
-        let mut top = self.ring.free.swap(LAST, Ordering::Acquire);
-        while let Some(state) = self.ring.slots.get(top as usize) {
+        let mut top = self.receives.free.swap(BOTTOM, Ordering::Acquire);
+        while let Some(state) = self.receives.slots.get(top as usize) {
             let slot = top as u16;
             top = state.load(Ordering::Relaxed);
-            state.store(IDLE, Ordering::Relaxed);
+            state.store(CHAINED, Ordering::Relaxed);
             self.next[usize::from(self.tail)] = slot;
-            self.elements.slot(u32::from(self.tail) << self.shift).put(NEXT, slot.to_be());
+            self.elements.slot(u32::from(self.tail) << self.log2_elements).put(NEXT, slot.to_be());
             self.tail = slot;
         }
     }

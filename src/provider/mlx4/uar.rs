@@ -61,8 +61,8 @@ impl Uar {
         self.doorbells.store_u32(SEND_DOORBELL, qpn);
     }
 
-    /// Rings for a completion queue that is armed; both words as the device wants them.
-    pub(super) fn ring_cq(&self, command: u64) {
+    /// Rings the doorbell of completion queues with an arm command, as the device wants it.
+    pub(super) fn arm_cq(&self, command: u64) {
         self.doorbells.store_u64(CQ_DOORBELL, command);
     }
 

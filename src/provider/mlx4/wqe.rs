@@ -96,8 +96,8 @@ pub(super) struct Written {
     pub(super) opcode: u32,
     /// Segments, control segment included.
     pub(super) segments: u32,
-    /// The device needs no memory of this side's to begin with it: worth writing to BlueFlame.
-    pub(super) complete: bool,
+    /// The device can begin without reading other memory of this process: worth writing to BlueFlame.
+    pub(super) self_contained: bool,
 }
 
 impl Written {
@@ -127,7 +127,7 @@ pub(super) fn write_send<'r>(
     let mut flags = flags;
     let mut imm = 0;
     let mut segments = 1;
-    let mut complete = false;
+    let mut self_contained = false;
     let mut head = chunks.slot(first);
     match (limits.kind, wr.dest) {
         (Kind::Connected, Dest::Connected) => {}
@@ -156,13 +156,13 @@ pub(super) fn write_send<'r>(
         }
         SendOp::Write(to) => {
             remote(&mut head, to);
-            (segments, complete) = (2, true);
+            (segments, self_contained) = (2, true);
             opcode::RDMA_WRITE
         }
         SendOp::WriteWithImm(to, data) => {
             remote(&mut head, to);
             imm = data;
-            (segments, complete) = (2, true);
+            (segments, self_contained) = (2, true);
             opcode::RDMA_WRITE_IMM
         }
         SendOp::Read(from) => {
@@ -209,15 +209,15 @@ pub(super) fn write_send<'r>(
                 element(&mut chunks.slot(chunk(first, place)), place % CHUNK, &sge);
             }
             segments += 1;
-            complete = reads;
+            self_contained = reads;
         }
         Data::List(sges) => {
-            complete = reads || complete && sges.is_empty();
+            self_contained = reads || self_contained && sges.is_empty();
             segments = write_list(chunks, first, segments, sges, limits)?;
         }
         Data::Inline(_) if reads => return Err(Refusal::InlineNotAllowed),
         Data::Inline(bytes) => {
-            complete |= !bytes.is_empty();
+            self_contained |= !bytes.is_empty();
             segments = write_inline(chunks, first, segments, bytes, limits.max_inline)?;
         }
     }
@@ -225,7 +225,7 @@ pub(super) fn write_send<'r>(
     let (fence, own) = FLAGS[(wr.flags.bits() & SendFlags::all().bits()) as usize];
     head.put(4, fence | segments.to_be());
     head.put::<u64>(8, zerocopy::transmute!([flags | own, imm.to_be()]));
-    Ok(Draft { head, written: Written { opcode, segments, complete } })
+    Ok(Draft { head, written: Written { opcode, segments, self_contained } })
 }
 
 /// Whether datagrams can do it.

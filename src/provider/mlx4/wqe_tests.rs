@@ -6,7 +6,7 @@ use crate::types::{DeviceAh, Lkey, Qkey, QpType, Qpn, RecvWr, Rkey};
 
 const GOLDEN: &str = include_str!("../../../tests/golden/mlx4_wqe.txt");
 
-const LIMITS: Limits = Limits { kind: Kind::Connected, shift: 7, max_sge: 6, max_inline: 88 };
+const LIMITS: Limits = Limits { kind: Kind::Connected, log2_size: 7, max_sge: 6, max_inline: 88 };
 const SGE: Sge = Sge { addr: 0x1000, length: 8, lkey: Lkey(1) };
 const REMOTE: Remote = Remote { addr: 0x2000, rkey: Rkey(2) };
 
@@ -25,8 +25,8 @@ fn slots_are_as_large_as_libmlx4_makes_them() {
         // libmlx4 counts on a 64th segment, whose request would say that it has none; the kernel takes no slots over 1 KiB.
         let lost = if number(5) == 10 { 1 } else { 0 };
         let (max_sge, max_inline) = (number(8) - lost, number(9) - 16 * lost);
-        let want = Limits { kind, shift: number(5), max_sge, max_inline };
-        let want = Some(want).filter(|want| want.shift <= 10);
+        let want = Limits { kind, log2_size: number(5), max_sge, max_inline };
+        let want = Some(want).filter(|want| want.log2_size <= 10);
         assert_eq!(Limits::new(qp_type, number(2), number(3)), want, "{line}");
         compared += 1;
     }

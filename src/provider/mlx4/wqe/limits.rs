@@ -25,7 +25,7 @@ const LONGEST: usize = 63 * SEGMENT;
 pub(in super::super) struct Limits {
     pub(in super::super) kind: Kind,
     /// Log2 of the bytes of a slot.
-    pub(in super::super) shift: u32,
+    pub(in super::super) log2_size: u32,
     pub(in super::super) max_sge: u32,
     pub(in super::super) max_inline: u32,
 }
@@ -59,7 +59,7 @@ impl Limits {
         let data = slot.min(LONGEST) - SEGMENT - head;
         Some(Self {
             kind,
-            shift: slot.trailing_zeros(),
+            log2_size: slot.trailing_zeros(),
             max_sge: (data / SEGMENT) as u32,
             max_inline: (data - 4 * data.div_ceil(CHUNK)) as u32,
         })
@@ -67,6 +67,6 @@ impl Limits {
 
     /// Segments that a request may have.
     pub(super) fn segments(&self) -> usize {
-        (1 << self.shift).min(LONGEST) / SEGMENT
+        (1 << self.log2_size).min(LONGEST) / SEGMENT
     }
 }
