@@ -5,6 +5,7 @@
 mod emulator;
 mod measure;
 mod posting;
+mod scale;
 mod table;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use self::measure::{
     latency, rc, rping, system_calls,
 };
 use self::table::{Bound, Row, Samples, Verdict, head, median};
-use crate::image::tools;
+use crate::image;
 use crate::progress::human;
 use crate::vm::{Guests, Kernel, Vm};
 use crate::{Result, cargo};
@@ -42,6 +43,9 @@ enum Part {
     Emulator,
     /// mlx4 beside libmlx4 on the emulated ConnectX-3: instructions of posting and polling, microseconds per iteration
     Posting,
+    /// 10,000 queue pairs on one completion queue beside libibverbs, on rxe and the emulated ConnectX-3: time and memory of each,
+    /// polling the completions of 4096
+    Scale,
 }
 
 /// The pingpongs besides rc. The device has no XRC.
@@ -99,13 +103,39 @@ impl Results {
 /// Runs the subcommand.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let started = Instant::now();
-    let binary = cargo::release_binary()?;
-    let counting = cargo::release_example("allocations")?;
-    let connecting = cargo::release_example("cm_time")?;
     let kernels = if arguments.kernel.is_empty() { Kernel::lines() } else { arguments.kernel.clone() };
     let mut results = Results::default();
     warn_of_load();
     head();
+    if arguments.only != [Part::Scale] {
+        tools(arguments, &kernels, &mut results)?;
+    }
+    if arguments.wants(Part::Scale)
+        // No kernel makes a difference to what grows with the number of queue pairs.
+        && let Some(kernel) = kernels.first()
+    {
+        scale::rows(kernel, arguments.repeat, &mut results)?;
+    }
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&results.rows).map_err(|error| error.to_string())?;
+        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let count = |verdict| results.rows.iter().filter(|row| row.verdict == verdict).count();
+    let (over, even) = (count(Verdict::Over), count(Verdict::Even));
+    let failed = results.failures.len();
+    println!(
+        "{} measured, {over} over their bounds, {even} too close to tell, {failed} failed, in {}",
+        results.rows.len(),
+        human(started.elapsed())
+    );
+    Ok(if over + failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The parts that measure the tools.
+fn tools(arguments: &Arguments, kernels: &[Kernel], results: &mut Results) -> Result<()> {
+    let binary = cargo::release_binary()?;
+    let counting = cargo::release_example("allocations")?;
+    let connecting = cargo::release_example("cm_time")?;
     if arguments.wants(Part::Size) {
         results.take("size", size(&binary));
     }
@@ -134,46 +164,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let guests = vm(kernel, cpus).boot()?;
             let place = format!("{kernel}, {cpus} vCPU");
             if counts && arguments.wants(Part::Calls) {
-                calls(&guests, &place, &mut results);
+                calls(&guests, &place, results);
             }
             if counts && arguments.wants(Part::Instructions) {
-                instructions(&guests, &place, &mut results);
+                instructions(&guests, &place, results);
             }
             if arguments.wants(Part::Latency) {
-                latencies(&guests, "rc", &place, cpus, arguments.repeat, &mut results);
+                latencies(&guests, "rc", &place, cpus, arguments.repeat, results);
             }
             if arguments.wants(Part::Connections) {
-                connections(&guests, &place, arguments.repeat, &mut results);
+                connections(&guests, &place, arguments.repeat, results);
             }
             for service in FAMILY.into_iter().filter(|_| wants_family) {
-                latencies(&guests, service, &place, cpus, arguments.repeat, &mut results);
+                latencies(&guests, service, &place, cpus, arguments.repeat, results);
             }
             guests.shutdown()?;
         }
     }
     if arguments.wants(Part::Emulator) {
-        for kernel in &kernels {
-            emulator::rows(kernel, arguments.repeat, &mut results)?;
+        for kernel in kernels {
+            emulator::rows(kernel, arguments.repeat, results)?;
         }
     }
     if arguments.wants(Part::Posting) {
         for (at, kernel) in kernels.iter().enumerate() {
-            posting::rows(kernel, &binary, at == 0, arguments.repeat, &mut results)?;
+            posting::rows(kernel, &binary, at == 0, arguments.repeat, results)?;
         }
     }
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&results.rows).map_err(|error| error.to_string())?;
-        std::fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
-    }
-    let count = |verdict| results.rows.iter().filter(|row| row.verdict == verdict).count();
-    let (over, even) = (count(Verdict::Over), count(Verdict::Even));
-    let failed = results.failures.len();
-    println!(
-        "{} measured, {over} over their bounds, {even} too close to tell, {failed} failed, in {}",
-        results.rows.len(),
-        human(started.elapsed())
-    );
-    Ok(if over + failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }
 
 /// Says so when the machine has other work, which the times would show.
@@ -190,7 +208,7 @@ fn warn_of_load() {
 fn size(binary: &std::path::Path) -> Result<Row> {
     const MEGABYTE: f64 = 1e6;
     let ours = std::fs::metadata(binary).map_err(|error| format!("{}: {error}", binary.display()))?.len();
-    let c = tools::closure_size("ibv_rc_pingpong")?;
+    let c = image::tools::closure_size("ibv_rc_pingpong")?;
     let bound = Some(Bound::AtMost(1.5));
     Ok(Row::new(
         "size, MB (C: ibv_rc_pingpong's closure)",
