@@ -82,7 +82,7 @@ fn poll_all(pd: &Pd, mut cq: Cq, count: usize, gid: i32) -> Outcome {
     for _ in 0..count {
         let mut qp = make_qp(pd, &cq, requests)?;
         let itself = qp.endpoint(PortNum::ONE, u32::try_from(gid).ok())?;
-        qp.connect(&itself, RcAttr::new().mtu(Mtu::Mtu1024).retry(18, 7).access(Access::REMOTE_WRITE))?;
+        qp.connect(&itself, RcAttr::new().mtu(Mtu::MTU_1024).retry(18, 7).access(Access::REMOTE_WRITE))?;
         qps.push(qp);
     }
     let mut state = 88172645463325252u64;
@@ -137,7 +137,7 @@ fn take(cq: &mut Cq) -> Outcome<usize> {
             return Ok(all);
         }
         if let Some(wc) = got.iter().find(|wc| !wc.is_success()) {
-            return Err(wc.status.text().into());
+            return Err(wc.status.to_string().into());
         }
         all += got.len();
     }
