@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod barrier;
+mod copy;
 pub(crate) mod file;
 pub(crate) mod linux;
 pub(crate) mod mmio;

@@ -14,6 +14,8 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::copy::{copy_few, copy_in, copy_out};
+
 /// A piece of shared memory, unmapped when dropped.
 pub(crate) struct Region {
     base: NonNull<u8>,
@@ -188,14 +190,14 @@ impl Region {
     pub(crate) fn write_bytes(&mut self, offset: usize, bytes: &[u8]) {
         let at = self.at(offset, bytes.len(), 1);
         // SAFETY: inside the region, and `bytes` cannot overlap memory that is never lent as a reference.
-        unsafe { volatile_copy(bytes.as_ptr(), at, bytes.len()) };
+        unsafe { copy_in(bytes.as_ptr(), at, bytes.len()) };
     }
 
     /// Copies bytes out.
     pub(crate) fn read_bytes(&self, offset: usize, bytes: &mut [u8]) {
         let at = self.at(offset, bytes.len(), 1);
         // SAFETY: as in `write_bytes`, the other way round.
-        unsafe { volatile_copy(at, bytes.as_mut_ptr(), bytes.len()) };
+        unsafe { copy_out(at, bytes.as_mut_ptr(), bytes.len()) };
     }
 }
 
@@ -332,74 +334,6 @@ impl std::fmt::Debug for Region {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Region({} bytes at {:p})", self.len, self.base)
     }
-}
-
-/// Copies `len` bytes, a word at a time where both ends are aligned alike, each with one volatile access.
-///
-/// # Safety
-/// `from` is readable and `to` writable for `len` bytes, and they do not overlap.
-unsafe fn volatile_copy(from: *const u8, to: *mut u8, len: usize) {
-    let mut done = 0;
-    if from.addr() % 8 == to.addr() % 8 {
-        // SAFETY: within `len` of both; words only once both addresses are aligned.
-        unsafe {
-            while done < len && !(from.addr() + done).is_multiple_of(8) {
-                to.add(done).write_volatile(from.add(done).read_volatile());
-                done += 1;
-            }
-            while done + 8 <= len {
-                let word = from.add(done).cast::<u64>().read_volatile();
-                to.add(done).cast::<u64>().write_volatile(word);
-                done += 8;
-            }
-        }
-    }
-    while done < len {
-        // SAFETY: within `len` of both.
-        unsafe { to.add(done).write_volatile(from.add(done).read_volatile()) };
-        done += 1;
-    }
-}
-
-/// Copies up to 64 bytes, some of them perhaps twice: blocks from the beginning, and then the one that ends them.
-///
-/// # Safety
-/// As for [`volatile_copy`], and `len` is at most 64.
-#[inline(always)]
-unsafe fn copy_few(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: within `len` of both, as each block is checked to be.
-    unsafe {
-        match len {
-            // No loop, which would cost more than its passes.
-            16.. => {
-                copy_block::<[u64; 2]>(from, to, 0);
-                if len > 32 {
-                    copy_block::<[u64; 2]>(from, to, 16);
-                }
-                if len > 48 {
-                    copy_block::<[u64; 2]>(from, to, 32);
-                }
-                copy_block::<[u64; 2]>(from, to, len - 16);
-            }
-            8.. => {
-                copy_block::<u64>(from, to, 0);
-                copy_block::<u64>(from, to, len - 8);
-            }
-            4.. => {
-                copy_block::<u32>(from, to, 0);
-                copy_block::<u32>(from, to, len - 4);
-            }
-            _ => (0..len).for_each(|at| copy_block::<u8>(from, to, at)),
-        }
-    }
-}
-
-/// # Safety
-/// A `T` is readable at `from`, `at` bytes on, and writable at `to`.
-#[inline(always)]
-unsafe fn copy_block<T: Copy>(from: *const u8, to: *mut u8, at: usize) {
-    // SAFETY: as the caller says.
-    unsafe { to.add(at).cast::<T>().write_unaligned(from.add(at).cast::<T>().read_unaligned()) };
 }
 
 fn errno(error: std::io::Error) -> Errno {
