@@ -10,6 +10,7 @@ pub(crate) mod file;
 pub(crate) mod linux;
 pub(crate) mod mmio;
 pub(crate) mod netlink;
+pub(crate) mod part;
 pub(crate) mod region;
 pub(crate) mod slots;
 pub(crate) mod sync;

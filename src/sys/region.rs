@@ -55,6 +55,17 @@ impl Region {
         Self::of_map(map.into(), len)
     }
 
+    /// Bytes of a huge page.
+    pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+    /// Fresh zeroed huge pages of this process. Their number is rounded up; the region has `len` bytes.
+    pub(crate) fn huge(len: usize) -> Result<Self, Errno> {
+        let whole = len.checked_next_multiple_of(Self::HUGE_PAGE).ok_or(Errno::ENOMEM)?;
+        let bits = Self::HUGE_PAGE.trailing_zeros() as u8;
+        let map = MmapOptions::new().len(whole).huge(Some(bits)).map_anon().map_err(errno)?;
+        Self::of_map(map.into(), len)
+    }
+
     /// Memory that belongs to somebody else; never unmapped here.
     ///
     /// # Safety
@@ -115,6 +126,11 @@ impl Region {
     /// Bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The first byte.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
     }
 
     /// The address of the first byte, as the kernel is told it.

@@ -8,6 +8,7 @@ use crate::uapi::ioctl as abi;
 
 /// A local identifier: a port's address within an InfiniBand subnet (0 on Ethernet).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Lid(pub u16);
 
 /// A service level, 0 to 15.
@@ -16,6 +17,8 @@ pub struct ServiceLevel(pub u8);
 
 /// A global identifier: 128 bits in network order; prints as an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "Ipv6Addr", into = "Ipv6Addr"))]
 pub struct Gid(pub [u8; 16]);
 
 impl Gid {
@@ -58,6 +61,12 @@ impl fmt::Display for Gid {
 impl fmt::Debug for Gid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Gid({self})")
+    }
+}
+
+impl From<Gid> for Ipv6Addr {
+    fn from(gid: Gid) -> Self {
+        gid.0.into()
     }
 }
 

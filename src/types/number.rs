@@ -27,7 +27,23 @@ macro_rules! number_24 {
     ($(#[$meta:meta])* $name:ident, $what:literal) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(try_from = "u32", into = "u32"))]
         pub struct $name(u32);
+
+        impl TryFrom<u32> for $name {
+            type Error = OutOfRange;
+
+            fn try_from(value: u32) -> Result<Self, OutOfRange> {
+                Self::new(value)
+            }
+        }
+
+        impl From<$name> for u32 {
+            fn from(number: $name) -> Self {
+                number.0
+            }
+        }
 
         impl $name {
             /// The number, where it fits 24 bits.
@@ -95,6 +111,7 @@ macro_rules! key {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub struct $name(pub u32);
 
         impl fmt::Debug for $name {

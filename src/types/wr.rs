@@ -4,7 +4,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use super::{Access, Lkey, Qkey, Qpn, Rkey, Srqn};
+use super::{Access, Lkey, Qkey, Qpn, Remote, Rkey, Srqn};
 
 /// A piece of registered memory of this side: a scatter/gather element.
 ///
@@ -18,15 +18,6 @@ pub struct Sge {
     pub length: u32,
     /// The region's key.
     pub lkey: Lkey,
-}
-
-/// A place in a peer's registered memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Remote {
-    /// The address, as the peer registered it.
-    pub addr: u64,
-    /// The key that the peer gave out for it.
-    pub rkey: Rkey,
 }
 
 /// What a send request does.

@@ -12,6 +12,7 @@ uapi_numbers! {
         IB_USER_VERBS_CMD_CREATE_AH = 5,
         IB_USER_VERBS_CMD_DESTROY_AH = 8,
         IB_USER_VERBS_CMD_REG_MR = 9,
+        IB_USER_VERBS_CMD_REREG_MR = 10,
         IB_USER_VERBS_CMD_DEREG_MR = 13,
         IB_USER_VERBS_CMD_ALLOC_MW = 14,
         IB_USER_VERBS_CMD_DEALLOC_MW = 16,
@@ -209,6 +210,20 @@ uapi_structs! {
     }
 
     struct RegMrResp = "struct ib_uverbs_reg_mr_resp" { mr_handle: u32, lkey: u32, rkey: u32 }
+
+    struct ReregMr = "struct ib_uverbs_rereg_mr" {
+        response: u64,
+        mr_handle: u32,
+        flags: u32,
+        start: u64,
+        length: u64,
+        hca_va: u64,
+        pd_handle: u32,
+        access_flags: u32,
+        driver_data: [u64; 0] = _,
+    }
+
+    struct ReregMrResp = "struct ib_uverbs_rereg_mr_resp" { lkey: u32, rkey: u32, driver_data: [u64; 0] = _ }
 
     struct DeregMr = "struct ib_uverbs_dereg_mr" { mr_handle: u32 }
 

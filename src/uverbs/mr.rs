@@ -1,29 +1,113 @@
 //! Memory regions.
 
+#![allow(unsafe_code)] // regions name memory that the kernel pins and devices reach
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
 use nix::errno::Errno;
+use zerocopy::IntoBytes;
 
 use super::{Udata, Uverbs, ioctl};
 use crate::error::Result;
 use crate::uapi::ioctl as abi;
 use crate::uapi::verbs::{
-    DeregMr, IB_USER_VERBS_CMD_DEREG_MR, IB_USER_VERBS_CMD_REG_MR, RegMr, RegMrResp, Sge,
+    DeregMr, IB_USER_VERBS_CMD_DEREG_MR, IB_USER_VERBS_CMD_REG_MR, IB_USER_VERBS_CMD_REREG_MR, RegMr,
+    RegMrResp, ReregMr, ReregMrResp, Sge,
 };
 
+/// Memory to be registered.
+pub(crate) struct NewMr {
+    pub(crate) pd_handle: u32,
+    /// Address of the first byte in this process.
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+    /// Address of the first byte in requests.
+    pub(crate) iova: u64,
+    pub(crate) access_flags: u32,
+}
+
+/// What is to be changed of a region.
+pub(crate) struct Rereg {
+    pub(crate) access_flags: Option<u32>,
+    pub(crate) pd_handle: Option<u32>,
+    /// Address in this process, length, and address in requests.
+    pub(crate) memory: Option<(u64, u64, u64)>,
+}
+
+/// A range of a dma-buf to be registered.
+pub(crate) struct RegDmabufMr<'a> {
+    pub(crate) pd_handle: u32,
+    pub(crate) fd: BorrowedFd<'a>,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    pub(crate) iova: u64,
+    pub(crate) access_flags: u32,
+}
+
+/// `enum ib_mr_rereg_flags` of the kernel, which no header for user space has; rdma-core's `enum ibv_rereg_mr_flags`.
+mod rereg_flags {
+    pub(super) const TRANSLATION: u32 = 1 << 0;
+    pub(super) const PD: u32 = 1 << 1;
+    pub(super) const ACCESS: u32 = 1 << 2;
+}
+
 impl Uverbs {
-    /// Registers `length` bytes at `start` under the address `hca_va`; gives the handle and the keys.
-    pub(crate) fn reg_mr(
-        &self,
-        pd_handle: u32,
-        start: u64,
-        length: u64,
-        hca_va: u64,
-        access_flags: u32,
-    ) -> Result<RegMrResp> {
-        let command = RegMr { response: 0, start, length, hca_va, pd_handle, access_flags };
+    /// Registers memory; returns the handle and the keys.
+    ///
+    /// # Safety
+    /// The memory stays mapped, and nobody uses it through Rust references, until the region is deregistered: the
+    /// device may read and write it at any time.
+    pub(crate) unsafe fn reg_mr(&self, region: &NewMr) -> Result<RegMrResp> {
+        let &NewMr { pd_handle, start, length, iova, access_flags } = region;
+        let command = RegMr { start, length, hca_va: iova, pd_handle, access_flags, ..RegMr::default() };
         self.legacy(IB_USER_VERBS_CMD_REG_MR, &command, Udata::none()).map_err(|e| self.error("reg_mr", e))
     }
 
-    /// Takes a region back: once this has succeeded, no device reaches the memory any more.
+    /// Changes a region; returns its keys.
+    ///
+    /// # Safety
+    /// As for [`reg_mr`](Self::reg_mr), both for new memory and, unless this succeeds, for what the region had.
+    pub(crate) unsafe fn rereg_mr(&self, mr_handle: u32, change: &Rereg) -> Result<ReregMrResp, Errno> {
+        let (start, length, hca_va) = change.memory.unwrap_or_default();
+        let flag = |named: bool, flag| if named { flag } else { 0 };
+        let command = ReregMr {
+            mr_handle,
+            flags: flag(change.memory.is_some(), rereg_flags::TRANSLATION)
+                | flag(change.pd_handle.is_some(), rereg_flags::PD)
+                | flag(change.access_flags.is_some(), rereg_flags::ACCESS),
+            start,
+            length,
+            hca_va,
+            pd_handle: change.pd_handle.unwrap_or_default(),
+            access_flags: change.access_flags.unwrap_or_default(),
+            ..ReregMr::default()
+        };
+        self.legacy(IB_USER_VERBS_CMD_REREG_MR, &command, Udata::none())
+    }
+
+    /// Registers a range of a dma-buf, which the kernel keeps; returns the handle and the keys. Linux 5.12.
+    pub(crate) fn reg_dmabuf_mr(&self, region: &RegDmabufMr<'_>) -> Result<RegMrResp> {
+        let (mut lkey, mut rkey) = (0u32, 0u32);
+        let fd = region.fd.as_raw_fd();
+        let request = ioctl::Request::new(abi::UVERBS_OBJECT_MR, abi::UVERBS_METHOD_REG_DMABUF_MR)
+            .new_handle(abi::UVERBS_ATTR_REG_DMABUF_MR_HANDLE)
+            .handle(abi::UVERBS_ATTR_REG_DMABUF_MR_PD_HANDLE, region.pd_handle)
+            .input(abi::UVERBS_ATTR_REG_DMABUF_MR_OFFSET, &region.offset)
+            .input(abi::UVERBS_ATTR_REG_DMABUF_MR_LENGTH, &region.length)
+            .input(abi::UVERBS_ATTR_REG_DMABUF_MR_IOVA, &region.iova)
+            .input(abi::UVERBS_ATTR_REG_DMABUF_MR_FD, &fd)
+            .input(abi::UVERBS_ATTR_REG_DMABUF_MR_ACCESS_FLAGS, &region.access_flags)
+            .output(abi::UVERBS_ATTR_REG_DMABUF_MR_RESP_LKEY, &mut lkey)
+            .output(abi::UVERBS_ATTR_REG_DMABUF_MR_RESP_RKEY, &mut rkey);
+        // There is no legacy command.
+        self.attributes(request)
+            .unwrap_or(Err(Errno::EOPNOTSUPP))
+            .and_then(|answer| answer.handle(abi::UVERBS_ATTR_REG_DMABUF_MR_HANDLE))
+            .map(|mr_handle| RegMrResp { mr_handle, lkey, rkey })
+            .map_err(|e| self.error("reg_dmabuf_mr", e))
+    }
+
+    /// Deregisters a region: once this has succeeded, no device reaches the memory any more.
     pub(crate) fn dereg_mr(&self, mr_handle: u32) -> Result<(), Errno> {
         let request = ioctl::Request::new(abi::UVERBS_OBJECT_MR, abi::UVERBS_METHOD_MR_DESTROY)
             .handle(abi::UVERBS_ATTR_DESTROY_MR_HANDLE, mr_handle);
@@ -33,8 +117,8 @@ impl Uverbs {
         }
     }
 
-    /// Has the pages of an on-demand region brought in for writing before they are needed.
-    pub(crate) fn prefetch(&self, pd_handle: u32, part: Sge) -> Result<(), Errno> {
+    /// Brings in the pages of parts of on-demand regions for writing before they are needed.
+    pub(crate) fn prefetch(&self, pd_handle: u32, parts: &[Sge]) -> Result<(), Errno> {
         let request = ioctl::Request::new(abi::UVERBS_OBJECT_MR, abi::UVERBS_METHOD_ADVISE_MR)
             .handle(abi::UVERBS_ATTR_ADVISE_MR_PD_HANDLE, pd_handle)
             .constant(
@@ -42,7 +126,7 @@ impl Uverbs {
                 abi::IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE.into(),
             )
             .constant(abi::UVERBS_ATTR_ADVISE_MR_FLAGS, abi::IB_UVERBS_ADVISE_MR_FLAG_FLUSH.into())
-            .input(abi::UVERBS_ATTR_ADVISE_MR_SGE_LIST, &part);
+            .bytes_in(abi::UVERBS_ATTR_ADVISE_MR_SGE_LIST, parts.as_bytes());
         // There is no legacy command; a kernel whose driver has no such call has no such method.
         self.attributes(request).unwrap_or(Err(Errno::EOPNOTSUPP)).map(drop)
     }

@@ -5,21 +5,8 @@ use std::hash::{BuildHasher, Hasher};
 use super::{AddressVector, Qp, QpAttr};
 use crate::error::{Error, Result};
 use crate::types::{
-    Access, Gid, Lid, LinkLayer, Mtu, PortNum, Psn, Qkey, QpState, QpType, Qpn, ServiceLevel,
+    Access, Endpoint, Gid, LinkLayer, Mtu, PortNum, Psn, Qkey, QpState, QpType, ServiceLevel,
 };
-
-/// What a peer must be told: where a queue pair is, and with which packet number it begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Endpoint {
-    /// The port's LID; 0 on Ethernet.
-    pub lid: Lid,
-    /// The queue pair.
-    pub qp_num: Qpn,
-    /// Its first packet number.
-    pub psn: Psn,
-    /// The port's GID; zero where packets need none.
-    pub gid: Gid,
-}
 
 /// Which way out of the device an endpoint has.
 #[derive(Debug, Clone, Copy)]

@@ -1,83 +1,99 @@
 //! Memory regions.
 
 use std::ops::{Bound, RangeBounds};
-use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::mr_init::{Memory, MrInit, explain, lacks, unsupported};
 use super::object::{Kind, Object};
+use super::{Pd, Rereg};
 use crate::error::{Error, Result};
-use crate::sys::linux;
-use crate::sys::region::Region;
-use crate::types::{Access, Lkey, Remote, Rkey, Sge};
+use crate::sys::part::{Mapped, Part};
+use crate::types::{Lkey, Remote, Rkey, Sge};
 use crate::uverbs::Uverbs;
+use crate::uverbs::mr::NewMr;
 
-/// Registered memory: a device, and peers where the access allows it, may read and write it at any time.
+/// Registered memory, or one of the parts that it was split into.
 ///
-/// That is why it is never lent as a slice: [`read`](Self::read) and [`write`](Self::write) copy. The region is deregistered
-/// before its memory is freed, so that a late transfer meets a protection error and not somebody else's memory.
+/// A device, and peers where the access allows it, may read and write it at any time. That is why it is never lent as a slice:
+/// [`read`](Self::read) and [`write`](Self::write) copy. The region is deregistered before its memory is freed, so a late
+/// transfer meets a protection error instead of memory that has another owner.
+///
+/// [`split_at`](Self::split_at) divides it between owners, threads for instance. The region lives as long as any of its parts.
 #[derive(Debug)]
 pub struct Mr {
-    object: Object,
-    /// `None` only while being dropped.
-    memory: Option<Region>,
+    part: Part,
+    /// The address of the part's first byte, for requests.
+    addr: u64,
     lkey: Lkey,
     rkey: Rkey,
+    // After the part: the memory is freed only when no part is left.
+    whole: Arc<Whole>,
+}
+
+/// The kernel's region, which all parts keep.
+#[derive(Debug)]
+struct Whole {
+    object: Object,
+    /// `None` only while being dropped.
+    memory: Option<Mapped>,
+    /// Memory that the device may reach since a change failed.
+    doubtful: Vec<Mapped>,
     pd: Arc<Object>,
 }
 
 impl Mr {
-    pub(super) fn alloc(pd: &Arc<Object>, length: usize, access: Access) -> Result<Self> {
-        let device = pd.ctx.uverbs.device();
-        if length == 0 {
-            return Err(Error::invalid("reg_mr", device, "a region of 0 bytes"));
-        }
-        let memory = Region::anonymous(length).map_err(|e| {
-            Error::os("allocate a region", device, e).hint(format!("{length} bytes were asked for"))
-        })?;
-        Self::of_region(pd, memory, access)
-    }
-
-    /// # Safety
-    /// That of [`super::Pd::register_mr`].
+    /// Registers memory.
     #[allow(unsafe_code)]
-    pub(super) unsafe fn register(
-        pd: &Arc<Object>,
-        base: NonNull<u8>,
-        length: usize,
-        access: Access,
-    ) -> Result<Self> {
-        // SAFETY: promised by the caller for as long as the Mr lives, which holds the region.
-        let memory = unsafe { Region::foreign(base, length) };
-        Self::of_region(pd, memory, access)
-    }
-
-    fn of_region(pd: &Arc<Object>, memory: Region, access: Access) -> Result<Self> {
+    pub(super) fn create(pd: &Arc<Object>, init: MrInit) -> Result<Self> {
         const KIND: Kind = Kind { verb: "dereg_mr", unmake: Uverbs::dereg_mr };
-        let (start, length) = (memory.address(), memory.len());
         let uverbs = &pd.ctx.uverbs;
-        let made = uverbs
-            .reg_mr(pd.handle, start, length as u64, start, access.bits())
-            .map_err(|error| explain(error, length, access))?;
-        Ok(Self {
+        let access = init.access;
+        let Memory { part, mapped, iova } = init.memory(uverbs.device(), "reg_mr")?;
+        let region = NewMr {
+            pd_handle: pd.handle,
+            start: mapped.address(),
+            length: mapped.len() as u64,
+            iova,
+            access_flags: access.bits(),
+        };
+        // SAFETY: `Whole` keeps the memory until the region is deregistered, and for ever where that fails.
+        let made = unsafe { uverbs.reg_mr(&region) }.map_err(|error| explain(error, mapped.len(), access))?;
+        let whole = Whole {
             object: Object::new(&pd.ctx, made.mr_handle, KIND),
-            memory: Some(memory),
-            lkey: Lkey(made.lkey),
-            rkey: Rkey(made.rkey),
+            memory: Some(mapped),
+            doubtful: Vec::new(),
             pd: Arc::clone(pd),
-        })
+        };
+        let (lkey, rkey) = (Lkey(made.lkey), Rkey(made.rkey));
+        Ok(Self { part, addr: iova, lkey, rkey, whole: Arc::new(whole) })
     }
 
-    /// Bytes.
+    /// Length in bytes.
     #[must_use]
-    #[allow(clippy::len_without_is_empty)] // a region is never empty
     pub fn len(&self) -> usize {
-        self.memory.as_ref().map_or(0, Region::len)
+        self.part.len()
     }
 
-    /// The address under which requests name the first byte.
+    /// Whether it has no bytes, as a part may.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The address under which requests name the first byte: that of the memory, unless [`MrInit::iova`] gave another.
     #[must_use]
     pub fn addr(&self) -> u64 {
-        self.memory.as_ref().map_or(0, Region::address)
+        self.addr
+    }
+
+    /// Returns a pointer to the first byte.
+    ///
+    /// Whoever dereferences it must bear in mind that the device, and peers where the access allows it, may read and write the
+    /// memory at any time, and that [`read`](Self::read) and [`write`](Self::write) access it too. It is valid as long as the
+    /// region is.
+    #[must_use]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.part.as_ptr()
     }
 
     /// The key for requests of this side.
@@ -92,93 +108,193 @@ impl Mr {
         self.rkey
     }
 
-    /// Names a part of the region for a request: `mr.slice(..)` is all of it.
+    /// Names some of the bytes for a request: `mr.slice(..)` is all of them.
     ///
     /// # Panics
-    /// The range ends beyond the region (or beyond 4 GiB), as with slices.
+    /// The range ends beyond the region (or part), or is of more than 4 GiB.
     #[must_use]
     #[track_caller]
-    #[allow(clippy::panic)]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Sge {
-        let start = match range.start_bound() {
-            Bound::Included(&n) => n,
-            Bound::Excluded(&n) => n.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&n) => n.saturating_add(1),
-            Bound::Excluded(&n) => n,
-            Bound::Unbounded => self.len(),
-        };
-        match end.checked_sub(start).map(u32::try_from) {
-            Some(Ok(length)) if end <= self.len() => {
-                Sge { addr: self.addr() + start as u64, length, lkey: self.lkey }
-            }
-            _ => panic!("range {start}..{end} of a region of {} bytes", self.len()),
-        }
+        element(range, self.len(), self.addr, self.lkey)
     }
 
-    /// Names the byte at `offset` for a peer's one-sided requests; the peer must be told it.
+    /// Names the byte at `offset` for a peer's one-sided requests. The peer has to be told it.
+    ///
+    /// # Panics
+    /// `offset` is beyond the end of the region (or part).
     #[must_use]
+    #[track_caller]
     pub fn remote(&self, offset: usize) -> Remote {
-        Remote { addr: self.addr().wrapping_add(offset as u64), rkey: self.rkey }
+        let (start, _) = bounds(offset.., self.len());
+        Remote { addr: self.addr + start as u64, rkey: self.rkey }
     }
 
-    /// Copies out of the region, from `offset` on.
+    /// Copies bytes out, from `offset` on.
     ///
     /// What a transfer is writing at the same time may come out in parts.
     ///
     /// # Panics
-    /// The bytes are not all within the region.
+    /// The bytes are not all within the region (or part).
     #[track_caller]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) {
-        if let Some(memory) = &self.memory {
-            memory.read_bytes(offset, bytes);
+        if !self.part.read(offset, bytes) {
+            outside(offset, bytes.len(), self.len());
         }
     }
 
-    /// Copies into the region, from `offset` on.
+    /// Copies bytes in, from `offset` on.
     ///
     /// # Panics
-    /// The bytes are not all within the region.
+    /// The bytes are not all within the region (or part).
     #[track_caller]
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
-        if let Some(memory) = &mut self.memory {
-            memory.write_bytes(offset, bytes);
+        if !self.part.write(offset, bytes) {
+            outside(offset, bytes.len(), self.len());
         }
     }
 
-    /// Has the pages of an on-demand region ([`Access::ON_DEMAND`]) brought in before they are needed.
+    /// Splits it into the bytes before `mid` and those from there on, each with an owner of its own.
+    ///
+    /// Both use the region's keys, and each gives out only its own bytes. They may be dropped in any order, or
+    /// [joined](Self::join) again.
+    ///
+    /// # Panics
+    /// `mid` is beyond the end.
+    #[must_use]
+    #[track_caller]
+    #[allow(clippy::panic)]
+    pub fn split_at(self, mid: usize) -> (Self, Self) {
+        let Self { part, addr, lkey, rkey, whole } = self;
+        let len = part.len();
+        let Some((first, second)) = part.split_at(mid) else {
+            panic!("a split at {mid} of a region of {len} bytes")
+        };
+        let first = Self { part: first, addr, lkey, rkey, whole: Arc::clone(&whole) };
+        (first, Self { part: second, addr: addr + mid as u64, lkey, rkey, whole })
+    }
+
+    /// Joins two parts of a region, of which `next` begins where this one ends.
     ///
     /// # Errors
-    /// The driver does not take advice. Linux 5.1; `ibv_advise_mr(3)`.
-    pub fn prefetch(&self) -> Result<()> {
-        let uverbs = &self.object.ctx.uverbs;
-        let length = u32::try_from(self.len()).unwrap_or(u32::MAX);
-        let all = crate::uapi::verbs::Sge { addr: self.addr(), length, lkey: self.lkey.0 };
-        uverbs.prefetch(self.pd.handle, all).map_err(|e| uverbs.error("advise_mr", e))
+    /// Gives both back where it does not.
+    pub fn join(self, next: Self) -> Result<Self, (Self, Self)> {
+        let Self { part, addr, lkey, rkey, whole } = self;
+        match part.join(next.part) {
+            Ok(part) => Ok(Self { part, addr, lkey, rkey, whole }),
+            Err((part, other)) => Err((Self { part, addr, lkey, rkey, whole }, Self { part: other, ..next })),
+        }
+    }
+
+    /// Has some of the pages of an on-demand region ([`Access::ON_DEMAND`](crate::Access)) brought in before they are needed.
+    /// See `ibv_advise_mr(3)`; Linux 5.1.
+    ///
+    /// # Errors
+    /// The driver does not take advice.
+    ///
+    /// # Panics
+    /// The range ends beyond the region (or part).
+    #[track_caller]
+    pub fn prefetch(&self, range: impl RangeBounds<usize>) -> Result<()> {
+        // An element's length has 32 bits.
+        const MOST: usize = 1 << 31;
+        let (start, length) = bounds(range, self.len());
+        let elements: Vec<_> = (0..length)
+            .step_by(MOST)
+            .map(|at| crate::uapi::verbs::Sge {
+                addr: self.addr + (start + at) as u64,
+                length: (length - at).min(MOST) as u32,
+                lkey: self.lkey.0,
+            })
+            .collect();
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let uverbs = &self.whole.object.ctx.uverbs;
+        uverbs.prefetch(self.whole.pd.handle, &elements).map_err(|e| uverbs.error("advise_mr", e))
+    }
+
+    /// Changes the access, the protection domain or the memory of a region. See `ibv_rereg_mr(3)`.
+    ///
+    /// The keys may change. So does the address, where the memory does. Requests that are outstanding meanwhile may fail.
+    ///
+    /// # Errors
+    /// The driver cannot change this (rxe can change access and domain, since Linux 6.3), the region was split and not joined, or the
+    /// domain belongs to another context. Once the kernel has refused, only [`destroy`](Self::destroy) is certain to work, as with
+    /// `ibv_rereg_mr`; what memory was to be changed for is freed with the region.
+    #[allow(unsafe_code)]
+    pub fn rereg(&mut self, change: Rereg<'_>) -> Result<()> {
+        const VERB: &str = "rereg_mr";
+        let Some(whole) = Arc::get_mut(&mut self.whole) else {
+            let why = "other parts of the region exist: join them first";
+            return Err(Error::invalid(VERB, self.whole.object.ctx.uverbs.device(), why));
+        };
+        let uverbs = &whole.object.ctx.uverbs;
+        let device = uverbs.device();
+        let Rereg { access, pd, memory } = change;
+        let pd = pd.map(|Pd(pd)| pd);
+        if pd.is_some_and(|pd| !Arc::ptr_eq(&pd.ctx, &whole.object.ctx)) {
+            return Err(Error::invalid(VERB, device, "the protection domain belongs to another context"));
+        }
+        let memory = memory.map(|init| init.memory(device, VERB)).transpose()?;
+        let target = memory.as_ref().map(|new| (new.mapped.address(), new.mapped.len() as u64, new.iova));
+        let change = crate::uverbs::mr::Rereg {
+            access_flags: access.map(|access| access.bits()),
+            pd_handle: pd.map(|pd| pd.handle),
+            memory: target,
+        };
+        // SAFETY: `whole` keeps the old memory and the new until the region is deregistered, or the old one is no longer reached.
+        match unsafe { uverbs.rereg_mr(whole.object.handle, &change) } {
+            Ok(keys) => {
+                (self.lkey, self.rkey) = (Lkey(keys.lkey), Rkey(keys.rkey));
+                if let Some(pd) = pd {
+                    whole.pd = Arc::clone(pd);
+                }
+                if let Some(Memory { part, mapped, iova }) = memory {
+                    (self.part, self.addr) = (part, iova);
+                    whole.memory = Some(mapped);
+                }
+                Ok(())
+            }
+            Err(errno) => {
+                let error = uverbs.error(VERB, errno);
+                let error = match &memory {
+                    _ if lacks(&error) => unsupported(VERB, device, "such change of memory regions"),
+                    Some(new) => explain(error, new.mapped.len(), access.unwrap_or_default()),
+                    None => error,
+                };
+                whole.doubtful.extend(memory.map(|new| new.mapped));
+                Err(error)
+            }
+        }
     }
 
     /// Deregisters the region and frees its memory.
     ///
     /// # Errors
-    /// The kernel refuses (a memory window is bound to it): then the memory is never freed.
-    pub fn destroy(mut self) -> Result<()> {
-        self.release()
+    /// Other parts of it exist: the last of them deregisters it. Or the kernel refuses (a memory window is bound to it): then the
+    /// memory is never freed.
+    pub fn destroy(self) -> Result<()> {
+        let Self { part, whole, .. } = self;
+        drop(part);
+        Arc::try_unwrap(whole).map_err(|whole| whole.object.in_use("other parts of the region"))?.release()
     }
+}
 
+impl Whole {
     fn release(&mut self) -> Result<()> {
         let done = self.object.destroy();
-        let memory = self.memory.take();
-        if done.is_err() {
+        let memory = self.memory.take().into_iter().chain(self.doubtful.drain(..));
+        if done.is_ok() {
+            memory.for_each(drop);
+        } else {
             // The device may still reach it: memory that is lost is better than memory that is shared.
-            std::mem::forget(memory);
+            memory.for_each(Mapped::leak);
         }
         done
     }
 }
 
-impl Drop for Mr {
+impl Drop for Whole {
     fn drop(&mut self) {
         if self.memory.is_some() {
             let _ = self.release();
@@ -186,21 +302,40 @@ impl Drop for Mr {
     }
 }
 
-/// Adds what the kernel's errno leaves unsaid.
-fn explain(error: Error, length: usize, access: Access) -> Error {
-    use nix::errno::Errno;
-    let remote = Access::REMOTE_WRITE | Access::REMOTE_ATOMIC;
-    match error.errno() {
-        Some(Errno::ENOMEM) => match linux::memlock_limit() {
-            Some(limit) if limit < length as u64 => error.hint(format!(
-                "the memlock limit is {limit} bytes and {length} are to be pinned: raise it with ulimit -l \
-                     or in limits.conf"
-            )),
-            _ => error.hint(format!("{length} bytes are to be pinned")),
-        },
-        Some(Errno::EINVAL) if access.intersects(remote) && !access.contains(Access::LOCAL_WRITE) => {
-            error.hint("remote write and remote atomic need local write too")
-        }
-        _ => error,
+/// Start and length of a range within `len` bytes.
+#[track_caller]
+#[allow(clippy::panic)]
+pub(super) fn bounds(range: impl RangeBounds<usize>, len: usize) -> (usize, usize) {
+    let start = match range.start_bound() {
+        Bound::Included(&n) => n,
+        Bound::Excluded(&n) => n.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&n) => n.saturating_add(1),
+        Bound::Excluded(&n) => n,
+        Bound::Unbounded => len,
+    };
+    match end.checked_sub(start) {
+        Some(length) if end <= len => (start, length),
+        _ => panic!("range {start}..{end} of a region of {len} bytes"),
     }
+}
+
+/// Names a range of the `len` bytes at `addr`.
+#[track_caller]
+#[allow(clippy::panic)]
+pub(super) fn element(range: impl RangeBounds<usize>, len: usize, addr: u64, lkey: Lkey) -> Sge {
+    let (start, length) = bounds(range, len);
+    match u32::try_from(length) {
+        Ok(length) => Sge { addr: addr + start as u64, length, lkey },
+        Err(_) => panic!("a slice of {length} bytes: an element of a request has less than 4 GiB"),
+    }
+}
+
+#[cold]
+#[track_caller]
+#[allow(clippy::panic)]
+fn outside(offset: usize, length: usize, len: usize) -> ! {
+    panic!("{length} bytes at {offset} are not in the region of {len} bytes")
 }

@@ -1,10 +1,11 @@
 //! Protection domains.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::context::ContextInner;
 use super::object::{Kind, Object};
-use super::{AddressVector, Ah, Mr, Mw, Qp, QpInit, Srq, SrqInit};
+use super::{AddressVector, Ah, Mr, MrInit, Mw, OpaqueMr, Qp, QpInit, Srq, SrqInit};
 use crate::error::Result;
 use crate::types::{Access, MwType};
 use crate::uverbs::Uverbs;
@@ -22,25 +23,34 @@ impl Pd {
         Ok(Self(Arc::new(Object::new(ctx, handle, KIND).holding(hold))))
     }
 
-    /// Allocates `length` zeroed bytes, page-aligned, and registers them. See `ibv_reg_mr(3)`.
+    /// Allocates `length` zeroed bytes, which begin on a page, and registers them. See `ibv_reg_mr(3)`.
     ///
     /// # Errors
     /// `length` is 0; the memory, or the memlock limit, does not suffice; remote write or remote atomic without local write.
     pub fn alloc_mr(&self, length: usize, access: Access) -> Result<Mr> {
-        Mr::alloc(&self.0, length, access)
+        self.reg_mr(MrInit::new(length).access(access))
     }
 
-    /// Registers memory that the caller owns. See `ibv_reg_mr(3)`.
+    /// Registers memory as `init` describes it: in huge pages, under an address of its own, or memory of the caller's. See
+    /// `ibv_reg_mr(3)`.
     ///
     /// # Errors
-    /// As [`Pd::alloc_mr`], or the kernel cannot pin these pages.
+    /// As for [`Pd::alloc_mr`]; no huge pages are free; the address does not fit the memory.
+    pub fn reg_mr(&self, init: MrInit) -> Result<Mr> {
+        Mr::create(&self.0, init)
+    }
+
+    /// Registers memory that belongs to the caller. See `ibv_reg_mr(3)`.
+    ///
+    /// # Errors
+    /// As for [`Pd::alloc_mr`], or the kernel cannot pin these pages.
     ///
     /// # Safety
-    /// The `length` bytes at `base` are valid for reads and writes, whatever `access` allows the device ([`Mr::write`] asks
-    /// nobody), and are neither freed nor read or written through Rust references until the region is gone: the
+    /// The `length` bytes at `base` are valid for reads and writes, whatever `access` allows the device ([`Mr::write`] does not ask), and
+    /// are neither freed nor read or written through Rust references until the region is deregistered: the
     /// device, and peers where `access` allows it, read and write them at any time. Where regions overlap, no thread calls
-    /// [`Mr::write`] of one while another calls [`Mr::read`] or [`Mr::write`] of the other. [`Mr::destroy`] tells whether it
-    /// is gone; after a failed one, and after a drop that nobody can be told the failure of, the device may reach them
+    /// [`Mr::write`] of one while another calls [`Mr::read`] or [`Mr::write`] of the other. [`Mr::destroy`] reports whether the region
+    /// is deregistered. After it has failed, and after a drop, which cannot report a failure, the device may reach the memory
     /// until the context closes.
     #[allow(unsafe_code)]
     pub unsafe fn register_mr(
@@ -50,7 +60,40 @@ impl Pd {
         access: Access,
     ) -> Result<Mr> {
         // SAFETY: the caller's promise is the one that is asked for.
-        unsafe { Mr::register(&self.0, base, length, access) }
+        self.reg_mr(unsafe { MrInit::foreign(base, length) }.access(access))
+    }
+
+    /// Registers `length` bytes of a dma-buf, from `offset` on: memory of another device, a graphics card for instance.
+    ///
+    /// Requests name the first byte by `iova`, which must lie as far into a page as `offset`. The kernel keeps the buffer, so `fd` may be
+    /// closed. See `ibv_reg_dmabuf_mr(3)`; Linux 5.12.
+    ///
+    /// # Errors
+    /// The driver does not import dma-bufs (neither rxe nor mlx4 does), `fd` is none, or the range is not within it.
+    pub fn reg_dmabuf_mr(
+        &self,
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        length: usize,
+        iova: u64,
+        access: Access,
+    ) -> Result<OpaqueMr> {
+        OpaqueMr::dmabuf(&self.0, fd, offset, length, iova, access)
+    }
+
+    /// Registers the whole address space of the process, whose pages the device faults in as it needs them (implicit on-demand
+    /// paging). `access` always includes [`Access::ON_DEMAND`]. See `ibv_reg_mr(3)`.
+    ///
+    /// # Errors
+    /// The device has no implicit on-demand paging: bit 1 of [`OdpCaps::general`](crate::OdpCaps) says whether it has. Neither rxe nor mlx4 does.
+    ///
+    /// # Safety
+    /// Any request with the region's keys reaches any memory of the process, and a peer's does where `access` allows it. Until the region is
+    /// deregistered, no such request names memory that is used through Rust references in a way that conflicts with it.
+    #[allow(unsafe_code)]
+    pub unsafe fn reg_implicit_mr(&self, access: Access) -> Result<OpaqueMr> {
+        // SAFETY: the caller's promise is the one that is asked for.
+        unsafe { OpaqueMr::implicit(&self.0, access) }
     }
 
     /// Makes a memory window that is not bound to anything. See `ibv_alloc_mw(3)`.

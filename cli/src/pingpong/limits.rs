@@ -104,7 +104,7 @@ pub(super) fn region(plan: &Plan, pd: &Pd) -> Result<(Mr, Option<String>), Failu
     for start in (0..mr.len()).step_by(CHUNK) {
         mr.write(start, &filler[..CHUNK.min(mr.len() - start)]);
     }
-    let warning = plan.prefetch.then(|| mr.prefetch().err()).flatten().map(|e| {
+    let warning = plan.prefetch.then(|| mr.prefetch(..).err()).flatten().map(|e| {
         let errno = e.errno().map_or(0, |errno| errno as i32);
         format!("Couldn't prefetch MR({errno}). Continue anyway")
     });

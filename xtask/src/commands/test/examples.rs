@@ -7,7 +7,7 @@ use crate::Result;
 use crate::vm::Vm;
 
 /// Those that need no peer.
-const QUIET: [&str; 9] = [
+const QUIET: [&str; 10] = [
     "atomics",
     "cm_echo",
     "datagrams",
@@ -17,6 +17,7 @@ const QUIET: [&str; 9] = [
     "rc_send_recv",
     "rdma_write_read",
     "shared_receive_queue",
+    "two_processes",
 ];
 
 /// Lets a completion queue overrun, of which the kernel complains.
