@@ -197,7 +197,10 @@ fn channel_domain_and_region() {
     assert_eq!((theirs.length, theirs.access_flags), (4096, 1), "what ibv_rc_pingpong registers");
     compare(PINGPONG, name, &ANSWERED, |uverbs| {
         let legacy::RegMr { start, length, hca_va, pd_handle, access_flags, .. } = theirs;
-        let _ = uverbs.reg_mr(pd_handle, start, length, hca_va, access_flags);
+        let region = super::mr::NewMr { pd_handle, start, length, iova: hca_va, access_flags };
+        // SAFETY: no kernel gets the command.
+        #[allow(unsafe_code)]
+        let _ = unsafe { uverbs.reg_mr(&region) };
     });
     let handle = handle_of(PINGPONG, "MR_DESTROY", abi::UVERBS_ATTR_DESTROY_MR_HANDLE);
     compare(PINGPONG, "MR_DESTROY", &NONE, |uverbs| sent_off(uverbs.dereg_mr(handle)));

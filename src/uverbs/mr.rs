@@ -131,3 +131,78 @@ impl Uverbs {
         self.attributes(request).unwrap_or(Err(Errno::EOPNOTSUPP)).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, OwnedFd};
+
+    use super::*;
+    use crate::sys::linux::testing::{Attr, Command, Reply, install};
+    use crate::uverbs::Encoding;
+
+    fn uverbs() -> Uverbs {
+        let fd: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        Uverbs::new(fd, abi::RDMA_DRIVER_RXE, "test".to_owned(), Encoding::Ioctl)
+    }
+
+    fn value(attrs: &[Attr], id: u16) -> u64 {
+        attrs.iter().find(|attr| attr.raw.attr_id == id).map_or(u64::MAX, |attr| attr.raw.data)
+    }
+
+    /// The attributes of `UVERBS_METHOD_REG_DMABUF_MR`, and the answer's three parts.
+    #[test]
+    fn a_dmabuf_is_named_by_its_descriptor() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let fd = file.as_fd();
+        let number = fd.as_raw_fd() as u64;
+        install(move |command| {
+            let Command::Ioctl { header, attrs } = command else { panic!("{command:?}") };
+            assert_eq!((header.object_id, header.method_id), (7, 4));
+            let values = [1, 2, 3, 4, 5, 6].map(|id| value(attrs, id));
+            assert_eq!(values, [9, 0x1000, 0x2000, 0x3000, number, 7]);
+            let bytes = |id, value: u32| Reply::Bytes(id, value.to_ne_bytes().to_vec());
+            Ok(vec![Reply::Handle(0, 77), bytes(7, 0x11), bytes(8, 0x22)])
+        });
+        let request =
+            RegDmabufMr { pd_handle: 9, fd, offset: 0x1000, length: 0x2000, iova: 0x3000, access_flags: 7 };
+        let made = uverbs().reg_dmabuf_mr(&request).unwrap();
+        assert_eq!((made.mr_handle, made.lkey, made.rkey), (77, 0x11, 0x22));
+    }
+
+    /// Flags name what changes, and the fields of what does not are zero.
+    #[test]
+    fn a_change_of_a_region_names_what_changes() {
+        let changes = [
+            (Rereg { access_flags: Some(3), pd_handle: None, memory: None }, [4, 0, 0, 0, 0, 3]),
+            (Rereg { access_flags: None, pd_handle: Some(5), memory: None }, [2, 0, 0, 0, 5, 0]),
+            (
+                Rereg { access_flags: Some(1), pd_handle: Some(5), memory: Some((0x7000, 9, 0x8000)) },
+                [7, 0x7000, 9, 0x8000, 5, 1],
+            ),
+        ];
+        for (change, [flags, start, length, hca_va, pd_handle, access_flags]) in changes {
+            let expected = ReregMr {
+                response: 0,
+                mr_handle: 6,
+                flags: flags as u32,
+                start,
+                length,
+                hca_va,
+                pd_handle: pd_handle as u32,
+                access_flags: access_flags as u32,
+                driver_data: [],
+            };
+            install(move |command| {
+                let Command::Ioctl { attrs, .. } = command else { panic!("{command:?}") };
+                let core = attrs.iter().find(|attr| attr.raw.attr_id == abi::UVERBS_ATTR_CORE_IN).unwrap();
+                assert_eq!(value(attrs, abi::UVERBS_ATTR_WRITE_CMD), 10);
+                assert_eq!(core.memory, expected.as_bytes());
+                let answer = ReregMrResp { lkey: 0x33, rkey: 0x44, driver_data: [] };
+                Ok(vec![Reply::Bytes(abi::UVERBS_ATTR_CORE_OUT, answer.as_bytes().to_vec())])
+            });
+            // SAFETY: no kernel gets the command.
+            let keys = unsafe { uverbs().rereg_mr(6, &change) }.unwrap();
+            assert_eq!((keys.lkey, keys.rkey), (0x33, 0x44));
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod devinfo;
 mod doctor;
 mod faults;
 mod link;
+mod memory;
 mod opcodes;
 mod pingpong;
 mod queues;

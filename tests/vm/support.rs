@@ -301,7 +301,15 @@ impl Loop {
     }
 
     pub fn with(attr: RcAttr, sges: u32) -> Self {
-        let ctx = Device::first().unwrap().open().unwrap();
+        Self::made(Device::first().unwrap().open().unwrap(), attr, sges)
+    }
+
+    /// The same on an open device, with a protection domain of their own.
+    pub fn new_in(ctx: &Context) -> Self {
+        Self::made(ctx.clone(), RcAttr::new(), 4)
+    }
+
+    fn made(ctx: Context, attr: RcAttr, sges: u32) -> Self {
         let pd = ctx.alloc_pd().unwrap();
         let left_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();
         let right_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();

@@ -14,7 +14,7 @@ const ENCODINGS: [(&str, &str); 2] = [
     ("ioctl", ""),
     (
         "write",
-        "asyncwatch:: datagrams:: devinfo:: opcodes:: queues:: srq:: pingpong::our pingpong::the_c pingpong::ways \
+        "asyncwatch:: datagrams:: devinfo:: memory:: opcodes:: queues:: srq:: pingpong::our pingpong::the_c pingpong::ways \
          faults::arguments faults::device_nodes faults::a_memlock",
     ),
 ];

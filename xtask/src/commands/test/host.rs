@@ -10,7 +10,7 @@ use crate::{Result, cargo, process};
 pub(super) const OTHER_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// What Miri runs: all tests of code that shares memory with the kernel or a device.
-const MIRI_TESTS: [&str; 4] = ["provider::", "sys::region", "sys::slots", "sys::mmio"];
+const MIRI_TESTS: [&str; 5] = ["provider::", "sys::copy", "sys::region", "sys::slots", "sys::mmio"];
 
 /// cargo's checks, each with a few words on what it is for.
 const CARGO: [(&str, &str, &[&str]); 5] = [

@@ -5,7 +5,7 @@ use crate::commands::test::guest;
 
 /// Tests of `tests/vm` that are not about rxe or Ethernet. The kernel complains of a queue that overflows, as it should, so that test
 /// is among the faults.
-pub(super) const CONNECTX3: &str = "opcodes:: queues:: srq:: xsrq:: datagrams:: cm:: rping \
+pub(super) const CONNECTX3: &str = "opcodes:: queues:: memory:: srq:: xsrq:: datagrams:: cm:: rping \
     pingpong::json pingpong::ways pingpong::data pingpong::prints pingpong::peers \
     --skip=port_events --skip=overflows --skip=outlives_its_device --skip=rxe";
 
