@@ -3,9 +3,9 @@
 //! Programs that must not compile are doc tests in `src/verbs/soundness.rs`.
 
 use bareverbs::{
-    Ah, AsyncEvents, CmEvent, CmId, CompChannel, CompEvent, ConnParam, Context, Cq, CqInit, Device, Endpoint,
-    Error, EventChannel, Mr, Pd, PostError, Qp, QpAttr, QpInit, RecvQueue, RecvWr, Remote, SendQueue, SendWr,
-    Sge, Srq, SrqInit, Wc, Xrcd,
+    Ah, AsyncEvents, CmEvent, CmId, CompChannel, CompEvent, ConnParam, Context, Cq, CqHandle, CqInit, Device,
+    Endpoint, Error, EventChannel, Mr, Pd, PostError, Qp, QpAttr, QpInit, RecvQueue, RecvWr, Remote,
+    SendQueue, SendWr, Sge, Srq, SrqHandle, SrqInit, Wc, Xrcd,
 };
 
 const fn send_and_sync<T: Send + Sync>() {}
@@ -19,11 +19,11 @@ const _: () = {
     send_and_sync::<Mr>();
     send_and_sync::<CompChannel>();
     send_and_sync::<CqInit>();
-    send_and_sync::<Cq>();
+    send_and_sync::<(Cq, CqHandle)>();
     send_and_sync::<Qp>();
     send_and_sync::<SendQueue>();
     send_and_sync::<RecvQueue>();
-    send_and_sync::<(Ah, Srq, Xrcd)>();
+    send_and_sync::<(Ah, Srq, SrqHandle, Xrcd)>();
     send_and_sync::<SrqInit<'_>>();
     send_and_sync::<QpInit<'_>>();
     send_and_sync::<AsyncEvents<'_>>();
@@ -38,6 +38,7 @@ const _: () = {
 const _: () = {
     owned::<(Context, Pd, Mr, CompChannel, Cq, Qp)>();
     owned::<(Ah, Srq, Xrcd)>();
+    owned::<(CqHandle, SrqHandle)>();
     owned::<(EventChannel, CmId, CmEvent)>();
 };
 
@@ -72,5 +73,7 @@ fn owners_are_not_doubled() {
         Probe::<CmId>::CLONE,
     ];
     assert_eq!(doubled, [false; 7]);
-    assert_eq!([Probe::<Context>::CLONE, Probe::<Pd>::CLONE], [true; 2], "handles on what is shared");
+    let shared =
+        [Probe::<Context>::CLONE, Probe::<Pd>::CLONE, Probe::<CqHandle>::CLONE, Probe::<SrqHandle>::CLONE];
+    assert_eq!(shared, [true; 4], "handles on what is shared");
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use crate::Result;
 
-/// Runs a program and gives its standard output; failing is an error with its last words.
+/// Runs a program and returns its standard output. If it fails, the error quotes what it said last.
 pub fn output(command: &mut Command) -> Result<String> {
     let out = run(command)?;
     if !out.status.success() {

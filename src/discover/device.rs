@@ -91,6 +91,25 @@ impl DeviceInfo {
         self.attribute("hca_type")
     }
 
+    /// A device that nobody has, for tests.
+    #[cfg(test)]
+    pub(crate) fn imagined(name: &str, driver: DriverId, abi: u32) -> Self {
+        let number = DeviceNumber { major: 231, minor: 192 };
+        Self {
+            name: name.to_owned(),
+            index: None,
+            node_guid: Guid::default(),
+            sys_image_guid: None,
+            node_type: NodeType::from(1),
+            port_count: 2,
+            protocol: None,
+            driver,
+            uverbs: Some(Uverbs { name: "uverbs0".to_owned(), number, abi }),
+            source: Source::Netlink,
+            fw_version: None,
+        }
+    }
+
     /// Reads the adapter's revision, which the drivers of adapters keep in sysfs.
     #[must_use]
     pub fn hw_rev(&self) -> Option<String> {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::device::{DeviceInfo, Source, Uverbs};
 use crate::error::{Error, Result};
-use crate::netlink::{DeviceNumber, DriverId, NodeType};
+use crate::netlink::{DeviceNumber, DriverId, MAX_PORTS, NodeType};
 use crate::sys::file::read_attribute;
 use crate::types::{Gid, GidEntry, GidType, Guid, PortNum};
 
@@ -92,7 +92,7 @@ pub(super) fn attribute(sys: &Path, device: &str, attribute: &str) -> Option<Str
     text(&device_folder(sys, device)?.join(attribute))
 }
 
-/// The entries of a port's GID table that are in use, among these.
+/// Returns the entries in use of a port's GID table, of those with these indices.
 pub(super) fn gids(sys: &Path, device: &str, port: PortNum, indices: Range<u32>) -> Vec<GidEntry> {
     let Some(folder) = device_folder(sys, device).map(|folder| folder.join(format!("ports/{port}"))) else {
         return Vec::new();
@@ -110,7 +110,15 @@ pub(super) fn gids(sys: &Path, device: &str, port: PortNum, indices: Range<u32>)
         };
         Some(GidEntry { gid: gid.into(), index, port, gid_type, netdev_ifindex: 0 })
     };
-    indices.filter_map(entry).collect()
+    if indices.len() <= 1 {
+        return indices.filter_map(entry).collect();
+    }
+    // The length that the driver reports is not trusted: only what exists is read.
+    let names = entries(&folder.join("gids")).ok().flatten().unwrap_or_default();
+    let mut existing: Vec<u32> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    existing.retain(|index| indices.contains(index));
+    existing.sort_unstable();
+    existing.into_iter().filter_map(entry).collect()
 }
 
 /// The name of the network device behind a GID, and the GID.
@@ -170,13 +178,13 @@ fn node_type(text: Option<&str>) -> u8 {
     text.and_then(|text| text.split(':').next()).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// The highest number among the folders of the ports.
+/// Returns the highest number among the folders of the ports.
 fn port_count(sys: &Path, device: &str) -> u32 {
     let Some(folder) = device_folder(sys, device) else {
         return 0;
     };
     let ports = entries(&folder.join("ports")).ok().flatten().unwrap_or_default();
-    ports.iter().filter_map(|port| port.to_str()?.parse().ok()).max().unwrap_or(0)
+    ports.iter().filter_map(|port| port.to_str()?.parse().ok()).max().unwrap_or(0).min(MAX_PORTS)
 }
 
 /// Reads `xxxx:xxxx:xxxx:xxxx`.

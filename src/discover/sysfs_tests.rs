@@ -109,7 +109,8 @@ fn nonsense_in_files_leaves_the_device_out_or_the_value() {
         .file("class/infiniband_verbs/uverbs2/dev", "99999999999:0\n")
         .file("class/infiniband/rxe0/node_guid", "5054:00ff:fe12\n")
         .file("class/infiniband/rxe0/node_type", "CA")
-        .file("class/infiniband/rxe0/ports/x/state", "");
+        .file("class/infiniband/rxe0/ports/x/state", "")
+        .file("class/infiniband/rxe0/ports/99999999999/state", "");
     let devices = all(&folder);
     assert_eq!(devices.len(), 1);
     assert_eq!(devices[0].node_guid, Guid::default());
@@ -143,5 +144,18 @@ fn gids_of_infiniband_are_not_roce() {
         .file(&format!("{port}/gid_attrs/ndevs/2"), "eth0\n");
     let found = gids(folder.path(), "mlx4_0", PortNum::ONE, 0..4);
     let types: Vec<_> = found.iter().map(|entry| (entry.index, entry.gid_type)).collect();
-    assert_eq!(types, [(0, GidType::IB), (1, GidType::ROCE_V1), (2, GidType::ROCE_V2)]);
+    let all = [(0, GidType::IB), (1, GidType::ROCE_V1), (2, GidType::ROCE_V2)];
+    assert_eq!(types, all);
+    // However long the table is said to be.
+    let found = gids(folder.path(), "mlx4_0", PortNum::ONE, 0..u32::MAX);
+    assert_eq!(found.iter().map(|entry| (entry.index, entry.gid_type)).collect::<Vec<_>>(), all);
+    let count = |indices| gids(folder.path(), "mlx4_0", PortNum::ONE, indices).len();
+    assert_eq!([count(1..2), count(1..3), count(3..9), count(0..0)], [1, 2, 0, 0]);
+}
+
+#[test]
+fn no_device_has_four_thousand_million_ports() {
+    let folder = Folder::new("sysfs-ports");
+    rxe0(&folder).file("class/infiniband/rxe0/ports/4294967295/state", "");
+    assert_eq!(all(&folder)[0].port_count, MAX_PORTS);
 }

@@ -52,6 +52,9 @@ impl Nldev {
     }
 }
 
+/// More ports than any device has: callers visit each, so a driver's mistake must not make that endless.
+pub(crate) const MAX_PORTS: u32 = 65_535;
+
 /// Reads one device's attributes.
 fn read(attributes: Attributes<'_>) -> Read<RdmaDevice> {
     let (mut index, mut name, mut port_count, mut node_guid, mut node_type) = (None, None, None, None, None);
@@ -78,7 +81,7 @@ fn read(attributes: Attributes<'_>) -> Read<RdmaDevice> {
     Ok(RdmaDevice {
         index: required(index, nl::RDMA_NLDEV_ATTR_DEV_INDEX)?,
         name: required(name, nl::RDMA_NLDEV_ATTR_DEV_NAME)?,
-        port_count: required(port_count, nl::RDMA_NLDEV_ATTR_PORT_INDEX)?,
+        port_count: required(port_count, nl::RDMA_NLDEV_ATTR_PORT_INDEX)?.min(MAX_PORTS),
         node_guid: required(node_guid, nl::RDMA_NLDEV_ATTR_NODE_GUID)?,
         sys_image_guid,
         node_type: required(node_type, nl::RDMA_NLDEV_ATTR_DEV_NODE_TYPE)?,
@@ -114,6 +117,18 @@ mod tests {
         let bytes = request.numbered(1);
         let error = read(Attributes::new(&bytes[16..])).unwrap_err();
         assert_eq!(error.0, "RDMA_NLDEV_ATTR_NODE_GUID is missing");
+    }
+
+    #[test]
+    fn no_device_has_four_thousand_million_ports() {
+        let mut request = Request::new(nl::RDMA_NLDEV_CMD_GET, 0)
+            .u32(nl::RDMA_NLDEV_ATTR_DEV_INDEX, 3)
+            .string(nl::RDMA_NLDEV_ATTR_DEV_NAME, "rxe0")
+            .u32(nl::RDMA_NLDEV_ATTR_PORT_INDEX, u32::MAX)
+            .bytes(nl::RDMA_NLDEV_ATTR_NODE_GUID, &[0; 8])
+            .bytes(nl::RDMA_NLDEV_ATTR_DEV_NODE_TYPE, &[1]);
+        let bytes = request.numbered(1);
+        assert_eq!(read(Attributes::new(&bytes[16..])).unwrap().port_count, MAX_PORTS);
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod system;
 use nix::errno::Errno;
 
 pub use chardev::{CharDevice, DeviceNumber};
+pub(crate) use device::MAX_PORTS;
 pub use device::RdmaDevice;
 pub use driver::DriverId;
 pub use node_type::{NodeType, Transport};

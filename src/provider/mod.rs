@@ -1,126 +1,180 @@
-//! What a device's queues look like: one folder per driver, the same file names in each.
+//! What a device's queues look like: one folder per driver, with the same file names for the same things.
 //!
-//! Which provider a context has is settled when it is opened; after that every call is a jump on an enum.
+//! A provider implements [`Driver`] and has a line in [`providers!`]. Which one a context has is settled when it is opened; after that
+//! every call is a match on an enum.
 
-pub(crate) mod mlx4;
-pub(crate) mod rxe;
-
-use std::sync::Arc;
+mod driver;
+mod mlx4;
+mod post;
+mod rxe;
 
 use nix::errno::Errno;
 
+use self::driver::{CompletionQueue, Created, Driver, RecvQueue, SendQueue, SharedRecvQueue};
+pub(crate) use self::driver::{Hold, NewAh, NewCq, NewPd, NewQp, NewSrq, Queues};
 use crate::error::{Cause, Error, Result};
-use crate::types::{DeviceAh, DriverCaps, PostError, RecvWr, Refusal, SendWr, Station, Wc};
+use crate::types::{DriverCaps, PostError, RecvWr, Refusal, SendWr, Station, Wc};
 use crate::uapi::ioctl::{RDMA_DRIVER_MLX4, RDMA_DRIVER_RXE, RDMA_DRIVER_SIW};
-use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp, ModifySrq};
-use crate::uverbs::cq::CqInit;
+use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp};
+use crate::uverbs::cq::CqParams;
 use crate::uverbs::device::NewContext;
-use crate::uverbs::qp::{NewQp, QpInit};
-use crate::uverbs::srq::{NewSrq, SRQ_LIMIT, SRQ_MAX_WR, SrqInit};
+use crate::uverbs::qp::QpParams;
+use crate::uverbs::srq::SrqParams;
 use crate::uverbs::{Udata, Uverbs};
 
-/// What knows a context's queues.
-#[derive(Debug)]
-pub(crate) enum Provider {
-    Rxe,
-    Mlx4(mlx4::Context),
-    /// Nothing, for this driver (`RDMA_DRIVER_*`): the device can be asked, and has no queues.
-    None(u32),
+/// Defines the enums of devices and rings, and `each!`, which runs the same code on whichever variant a value has. (`$d` is a dollar
+/// sign, for the inner macro.)
+macro_rules! providers {
+    ($d:tt $( $name:ident: $driver:ty = $id:ident; )*) => {
+        /// The provider of a context.
+        #[derive(Debug)]
+        pub(crate) enum Provider {
+            $( $name($driver), )*
+            /// There is none for this driver (`RDMA_DRIVER_*`): the device can be queried and has no queues.
+            None(u32),
+        }
+
+        /// The ring of a completion queue.
+        pub(crate) enum Cq {
+            $( $name(<$driver as Driver>::Cq), )*
+        }
+
+        /// The ring of a send queue.
+        #[repr(u8)] // the variant has a number of its own: one load on the data path
+        pub(crate) enum Sq {
+            /// The queue pair only receives.
+            None,
+            $( $name(<$driver as Driver>::Sq), )*
+        }
+
+        /// The ring of a receive queue.
+        #[repr(u8)] // as for the send queue
+        pub(crate) enum Rq {
+            /// The queue pair takes its receives from elsewhere.
+            None,
+            $( $name(<$driver as Driver>::Rq), )*
+        }
+
+        /// The ring of a shared receive queue.
+        pub(crate) enum Srq {
+            $( $name(<$driver as Driver>::Srq), )*
+        }
+
+        /// Returns whether there is a provider for the devices of this driver.
+        pub(crate) const fn drives(driver: u32) -> bool {
+            matches!(driver, $( $id )|*)
+        }
+
+        impl Provider {
+            /// Creates the context of an open device of `driver`. `abi` is the version of the structures that the driver exchanges with
+            /// its provider.
+            pub(crate) fn open(uverbs: &Uverbs, driver: u32, abi: u32) -> Result<(NewContext, Self)> {
+                match driver {
+                    $( $id => <$driver as Driver>::open(uverbs, abi).map(|(new, it)| (new, Self::$name(it))), )*
+                    _ => Ok((uverbs.get_context(Udata::none())?, Self::None(driver))),
+                }
+            }
+        }
+
+        $(
+            impl From<<$driver as Driver>::Cq> for Cq {
+                fn from(ring: <$driver as Driver>::Cq) -> Self {
+                    Self::$name(ring)
+                }
+            }
+
+            impl From<Option<<$driver as Driver>::Sq>> for Sq {
+                fn from(ring: Option<<$driver as Driver>::Sq>) -> Self {
+                    ring.map_or(Self::None, Self::$name)
+                }
+            }
+
+            impl From<Option<<$driver as Driver>::Rq>> for Rq {
+                fn from(ring: Option<<$driver as Driver>::Rq>) -> Self {
+                    ring.map_or(Self::None, Self::$name)
+                }
+            }
+
+            impl<'r> From<&'r mut Rq> for Option<&'r mut <$driver as Driver>::Rq> {
+                fn from(ring: &'r mut Rq) -> Self {
+                    if let Rq::$name(ring) = ring { Some(ring) } else { None }
+                }
+            }
+
+            impl From<<$driver as Driver>::Srq> for Srq {
+                fn from(ring: <$driver as Driver>::Srq) -> Self {
+                    Self::$name(ring)
+                }
+            }
+        )*
+
+        macro_rules! each {
+            ($d value:expr, $d inner:ident => $d body:expr $d(, $d other:pat => $d rest:expr)*) => {
+                match $d value {
+                    $( Self::$name($d inner) => $d body, )*
+                    $d( $d other => $d rest, )*
+                }
+            };
+        }
+    };
 }
 
-/// Whether there is a provider for the devices of this driver.
-pub(crate) const fn drives(driver: u32) -> bool {
-    matches!(driver, RDMA_DRIVER_MLX4 | RDMA_DRIVER_RXE)
+providers! { $
+    Rxe: rxe::Rxe = RDMA_DRIVER_RXE;
+    Mlx4: mlx4::Context = RDMA_DRIVER_MLX4;
 }
 
 impl Provider {
-    /// Makes the context of an open device of `driver`; `abi` is the version of what it says to its provider.
-    pub(crate) fn open(uverbs: &Uverbs, driver: u32, abi: u32) -> Result<(NewContext, Self)> {
-        match driver {
-            RDMA_DRIVER_MLX4 => mlx4::open(uverbs, abi).map(|(new, ctx)| (new, Self::Mlx4(ctx))),
-            RDMA_DRIVER_RXE => Ok((uverbs.get_context(Udata::none())?, Self::Rxe)),
-            _ => Ok((uverbs.get_context(Udata::none())?, Self::None(driver))),
-        }
+    /// Creates a protection domain.
+    pub(crate) fn alloc_pd(&self, uverbs: &Uverbs) -> Result<NewPd> {
+        each!(self, it => it.alloc_pd(uverbs), Self::None(_) => {
+            Ok(NewPd { handle: uverbs.alloc_pd(Udata::none())?, hold: Hold::NOTHING })
+        })
     }
 
-    /// Makes a protection domain; gives its handle and what is known of it.
-    pub(crate) fn alloc_pd(&self, uverbs: &Uverbs) -> Result<(u32, Hold)> {
-        match self {
-            Self::Mlx4(_) => mlx4::alloc_pd(uverbs).map(|(handle, pdn)| (handle, Hold::Mlx4Pd { pdn })),
-            Self::Rxe | Self::None(_) => Ok((uverbs.alloc_pd(Udata::none())?, Hold::Nothing)),
-        }
-    }
-
-    /// Makes a completion queue; gives its handle, its size, its ring and what must outlive it.
-    pub(crate) fn create_cq(&self, uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq, Hold)> {
-        match self {
-            Self::Rxe => {
-                let (handle, cqe, cq) = rxe::cq::create(uverbs, init)?;
-                Ok((handle, cqe, Cq::Rxe(cq), Hold::Nothing))
-            }
-            Self::Mlx4(ctx) => {
-                let (handle, cqe, cq, hold) = mlx4::cq::create(ctx, uverbs, init)?;
-                Ok((handle, cqe, Cq::Mlx4(cq), Hold::Mlx4Record(hold)))
-            }
-            Self::None(driver) => Err(unsupported(*driver, uverbs)),
-        }
-    }
-
-    /// The device's attributes, the driver's own among them.
+    /// Returns the device's attributes, with those that only its driver reports.
     pub(crate) fn query_device(&self, uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
-        match self {
-            Self::Mlx4(_) => mlx4::query_device(uverbs),
-            Self::Rxe | Self::None(_) => Ok((uverbs.query_device()?, DriverCaps::default())),
-        }
+        each!(self, it => it.query_device(uverbs), Self::None(_) => {
+            Ok((uverbs.query_device()?, DriverCaps::default()))
+        })
     }
 
-    /// Makes a queue pair that uses these queues, where it has such; gives it, its rings and what must outlive it.
+    /// Creates a completion queue.
+    pub(crate) fn create_cq(&self, uverbs: &Uverbs, params: &CqParams<'_>) -> Result<NewCq<Cq>> {
+        each!(self, it => {
+            let NewCq { answer, ring, hold } = it.create_cq(uverbs, params)?;
+            Ok(NewCq { answer, ring: ring.into(), hold })
+        }, Self::None(driver) => Err(unsupported(*driver, uverbs)))
+    }
+
+    /// Creates a queue pair on these queues.
     pub(crate) fn create_qp(
         &self,
         uverbs: &Uverbs,
-        init: &QpInit,
+        params: &QpParams,
         queues: Queues<'_>,
-    ) -> Result<(NewQp, Sq, Rq, Hold)> {
-        match self {
-            Self::Rxe => {
-                let (made, sq, rq) = rxe::qp::create(uverbs, init)?;
-                Ok((made, Sq::Rxe(sq), rq.map_or(Rq::None, Rq::Rxe), Hold::Nothing))
-            }
-            Self::Mlx4(ctx) => {
-                let (send_cq, recv_cq) =
-                    (queues.send_cq.and_then(Cq::mlx4_shared), queues.recv_cq.and_then(Cq::mlx4_shared));
-                let srq = queues.srq.and_then(Srq::mlx4);
-                let (made, sq, rq, hold) = mlx4::qp::create(ctx, uverbs, init, send_cq, recv_cq, srq)?;
-                let (sq, rq) = (sq.map_or(Sq::None, Sq::Mlx4), rq.map_or(Rq::None, Rq::Mlx4));
-                Ok((made, sq, rq, Hold::Mlx4Qp(hold)))
-            }
-            Self::None(driver) => Err(unsupported(*driver, uverbs)),
-        }
+    ) -> Result<NewQp<Sq, Rq>> {
+        each!(self, it => {
+            let NewQp { answer, sq, rq, hold } = it.create_qp(uverbs, params, queues)?;
+            Ok(NewQp { answer, sq: sq.into(), rq: rq.into(), hold })
+        }, Self::None(driver) => Err(unsupported(*driver, uverbs)))
     }
 
-    /// Makes a shared receive queue, which for XRC completes into `xrc_cq`; gives it, its ring and what must outlive it.
+    /// Creates a shared receive queue, which for XRC completes into the queue that `xrc_cq` belongs to.
     pub(crate) fn create_srq(
         &self,
         uverbs: &Uverbs,
-        init: &SrqInit,
-        xrc_cq: Option<&Cq>,
-    ) -> Result<(NewSrq, Srq, Hold)> {
-        match self {
-            Self::Rxe => {
-                let (made, srq) = rxe::srq::create(uverbs, init)?;
-                Ok((made, Srq::Rxe(srq), Hold::Nothing))
-            }
-            Self::Mlx4(ctx) => {
-                let (made, srq, hold) =
-                    mlx4::srq::create(ctx, uverbs, init, xrc_cq.and_then(Cq::mlx4_shared))?;
-                Ok((made, Srq::Mlx4(srq), Hold::Mlx4Srq(hold)))
-            }
-            Self::None(driver) => Err(unsupported(*driver, uverbs)),
-        }
+        params: &SrqParams,
+        xrc_cq: Option<&Hold>,
+    ) -> Result<NewSrq<Srq>> {
+        each!(self, it => {
+            let NewSrq { answer, ring, hold } = it.create_srq(uverbs, params, xrc_cq)?;
+            Ok(NewSrq { answer, ring: ring.into(), hold })
+        }, Self::None(driver) => Err(unsupported(*driver, uverbs)))
     }
 
-    /// Makes an address handle in a domain, of which `pd` is known; gives the kernel's handle on it, where the kernel is asked, and
-    /// what requests name it by. `station` finds who is meant on Ethernet, where no kernel will.
+    /// Creates an address handle in the protection domain that has this handle and hold. `station` finds the destination's address on
+    /// Ethernet, for devices that have to be told it.
     pub(crate) fn create_ah(
         &self,
         uverbs: &Uverbs,
@@ -128,24 +182,11 @@ impl Provider {
         pd: &Hold,
         attr: AhAttr,
         station: impl FnOnce(&AhAttr) -> Result<Station>,
-    ) -> Result<(Option<u32>, DeviceAh)> {
-        match self {
-            Self::Rxe => rxe::ah::create(uverbs, pd_handle, attr).map(|(handle, ah)| (Some(handle), ah)),
-            Self::Mlx4(_) => {
-                let pdn = if let Hold::Mlx4Pd { pdn } = pd { *pdn } else { 0 };
-                mlx4::ah::create(uverbs, pdn, &attr, station).map(|ah| (None, ah))
-            }
-            Self::None(driver) => Err(unsupported(*driver, uverbs)),
-        }
+    ) -> Result<NewAh> {
+        each!(self, it => it.create_ah(uverbs, pd_handle, pd, attr, station), Self::None(driver) => {
+            Err(unsupported(*driver, uverbs))
+        })
     }
-}
-
-/// What a queue pair is made on.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Queues<'q> {
-    pub(crate) send_cq: Option<&'q Cq>,
-    pub(crate) recv_cq: Option<&'q Cq>,
-    pub(crate) srq: Option<&'q Srq>,
 }
 
 fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
@@ -157,70 +198,27 @@ fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
         .hint("devices of rxe and mlx4 have one")
 }
 
-/// What a provider keeps of a kernel object for as long as that is there: what it uses of this process's, what it is called.
-#[derive(Debug)]
-pub(crate) enum Hold {
-    Nothing,
-    Mlx4Pd { pdn: u32 },
-    // These are held for their Drop.
-    Mlx4Record(#[allow(dead_code)] mlx4::dbrec::Record),
-    Mlx4Srq(#[allow(dead_code)] mlx4::srq::Hold),
-    Mlx4Qp(mlx4::qp::Hold),
-}
-
-impl Hold {
-    /// The queue pair has been put into the state RESET.
-    ///
-    /// # Errors
-    /// There is not enough memory. Then nothing can be posted until the queue pair is reset again.
-    pub(crate) fn reset(&self, sq: &mut Sq, rq: &mut Rq) -> Result<(), Errno> {
-        match self {
-            Self::Mlx4Qp(hold) => hold.reset(
-                if let Sq::Mlx4(sq) = sq { Some(sq) } else { None },
-                if let Rq::Mlx4(rq) = rq { Some(rq) } else { None },
-            ),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A completion queue's ring.
-pub(crate) enum Cq {
-    Rxe(rxe::cq::Cq),
-    Mlx4(mlx4::Cq),
-}
-
 impl Cq {
-    fn mlx4_shared(&self) -> Option<&Arc<mlx4::registry::Shared>> {
-        match self {
-            Self::Mlx4(cq) => Some(cq.shared()),
-            Self::Rxe(_) => None,
-        }
-    }
-
-    /// Takes completions out; gives how many.
+    /// Takes completions out and returns how many.
     #[inline]
     pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        match self {
-            Self::Rxe(cq) => cq.poll(out),
-            Self::Mlx4(cq) => cq.poll(out),
-        }
+        each!(self, cq => cq.poll(out))
     }
 
-    /// Whether there is nothing to take out.
+    /// Returns whether there is nothing to take out.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Self::Rxe(cq) => cq.is_empty(),
-            Self::Mlx4(cq) => cq.is_empty(),
-        }
+        each!(self, cq => cq.is_empty())
     }
 
-    /// Whether the device does its work without the kernel: asking for an event takes no system call, and no completion waits until
-    /// the kernel comes to run.
+    /// Returns whether the device does its work without the kernel: arming takes no system call, and no completion waits until the
+    /// kernel runs.
     #[inline]
     pub(crate) fn bypasses_kernel(&self) -> bool {
-        matches!(self, Self::Mlx4(_))
+        fn of<C: CompletionQueue>(_: &C) -> bool {
+            C::BYPASSES_KERNEL
+        }
+        each!(self, cq => of(cq))
     }
 
     /// Asks for an event at the next completion; `events` counts those of this queue that have been read.
@@ -232,32 +230,16 @@ impl Cq {
         solicited: bool,
         events: impl FnOnce() -> u32,
     ) -> Result<(), Errno> {
-        match self {
-            Self::Rxe(_) => uverbs.req_notify_cq(handle, solicited),
-            Self::Mlx4(cq) => {
-                cq.arm(solicited, events());
-                Ok(())
-            }
-        }
+        each!(self, cq => cq.arm(uverbs, handle, solicited, events))
     }
 
-    /// Changes the size; gives the new one.
+    /// Changes the size and returns the new one.
     pub(crate) fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
-        match self {
-            Self::Rxe(cq) => cq.resize(uverbs, handle, cqe),
-            Self::Mlx4(cq) => cq.resize(uverbs, handle, cqe),
-        }
+        each!(self, cq => cq.resize(uverbs, handle, cqe))
     }
 }
 
-/// A send queue's ring.
-#[repr(u8)] // a number of its own tells which: one look, on the data path
-pub(crate) enum Sq {
-    /// The queue pair only receives.
-    None,
-    Rxe(rxe::qp::Sq),
-    Mlx4(mlx4::qp::Sq),
-}
+const NO_QUEUE: Result<(), PostError> = Err(PostError { posted: 0, refusal: Refusal::NoQueue });
 
 impl Sq {
     /// Posts one request and rings the doorbell.
@@ -268,11 +250,7 @@ impl Sq {
         qp_handle: u32,
         wr: SendWr<'_>,
     ) -> Result<(), PostError> {
-        match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
-            Self::Rxe(sq) => sq.post(&[wr], || uverbs.ring_send_queue(qp_handle)),
-            Self::Mlx4(sq) => sq.post(&[wr]),
-        }
+        each!(self, sq => sq.post(&[wr], || uverbs.ring_send_queue(qp_handle)), Self::None => NO_QUEUE)
     }
 
     /// Posts requests and rings the doorbell once.
@@ -283,104 +261,57 @@ impl Sq {
         qp_handle: u32,
         wrs: &[SendWr<'_>],
     ) -> Result<(), PostError> {
-        match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
-            Self::Rxe(sq) => sq.post(wrs, || uverbs.ring_send_queue(qp_handle)),
-            Self::Mlx4(sq) => sq.post(wrs),
-        }
+        each!(self, sq => sq.post(wrs, || uverbs.ring_send_queue(qp_handle)), Self::None => NO_QUEUE)
     }
 
-    /// Of a datagram queue pair: how many bytes fit one packet of its port.
+    /// Sets how many bytes a datagram may have: those of one packet of the port.
     pub(crate) fn set_mtu(&mut self, mtu: u32) {
-        match self {
-            Self::None => {}
-            Self::Rxe(sq) => sq.set_mtu(mtu),
-            Self::Mlx4(sq) => sq.set_mtu(mtu),
-        }
+        each!(self, sq => sq.set_mtu(mtu), Self::None => {});
     }
-}
 
-/// A receive queue's ring.
-#[repr(u8)] // as of the send queue's
-pub(crate) enum Rq {
-    /// The queue pair takes its receives from elsewhere.
-    None,
-    Rxe(rxe::qp::Rq),
-    Mlx4(mlx4::qp::Rq),
+    /// Starts both rings anew after the queue pair has been moved to RESET.
+    ///
+    /// # Errors
+    /// There is not enough memory. Then nothing can be posted until the queue pair is reset again.
+    pub(crate) fn reset(&mut self, rq: &mut Rq, hold: &Hold) -> Result<(), Errno> {
+        each!(self, sq => sq.reset(rq.into(), hold), Self::None => Ok(()))
+    }
 }
 
 impl Rq {
     /// Posts one request.
-    #[inline(always)] // as of the send queue's
+    #[inline(always)] // as for the send queue
     pub(crate) fn post_one(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
-            Self::Rxe(rq) => rq.post(&[wr]),
-            Self::Mlx4(rq) => rq.post(&[wr]),
-        }
+        each!(self, rq => rq.post(&[wr]), Self::None => NO_QUEUE)
     }
 
     /// Posts requests.
     #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
-            Self::Rxe(rq) => rq.post(wrs),
-            Self::Mlx4(rq) => rq.post(wrs),
-        }
+        each!(self, rq => rq.post(wrs), Self::None => NO_QUEUE)
     }
-}
-
-/// A shared receive queue's ring.
-pub(crate) enum Srq {
-    Rxe(rxe::srq::Srq),
-    Mlx4(mlx4::Srq),
 }
 
 impl Srq {
-    fn mlx4(&self) -> Option<&mlx4::Srq> {
-        match self {
-            Self::Mlx4(srq) => Some(srq),
-            Self::Rxe(_) => None,
-        }
-    }
-
     /// Posts one request.
-    #[inline(always)] // as of the send queue's
+    #[inline(always)] // as for the send queue
     pub(crate) fn post_one(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        match self {
-            Self::Rxe(srq) => srq.post(&[wr]),
-            Self::Mlx4(srq) => srq.post(&[wr]),
-        }
+        each!(self, srq => srq.post(&[wr]))
     }
 
     /// Posts requests.
     #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        match self {
-            Self::Rxe(srq) => srq.post(wrs),
-            Self::Mlx4(srq) => srq.post(wrs),
-        }
+        each!(self, srq => srq.post(wrs))
     }
 
-    /// Changes the limit below which an event comes.
+    /// Changes the limit below which an event is reported.
     pub(crate) fn set_limit(&mut self, uverbs: &Uverbs, srq_handle: u32, srq_limit: u32) -> Result<()> {
-        let command = ModifySrq { srq_handle, attr_mask: SRQ_LIMIT, srq_limit, ..ModifySrq::default() };
-        match self {
-            Self::Rxe(_) => rxe::srq::Srq::modify(uverbs, &command),
-            Self::Mlx4(_) => uverbs.modify_srq(&command, Udata::none()),
-        }
+        each!(self, srq => srq.set_limit(uverbs, srq_handle, srq_limit))
     }
 
     /// Changes the size.
     pub(crate) fn resize(&mut self, uverbs: &Uverbs, srq_handle: u32, max_wr: u32) -> Result<()> {
-        match self {
-            Self::Rxe(srq) => srq.resize(uverbs, srq_handle, max_wr),
-            // The driver cannot, and says so.
-            Self::Mlx4(_) => {
-                let command = ModifySrq { srq_handle, attr_mask: SRQ_MAX_WR, max_wr, ..ModifySrq::default() };
-                uverbs.modify_srq(&command, Udata::none())
-            }
-        }
+        each!(self, srq => srq.resize(uverbs, srq_handle, max_wr))
     }
 }

@@ -25,7 +25,8 @@ pub(crate) fn open_device(path: &Path) -> Result<OwnedFd, Errno> {
 #[inline]
 pub(crate) unsafe fn write_command(fd: BorrowedFd<'_>, command: &[u8]) -> Result<(), Errno> {
     #[cfg(test)]
-    if let Some(answer) = testing::write(command) {
+    // SAFETY: the caller's promise is the one that is asked for.
+    if let Some(answer) = unsafe { testing::write(command) } {
         return answer;
     }
     // SAFETY: the slice is readable for its length; the caller vouches for the addresses inside it.
@@ -93,6 +94,12 @@ pub(crate) fn memlock_limit() -> Option<u64> {
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = OFlag::from_bits_retain(nix::fcntl::fcntl(fd, nix::fcntl::F_GETFL)?);
     nix::fcntl::fcntl(fd, nix::fcntl::F_SETFL(flags | OFlag::O_NONBLOCK)).map(drop)
+}
+
+/// Returns whether a descriptor of this process has this number.
+pub(crate) fn is_open(fd: i32) -> bool {
+    // SAFETY: it only asks.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
 /// Takes charge of a descriptor that the kernel has just made for this process.

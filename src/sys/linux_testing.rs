@@ -28,6 +28,8 @@ pub(crate) enum Reply {
     Handle(u16, u32),
     /// Bytes to the attribute's address, no more than it has room for.
     Bytes(u16, Vec<u8>),
+    /// Bytes to an address that the command has somewhere else.
+    Memory(u64, Vec<u8>),
 }
 
 type Kernel = Box<dyn FnMut(&Command) -> Result<Vec<Reply>, Errno>>;
@@ -45,8 +47,27 @@ fn ask(command: &Command) -> Option<Result<Vec<Reply>, Errno>> {
     KERNEL.with_borrow_mut(|kernel| kernel.as_mut().map(|kernel| kernel(command)))
 }
 
-pub(super) fn write(command: &[u8]) -> Option<Result<(), Errno>> {
-    Some(ask(&Command::Write(command.to_vec()))?.map(drop))
+/// # Safety
+/// As [`super::write_command`].
+pub(super) unsafe fn write(command: &[u8]) -> Option<Result<(), Errno>> {
+    let replies = match ask(&Command::Write(command.to_vec()))? {
+        Ok(replies) => replies,
+        Err(errno) => return Some(Err(errno)),
+    };
+    for reply in replies {
+        let Reply::Memory(address, bytes) = reply else { panic!("a written command has no attributes") };
+        // SAFETY: the caller vouches for the addresses in the command, and the test for the length.
+        unsafe { store(address, &bytes) };
+    }
+    Some(Ok(()))
+}
+
+/// # Safety
+/// The memory is writable.
+unsafe fn store(address: u64, bytes: &[u8]) {
+    let to = std::ptr::with_exposed_provenance_mut::<u8>(address as usize);
+    // SAFETY: as the caller says.
+    unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
 }
 
 /// # Safety
@@ -67,17 +88,24 @@ pub(super) unsafe fn ioctl(request: *mut u8) -> Option<Result<(), Errno>> {
         Err(errno) => return Some(Err(errno)),
     };
     for reply in replies {
-        let (Reply::Handle(id, _) | Reply::Bytes(id, _)) = reply;
+        let id = match reply {
+            Reply::Handle(id, _) | Reply::Bytes(id, _) => id,
+            Reply::Memory(address, bytes) => {
+                // SAFETY: the caller vouches for the addresses in the command, and the test for the length.
+                unsafe { store(address, &bytes) };
+                continue;
+            }
+        };
         let n = raw.iter().position(|attr| attr.attr_id == id).expect("an attribute that was sent");
         match reply {
             Reply::Handle(_, handle) => raw[n].data = handle.into(),
             Reply::Bytes(_, bytes) => {
-                let to = std::ptr::with_exposed_provenance_mut::<u8>(raw[n].data as usize);
                 let len = bytes.len().min(raw[n].len.into());
                 // SAFETY: the caller vouches for the attribute's address and length.
-                unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), len) };
+                unsafe { store(raw[n].data, &bytes[..len]) };
                 raw[n].flags |= UVERBS_ATTR_F_VALID_OUTPUT;
             }
+            Reply::Memory(..) => {}
         }
         // SAFETY: as above; it was writable to begin with.
         unsafe { at(n).cast::<IoctlAttr>().write(raw[n]) };
@@ -100,4 +128,46 @@ pub(crate) fn parse<T: FromBytes + IntoBytes>(bytes: &[u8]) -> T {
     let len = to.len();
     to.copy_from_slice(&bytes[..len]);
     value
+}
+
+/// A file of memory that is as long as a file can be, so that whatever is mapped of it is there.
+pub(crate) fn endless_file() -> std::fs::File {
+    // SAFETY: a name that ends, and flags.
+    let fd = unsafe { libc::memfd_create(c"device".as_ptr(), libc::MFD_CLOEXEC) };
+    // SAFETY: just made.
+    let fd = unsafe { super::own_fd(fd) }.expect("a memory file");
+    let file = std::fs::File::from(fd);
+    file.set_len(i64::MAX as u64 & !0xfff).expect("a sparse file");
+    file
+}
+
+/// Numbers that are the same in every run (SplitMix64).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn word(&mut self) -> u32 {
+        self.next() as u32
+    }
+
+    /// Less than `n`.
+    pub(crate) fn below(&mut self, n: u32) -> u32 {
+        self.word() % n
+    }
+
+    /// Any number, but small ones, edges and powers of two often.
+    pub(crate) fn edgy(&mut self) -> u32 {
+        match self.below(4) {
+            0 => self.below(40),
+            1 => u32::MAX - self.below(3),
+            2 => (1 << self.below(32)) - self.below(2),
+            _ => self.word(),
+        }
+    }
 }

@@ -44,7 +44,14 @@ unsafe impl Sync for Region {}
 
 impl Region {
     /// Maps `len` bytes of a device file, shared, for reading and writing.
+    ///
+    /// # Errors
+    /// The kernel's; `EINVAL` if `offset` is not a multiple of the page size.
     pub(crate) fn map(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
+        // memmap2 would map the page before, and return an address in the middle of it.
+        if !offset.is_multiple_of(super::linux::page_size() as u64) {
+            return Err(Errno::EINVAL);
+        }
         let map = MmapOptions::new().offset(offset).len(len).map_raw(&fd).map_err(errno)?;
         Self::of_map(map, len)
     }
@@ -136,6 +143,18 @@ impl Region {
     /// The address of the first byte, as the kernel is told it.
     pub(crate) fn address(&self) -> u64 {
         self.base.as_ptr().expose_provenance() as u64
+    }
+
+    /// Returns the address of the first `len` bytes for a command by which a device gets to access them; `None` if the region is
+    /// shorter, or if it is not of pages that it has mapped itself. Those are never used for anything else while the kernel has them
+    /// pinned, even after they have been unmapped; memory of the heap or of somebody else may be.
+    pub(crate) fn own_pages(&self, len: usize) -> Option<u64> {
+        let mapped = match &self._backing {
+            Backing::Map(_) => true,
+            Backing::Part(whole) => matches!(whole._backing, Backing::Map(_)),
+            Backing::Foreign | Backing::Heap(_) => false,
+        };
+        (mapped && len <= self.len).then(|| self.address())
     }
 
     /// The address of `size` bytes at `offset`, aligned to `align`.
@@ -370,6 +389,20 @@ mod tests {
             region.read_bytes(offset, &mut back);
             assert_eq!(back, bytes[..]);
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps memory")]
+    fn a_device_gets_pages_that_were_mapped_for_it_and_no_more() {
+        let region = Region::anonymous(8192).unwrap();
+        assert_eq!((region.own_pages(8192), region.own_pages(8193)), (Some(region.address()), None));
+        let (first, second) = region.split(4096);
+        assert_eq!((first.own_pages(4097), second.own_pages(4096)), (None, Some(first.address() + 4096)));
+        assert_eq!(Region::heap(64).own_pages(8), None);
+        let mut bytes = [0u64; 4];
+        // SAFETY: `bytes` outlives the region and is not used meanwhile.
+        let foreign = unsafe { Region::foreign(NonNull::from(&mut bytes).cast::<u8>(), 32) };
+        assert_eq!(foreign.own_pages(8), None);
     }
 
     #[test]

@@ -10,9 +10,7 @@ use crate::error::{Error, Result};
 use crate::uapi::ioctl::verbs::{GidEntry, QueryPortRespEx};
 use crate::uapi::ioctl::{self as abi};
 use crate::uapi::verbs::{
-    ExQueryDevice, ExQueryDeviceResp, GetContext, GetContextResp, IB_USER_VERBS_CMD_FLAG_EXTENDED,
-    IB_USER_VERBS_CMD_GET_CONTEXT, IB_USER_VERBS_CMD_QUERY_DEVICE, IB_USER_VERBS_CMD_QUERY_PORT,
-    IB_USER_VERBS_EX_CMD_QUERY_DEVICE, QueryDevice, QueryDeviceResp, QueryPort, QueryPortResp,
+    ExQueryDevice, ExQueryDeviceResp, GetContext, GetContextResp, QueryDevice, QueryDeviceResp, QueryPort,
 };
 
 /// What came with a new context.
@@ -23,22 +21,21 @@ pub(crate) struct NewContext {
 }
 
 impl Uverbs {
-    /// Makes this file's context, without which it takes no other command.
-    pub(crate) fn get_context(&self, driver: Udata<'_>) -> Result<NewContext> {
+    /// Creates this file's context, without which it takes no other command.
+    pub(crate) fn get_context(&self, mut driver: Udata<'_>) -> Result<NewContext> {
         let mut num_comp_vectors = 0u32;
         let mut core_support = 0u64;
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_GET_CONTEXT)
+        let request = ioctl::Request::new(&ioctl::method::GET_CONTEXT)
             .output(abi::UVERBS_ATTR_GET_CONTEXT_NUM_COMP_VECTORS, &mut num_comp_vectors)
             .output(abi::UVERBS_ATTR_GET_CONTEXT_CORE_SUPPORT, &mut core_support)
             .optional()
-            .udata(Udata { input: driver.input, output: &mut *driver.output });
+            .udata(&mut driver);
         if let Some(done) = self.attributes(request) {
             done.map_err(|e| self.error("get_context", e))?;
             return Ok(NewContext { num_comp_vectors, async_fd: None });
         }
-        let answer: GetContextResp = self
+        let answer = self
             .legacy_over(
-                IB_USER_VERBS_CMD_GET_CONTEXT,
                 &GetContext::default(),
                 driver,
                 // Not 0, which is a descriptor that somebody may own.
@@ -49,11 +46,6 @@ impl Uverbs {
         Ok(NewContext { num_comp_vectors: answer.num_comp_vectors, async_fd })
     }
 
-    /// The async event file of a context that was made without one.
-    pub(crate) fn async_fd(&self) -> Result<OwnedFd> {
-        self.alloc_async_fd()
-    }
-
     /// The device's attributes; what an old kernel does not report is zero.
     pub(crate) fn query_device(&self) -> Result<ExQueryDeviceResp> {
         self.query_device_and_driver(Udata::none())
@@ -61,10 +53,7 @@ impl Uverbs {
 
     /// The same, and in `udata` the driver's part, where the driver has one.
     pub(crate) fn query_device_and_driver(&self, udata: Udata<'_>) -> Result<ExQueryDeviceResp> {
-        let extended = IB_USER_VERBS_EX_CMD_QUERY_DEVICE | IB_USER_VERBS_CMD_FLAG_EXTENDED;
-        let answer: Result<ExQueryDeviceResp, Errno> =
-            self.legacy(extended, &ExQueryDevice::default(), udata);
-        match answer {
+        match self.legacy(&ExQueryDevice::default(), udata) {
             Ok(answer) if (answer.response_length as usize) < size_of::<QueryDeviceResp>() => {
                 Err(Error::bad_answer(
                     "query_device",
@@ -75,8 +64,8 @@ impl Uverbs {
             Ok(answer) => Ok(answer),
             // A driver without the extended command.
             Err(Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EINVAL | Errno::EPROTONOSUPPORT) => {
-                let base: QueryDeviceResp = self
-                    .legacy(IB_USER_VERBS_CMD_QUERY_DEVICE, &QueryDevice::default(), Udata::none())
+                let base = self
+                    .legacy(&QueryDevice::default(), Udata::none())
                     .map_err(|e| self.error("query_device", e))?;
                 Ok(ExQueryDeviceResp { base, ..ExQueryDeviceResp::default() })
             }
@@ -87,20 +76,16 @@ impl Uverbs {
     /// A port's attributes.
     pub(crate) fn query_port(&self, port: u8) -> Result<QueryPortRespEx> {
         let mut answer = QueryPortRespEx::new_zeroed();
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_QUERY_PORT)
+        let request = ioctl::Request::new(&ioctl::method::QUERY_PORT)
             .constant(abi::UVERBS_ATTR_QUERY_PORT_PORT_NUM, port.into())
             .output(abi::UVERBS_ATTR_QUERY_PORT_RESP, &mut answer);
         let done = match self.attributes(request) {
             Some(done) => done.map(drop),
-            None => self
-                .legacy(
-                    IB_USER_VERBS_CMD_QUERY_PORT,
-                    &QueryPort { port_num: port, ..QueryPort::default() },
-                    Udata::none(),
-                )
-                .map(|legacy_resp: QueryPortResp| {
+            None => self.legacy(&QueryPort { port_num: port, ..QueryPort::default() }, Udata::none()).map(
+                |legacy_resp| {
                     answer = QueryPortRespEx { legacy_resp, ..QueryPortRespEx::default() };
-                }),
+                },
+            ),
         };
         done.map(|()| answer).map_err(|e| self.error("query_port", e))
     }
@@ -114,7 +99,7 @@ impl Uverbs {
         let capacity = capacity.min(usize::from(u16::MAX) / entry_size);
         let mut entries = vec![GidEntry::new_zeroed(); capacity];
         let mut used = 0u64;
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_DEVICE, abi::UVERBS_METHOD_QUERY_GID_TABLE)
+        let request = ioctl::Request::new(&ioctl::method::QUERY_GID_TABLE)
             .constant(abi::UVERBS_ATTR_QUERY_GID_TABLE_ENTRY_SIZE, entry_size as u64)
             .constant(abi::UVERBS_ATTR_QUERY_GID_TABLE_FLAGS, 0)
             .bytes_out(abi::UVERBS_ATTR_QUERY_GID_TABLE_RESP_ENTRIES, entries.as_mut_bytes())

@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
 use nix::errno::Errno;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{Immutable, IntoBytes};
 
+use super::command::Command;
 use super::{Encoding, Udata, Uverbs};
 use crate::sys::linux;
-use crate::uapi::verbs::CmdHdr;
+use crate::uapi::verbs::{CmdHdr, IB_USER_VERBS_CMD_FLAG_EXTENDED};
 
 /// A command as `write()` takes it.
 #[derive(IntoBytes, Immutable)]
@@ -21,52 +22,37 @@ struct Frame<C> {
 }
 
 impl Uverbs {
-    /// Sends a legacy command that needs no answer beyond yes or no. One system call, no allocation.
-    ///
-    /// `answers` says that the answer is a structure of 4 bytes, whose content is dropped; none otherwise. `command` is given the
-    /// address where the kernel may write that.
+    /// Sends a legacy command whose answer, if it has one, has 4 bytes and is dropped. One system call, no allocation.
     #[inline]
-    pub(super) fn ring<C: IntoBytes + Immutable>(
-        &self,
-        number: u32,
-        answers: bool,
-        command: impl Fn(u64) -> C,
-    ) -> Result<(), Errno> {
+    pub(super) fn ring<C: Command>(&self, mut command: C) -> Result<(), Errno> {
+        const { assert!(C::NUMBER & IB_USER_VERBS_CMD_FLAG_EXTENDED == 0 && size_of::<C::Answer>() <= 4) };
         if self.no_write.load(Ordering::Relaxed) {
-            return self.ring_by_ioctl(number, answers, &command(0));
+            return self.ring_by_ioctl(&command);
         }
         let mut dropped = 0u32;
+        let answers = size_of::<C::Answer>() > 0;
+        if answers {
+            // A command that has an answer begins with its address.
+            let address = (&raw mut dropped).expose_provenance() as u64;
+            command.as_mut_bytes()[..8].copy_from_slice(&address.to_ne_bytes());
+        }
         let len = size_of::<Frame<C>>();
-        let frame = Frame {
-            header: CmdHdr { command: number, in_words: (len / 4) as u16, out_words: answers.into() },
-            command: command((&raw mut dropped).expose_provenance() as u64),
-        };
-        // SAFETY: the frame is a whole command, and its one address is that of `dropped`, of the 4 bytes that it states.
+        let header = CmdHdr { command: C::NUMBER, in_words: (len / 4) as u16, out_words: answers.into() };
+        let frame = Frame { header, command };
+        // SAFETY: the frame is a whole command, and `Command` says that its one address is that of the answer, for which `dropped`
+        // has room.
         match unsafe { linux::write_command(self.fd.as_fd(), frame.as_bytes()) } {
             // write() is refused to a process whose credentials are not those of the opener; the ioctl is not.
             Err(Errno::EACCES) if self.encoding == Encoding::Auto => {
                 self.no_write.store(true, Ordering::Relaxed);
-                self.ring_by_ioctl(number, answers, &command(0))
+                self.ring_by_ioctl(&command)
             }
             done => done,
         }
     }
 
     #[cold]
-    fn ring_by_ioctl<C>(&self, number: u32, answers: bool, command: &C) -> Result<(), Errno>
-    where
-        C: IntoBytes + Immutable,
-    {
-        fn sent<R: FromBytes + IntoBytes>(
-            uverbs: &Uverbs,
-            number: u32,
-            command: &(impl IntoBytes + Immutable),
-        ) -> Result<(), Errno> {
-            uverbs.legacy::<_, R>(number, command, Udata::none()).map(drop)
-        }
-        match answers {
-            false => sent::<()>(self, number, command),
-            true => sent::<u32>(self, number, command),
-        }
+    fn ring_by_ioctl<C: Command>(&self, command: &C) -> Result<(), Errno> {
+        self.legacy(command, Udata::none()).map(drop)
     }
 }

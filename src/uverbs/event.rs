@@ -11,14 +11,13 @@ use super::{Udata, Uverbs, ioctl};
 use crate::error::{Error, Result};
 use crate::sys::linux;
 use crate::uapi::ioctl as abi;
-use crate::uapi::verbs::{CreateCompChannel, CreateCompChannelResp, IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL};
+use crate::uapi::verbs::{CreateCompChannel, CreateCompChannelResp};
 
 impl Uverbs {
-    /// Makes a completion channel.
+    /// Creates a completion channel.
     pub(crate) fn create_comp_channel(&self) -> Result<OwnedFd> {
-        let answer: CreateCompChannelResp = self
+        let answer = self
             .legacy_over(
-                IB_USER_VERBS_CMD_CREATE_COMP_CHANNEL,
                 &CreateCompChannel::default(),
                 Udata::none(),
                 // Not 0, which is a descriptor that somebody may own.
@@ -28,11 +27,10 @@ impl Uverbs {
         self.adopt(answer.fd, "create_comp_channel")
     }
 
-    /// Makes the file that delivers the context's async events, where the context did not come with one.
-    pub(super) fn alloc_async_fd(&self) -> Result<OwnedFd> {
-        let request =
-            ioctl::Request::new(abi::UVERBS_OBJECT_ASYNC_EVENT, abi::UVERBS_METHOD_ASYNC_EVENT_ALLOC)
-                .new_handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE);
+    /// Creates the file that delivers the context's async events, where the context did not come with one.
+    pub(crate) fn alloc_async_fd(&self) -> Result<OwnedFd> {
+        let request = ioctl::Request::new(&ioctl::method::ASYNC_EVENT_ALLOC)
+            .new_handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE);
         let fd = self
             .attributes(request)
             .unwrap_or(Err(Errno::EPROTONOSUPPORT))
@@ -43,8 +41,9 @@ impl Uverbs {
 
     /// Owns the descriptor that the kernel's answer to `operation` names.
     pub(super) fn adopt(&self, fd: u32, operation: &'static str) -> Result<OwnedFd> {
+        let open = i32::try_from(fd).ok().filter(|fd| linux::is_open(*fd));
         // SAFETY: the kernel has just made the descriptor for this command; nobody else knows it.
-        i32::try_from(fd).ok().and_then(|fd| unsafe { linux::own_fd(fd) }).ok_or_else(|| {
+        open.and_then(|fd| unsafe { linux::own_fd(fd) }).ok_or_else(|| {
             Error::bad_answer(operation, self.device(), format!("the kernel gave descriptor {fd:#x}"))
         })
     }

@@ -4,13 +4,17 @@
 //! has this crate frame the same one, and compares all that the kernel looks at. Addresses differ, of course; what else
 //! differs is listed where it does, with the reason.
 
+#![allow(unsafe_code)] // registering memory that the kernel of a test does not touch
+
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use super::cq::CqInit;
-use super::qp::QpInit;
-use super::srq::SrqInit;
+use super::cq::CqParams;
+use super::qp::QpParams;
+use super::srq::SrqParams;
+use zerocopy::{FromBytes, IntoBytes};
+
 use super::*;
 use crate::sys::linux::testing::{Attr, Command, Reply, install, parse};
 use crate::uapi::ioctl::verbs::QpCap;
@@ -165,7 +169,7 @@ fn the_context_and_its_events() {
         });
         let outputs = &[abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE];
         compare(trace, "ASYNC_EVENT_ALLOC", &Differences { outputs, ..NONE }, |uverbs| {
-            drop(uverbs.async_fd())
+            drop(uverbs.alloc_async_fd())
         });
     }
 }
@@ -230,7 +234,7 @@ fn completion_queues() {
         ours: &[CHANNEL],
         ..NONE
     };
-    let init = CqInit {
+    let init = CqParams {
         cqe: number(abi::UVERBS_ATTR_CREATE_CQ_CQE) as u32,
         channel: Some(channel.as_fd()),
         comp_vector: number(abi::UVERBS_ATTR_CREATE_CQ_COMP_VECTOR) as u32,
@@ -292,7 +296,7 @@ fn queue_pair(trace: &str, qp_type: u8, max_recv_wr: u32) {
     );
     assert_eq!(number(abi::UVERBS_ATTR_CREATE_QP_TYPE), u32::from(qp_type));
     let shared = abi::UVERBS_ATTR_CREATE_QP_SRQ_HANDLE;
-    let init = QpInit {
+    let init = QpParams {
         pd_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE)),
         send_cq_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE)),
         recv_cq_handle: Some(number(abi::UVERBS_ATTR_CREATE_QP_RECV_CQ_HANDLE)),
@@ -340,7 +344,7 @@ fn shared_receive_queues() {
         theirs: &[abi::UVERBS_ATTR_CREATE_SRQ_EVENT_FD],
         ..NONE
     };
-    let init = SrqInit {
+    let init = SrqParams {
         pd_handle: number(abi::UVERBS_ATTR_CREATE_SRQ_PD_HANDLE) as u32,
         max_wr: number(abi::UVERBS_ATTR_CREATE_SRQ_MAX_WR) as u32,
         max_sge: number(abi::UVERBS_ATTR_CREATE_SRQ_MAX_SGE) as u32,
@@ -393,7 +397,7 @@ fn answers_that_make_no_sense_are_errors() {
     let error = uverbs(Encoding::Ioctl).alloc_pd(Udata::none()).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EBADMSG), "the handle was not written");
     install(|_| Ok(vec![Reply::Handle(abi::UVERBS_ATTR_ASYNC_EVENT_ALLOC_FD_HANDLE, u32::MAX)]));
-    let error = uverbs(Encoding::Ioctl).async_fd().unwrap_err().to_string();
+    let error = uverbs(Encoding::Ioctl).alloc_async_fd().unwrap_err().to_string();
     assert!(error.ends_with("the kernel gave descriptor 0xffffffff"), "{error}");
     // A place that the kernel leaves as it was is no handle of anything, and no descriptor 0.
     for encoding in [Encoding::Ioctl, Encoding::Write] {
@@ -407,8 +411,8 @@ fn answers_that_make_no_sense_are_errors() {
     install(|_| Ok(vec![]));
     assert!(uverbs(Encoding::Write).get_context(Udata::none()).is_err());
     let uverbs_of_ioctl = uverbs(Encoding::Ioctl);
-    assert_eq!(uverbs_of_ioctl.async_fd().unwrap_err().errno(), Some(Errno::EBADMSG));
-    let init = CqInit { cqe: 1, channel: None, comp_vector: 0, user_handle: 0, timestamps: false };
+    assert_eq!(uverbs_of_ioctl.alloc_async_fd().unwrap_err().errno(), Some(Errno::EBADMSG));
+    let init = CqParams { cqe: 1, channel: None, comp_vector: 0, user_handle: 0, timestamps: false };
     let made = uverbs_of_ioctl.create_cq(&init, Udata::none());
     assert_eq!(made.map(drop).unwrap_err().errno(), Some(Errno::EBADMSG));
     let used = abi::UVERBS_ATTR_QUERY_GID_TABLE_RESP_NUM_ENTRIES;

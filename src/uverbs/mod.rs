@@ -2,8 +2,12 @@
 //!
 //! A command travels as attributes of `RDMA_VERBS_IOCTL` ([`ioctl`]), as a legacy command inside that ioctl, or as a legacy
 //! command by `write()` ([`write`](mod@write)). [`Uverbs`] is the open device and remembers what its kernel refused.
+//!
+//! Safe code cannot hand an arbitrary address to the kernel: the methods and their outputs are listed in [`ioctl`], the legacy
+//! commands without an address in [`command`], and a driver's structure is [`Plain`] or sent by an unsafe function.
 
 mod ah;
+mod command;
 pub(crate) mod cq;
 pub(crate) mod device;
 mod doorbell;
@@ -17,16 +21,18 @@ pub(crate) mod mw;
 pub(crate) mod pd;
 pub(crate) mod qp;
 pub(crate) mod srq;
+mod udata;
 mod write;
 mod xrcd;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::errno::Errno;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
-
+#[allow(unused_imports)] // drivers that take a request of their own without addresses implement it
+pub(crate) use self::udata::Plain;
+pub(crate) use self::udata::Udata;
 use crate::error::{Error, Result};
+use nix::errno::Errno;
 
 /// How commands are sent to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,31 +69,6 @@ pub(crate) struct Uverbs {
     encoding: Encoding,
     no_ioctl: AtomicBool,
     no_write: AtomicBool,
-}
-
-/// What a provider's own part of a command says and gets.
-pub(crate) struct Udata<'a> {
-    pub(crate) input: &'a [u8],
-    pub(crate) output: &'a mut [u8],
-}
-
-impl Udata<'_> {
-    /// Nothing.
-    pub(crate) fn none() -> Udata<'static> {
-        Udata { input: &[], output: &mut [] }
-    }
-}
-
-impl<'a> Udata<'a> {
-    /// An answer only.
-    pub(crate) fn answer<T: FromBytes + IntoBytes>(output: &'a mut T) -> Self {
-        Udata { input: &[], output: output.as_mut_bytes() }
-    }
-
-    /// A question only.
-    pub(crate) fn question<T: IntoBytes + Immutable>(input: &'a T) -> Self {
-        Udata { input: input.as_bytes(), output: &mut [] }
-    }
 }
 
 impl Uverbs {
@@ -131,51 +112,6 @@ impl Uverbs {
             Err(Errno::EPROTONOSUPPORT) => None,
             answer => Some(answer),
         }
-    }
-
-    /// Sends a legacy command `number` (`IB_USER_VERBS_CMD_*`) that answers with an `R`.
-    ///
-    /// The first field of `C` is `response`, which is filled in here.
-    fn legacy<C, R>(&self, number: u32, command: &C, driver: Udata<'_>) -> Result<R, Errno>
-    where
-        C: IntoBytes + Immutable,
-        R: FromBytes + IntoBytes,
-    {
-        self.legacy_over(number, command, driver, R::new_zeroed())
-    }
-
-    /// The same; what the kernel does not write of its answer stays as it is in `answer`.
-    fn legacy_over<C, R>(
-        &self,
-        number: u32,
-        command: &C,
-        driver: Udata<'_>,
-        mut answer: R,
-    ) -> Result<R, Errno>
-    where
-        C: IntoBytes + Immutable,
-        R: FromBytes + IntoBytes,
-    {
-        let request = write::Command { number, core: command.as_bytes(), driver_in: driver.input };
-        if !self.no_ioctl.load(Ordering::Relaxed) {
-            let sent = ioctl::Request::invoke_write(number)
-                .bytes_in(crate::uapi::ioctl::UVERBS_ATTR_CORE_IN, request.core)
-                .bytes_out(crate::uapi::ioctl::UVERBS_ATTR_CORE_OUT, answer.as_mut_bytes())
-                .udata(Udata { input: driver.input, output: &mut *driver.output });
-            match self.attributes(sent) {
-                Some(Ok(done))
-                    if size_of::<R>() > 0 && !done.answered(crate::uapi::ioctl::UVERBS_ATTR_CORE_OUT) =>
-                {
-                    return Err(Errno::EBADMSG);
-                }
-                Some(Ok(_)) => return Ok(answer),
-                Some(Err(errno)) => return Err(errno),
-                None if self.encoding == Encoding::Ioctl => return Err(Errno::EPROTONOSUPPORT),
-                None => {}
-            }
-        }
-        request.send(self.fd.as_fd(), answer.as_mut_bytes(), driver.output)?;
-        Ok(answer)
     }
 }
 

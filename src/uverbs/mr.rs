@@ -11,8 +11,8 @@ use super::{Udata, Uverbs, ioctl};
 use crate::error::Result;
 use crate::uapi::ioctl as abi;
 use crate::uapi::verbs::{
-    DeregMr, IB_USER_VERBS_CMD_DEREG_MR, IB_USER_VERBS_CMD_REG_MR, IB_USER_VERBS_CMD_REREG_MR, RegMr,
-    RegMrResp, ReregMr, ReregMrResp, Sge,
+    DeregMr, IB_USER_VERBS_CMD_REG_MR, IB_USER_VERBS_CMD_REREG_MR, RegMr, RegMrResp, ReregMr, ReregMrResp,
+    Sge,
 };
 
 /// Memory to be registered.
@@ -60,7 +60,11 @@ impl Uverbs {
     pub(crate) unsafe fn reg_mr(&self, region: &NewMr) -> Result<RegMrResp> {
         let &NewMr { pd_handle, start, length, iova, access_flags } = region;
         let command = RegMr { start, length, hca_va: iova, pd_handle, access_flags, ..RegMr::default() };
-        self.legacy(IB_USER_VERBS_CMD_REG_MR, &command, Udata::none()).map_err(|e| self.error("reg_mr", e))
+        let mut answer = RegMrResp::default();
+        // SAFETY: structures and number belong together; the caller vouches for the memory.
+        unsafe { self.legacy_with_addresses(IB_USER_VERBS_CMD_REG_MR, &command, Udata::none(), &mut answer) }
+            .map_err(|e| self.error("reg_mr", e))?;
+        Ok(answer)
     }
 
     /// Changes a region; returns its keys.
@@ -82,14 +86,19 @@ impl Uverbs {
             access_flags: change.access_flags.unwrap_or_default(),
             ..ReregMr::default()
         };
-        self.legacy(IB_USER_VERBS_CMD_REREG_MR, &command, Udata::none())
+        let mut answer = ReregMrResp::default();
+        // SAFETY: as in `reg_mr`.
+        unsafe {
+            self.legacy_with_addresses(IB_USER_VERBS_CMD_REREG_MR, &command, Udata::none(), &mut answer)?
+        };
+        Ok(answer)
     }
 
     /// Registers a range of a dma-buf, which the kernel keeps; returns the handle and the keys. Linux 5.12.
     pub(crate) fn reg_dmabuf_mr(&self, region: &RegDmabufMr<'_>) -> Result<RegMrResp> {
         let (mut lkey, mut rkey) = (0u32, 0u32);
         let fd = region.fd.as_raw_fd();
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_MR, abi::UVERBS_METHOD_REG_DMABUF_MR)
+        let request = ioctl::Request::new(&ioctl::method::REG_DMABUF_MR)
             .new_handle(abi::UVERBS_ATTR_REG_DMABUF_MR_HANDLE)
             .handle(abi::UVERBS_ATTR_REG_DMABUF_MR_PD_HANDLE, region.pd_handle)
             .input(abi::UVERBS_ATTR_REG_DMABUF_MR_OFFSET, &region.offset)
@@ -109,17 +118,14 @@ impl Uverbs {
 
     /// Deregisters a region: once this has succeeded, no device reaches the memory any more.
     pub(crate) fn dereg_mr(&self, mr_handle: u32) -> Result<(), Errno> {
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_MR, abi::UVERBS_METHOD_MR_DESTROY)
+        let request = ioctl::Request::new(&ioctl::method::MR_DESTROY)
             .handle(abi::UVERBS_ATTR_DESTROY_MR_HANDLE, mr_handle);
-        match self.attributes(request) {
-            Some(done) => done.map(drop),
-            None => self.legacy(IB_USER_VERBS_CMD_DEREG_MR, &DeregMr { mr_handle }, Udata::none()),
-        }
+        self.destroy(request, &DeregMr { mr_handle })
     }
 
     /// Brings in the pages of parts of on-demand regions for writing before they are needed.
     pub(crate) fn prefetch(&self, pd_handle: u32, parts: &[Sge]) -> Result<(), Errno> {
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_MR, abi::UVERBS_METHOD_ADVISE_MR)
+        let request = ioctl::Request::new(&ioctl::method::ADVISE_MR)
             .handle(abi::UVERBS_ATTR_ADVISE_MR_PD_HANDLE, pd_handle)
             .constant(
                 abi::UVERBS_ATTR_ADVISE_MR_ADVICE,

@@ -7,34 +7,32 @@ use crate::error::Result;
 use crate::uapi::ioctl as abi;
 use crate::uapi::ioctl::verbs::QpCap;
 use crate::uapi::verbs::{
-    CreateQp, CreateQpResp, DestroyQp, DestroyQpResp, IB_USER_VERBS_CMD_CREATE_QP,
-    IB_USER_VERBS_CMD_DESTROY_QP, IB_USER_VERBS_CMD_MODIFY_QP, IB_USER_VERBS_CMD_POST_SEND,
-    IB_USER_VERBS_CMD_QUERY_QP, ModifyQp, PostSend, PostSendResp, QueryQp, QueryQpResp, SendWr,
+    CreateQp, DestroyQp, DestroyQpResp, ModifyQp, PostSend, QueryQp, QueryQpResp, SendWr,
 };
 
-/// What is wanted of a queue pair.
+/// The parameters of `CREATE_QP`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct QpInit {
-    /// Of every type but the receiving side of XRC.
+pub(crate) struct QpParams {
+    /// For every type but the receiving side of XRC.
     pub(crate) pd_handle: Option<u32>,
-    /// The same.
+    /// For every type but the receiving side of XRC.
     pub(crate) send_cq_handle: Option<u32>,
-    /// Of types other than those of XRC.
+    /// For every type but those of XRC.
     pub(crate) recv_cq_handle: Option<u32>,
-    /// Where it takes its receives from, if not from a queue of its own.
+    /// The shared receive queue, if it has no receive queue of its own.
     pub(crate) srq_handle: Option<u32>,
-    /// Of the receiving side of XRC.
+    /// For the receiving side of XRC.
     pub(crate) xrcd_handle: Option<u32>,
     pub(crate) qp_type: u8,
     pub(crate) sq_sig_all: bool,
     pub(crate) cap: QpCap,
-    /// What events of this QP will carry.
+    /// What events of this queue pair carry.
     pub(crate) user_handle: u64,
 }
 
-/// What the kernel made.
+/// The kernel's answer to `CREATE_QP`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NewQp {
+pub(crate) struct QpAnswer {
     pub(crate) handle: u32,
     pub(crate) qp_num: u32,
     /// At least what was asked for.
@@ -42,11 +40,11 @@ pub(crate) struct NewQp {
 }
 
 impl Uverbs {
-    /// Makes a queue pair.
-    pub(crate) fn create_qp(&self, init: &QpInit, driver: Udata<'_>) -> Result<NewQp> {
+    /// Creates a queue pair.
+    pub(crate) fn create_qp(&self, init: &QpParams, mut driver: Udata<'_>) -> Result<QpAnswer> {
         let (mut cap, mut qp_num) = (QpCap::default(), 0u32);
         let flags = if init.sq_sig_all { abi::IB_UVERBS_QP_CREATE_SQ_SIG_ALL } else { 0 };
-        let mut request = ioctl::Request::new(abi::UVERBS_OBJECT_QP, abi::UVERBS_METHOD_QP_CREATE)
+        let mut request = ioctl::Request::new(&ioctl::method::QP_CREATE)
             .new_handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE)
             .input(abi::UVERBS_ATTR_CREATE_QP_USER_HANDLE, &init.user_handle)
             .input(abi::UVERBS_ATTR_CREATE_QP_CAP, &init.cap)
@@ -54,7 +52,7 @@ impl Uverbs {
             .constant(abi::UVERBS_ATTR_CREATE_QP_FLAGS, flags.into())
             .output(abi::UVERBS_ATTR_CREATE_QP_RESP_CAP, &mut cap)
             .output(abi::UVERBS_ATTR_CREATE_QP_RESP_QP_NUM, &mut qp_num)
-            .udata(Udata { input: driver.input, output: &mut *driver.output });
+            .udata(&mut driver);
         for (id, handle) in [
             (abi::UVERBS_ATTR_CREATE_QP_PD_HANDLE, init.pd_handle),
             (abi::UVERBS_ATTR_CREATE_QP_SEND_CQ_HANDLE, init.send_cq_handle),
@@ -69,13 +67,13 @@ impl Uverbs {
         let made = match self.attributes(request) {
             Some(done) => done
                 .and_then(|done| done.handle(abi::UVERBS_ATTR_CREATE_QP_HANDLE))
-                .map(|handle| NewQp { handle, qp_num, cap }),
+                .map(|handle| QpAnswer { handle, qp_num, cap }),
             None => self.create_qp_legacy(init, driver),
         };
         made.map_err(|e| self.error("create_qp", e))
     }
 
-    fn create_qp_legacy(&self, init: &QpInit, driver: Udata<'_>) -> Result<NewQp, Errno> {
+    fn create_qp_legacy(&self, init: &QpParams, driver: Udata<'_>) -> Result<QpAnswer, Errno> {
         let command = CreateQp {
             user_handle: init.user_handle,
             // The command has one place for either.
@@ -93,7 +91,7 @@ impl Uverbs {
             qp_type: init.qp_type,
             ..CreateQp::default()
         };
-        let answer: CreateQpResp = self.legacy(IB_USER_VERBS_CMD_CREATE_QP, &command, driver)?;
+        let answer = self.legacy(&command, driver)?;
         let cap = QpCap {
             max_send_wr: answer.max_send_wr,
             max_recv_wr: answer.max_recv_wr,
@@ -101,47 +99,33 @@ impl Uverbs {
             max_recv_sge: answer.max_recv_sge,
             max_inline_data: answer.max_inline_data,
         };
-        Ok(NewQp { handle: answer.qp_handle, qp_num: answer.qpn, cap })
+        Ok(QpAnswer { handle: answer.qp_handle, qp_num: answer.qpn, cap })
     }
 
     /// Changes attributes and state; `attr_mask` says which fields of `command` count.
     pub(crate) fn modify_qp(&self, command: &ModifyQp) -> Result<(), Errno> {
-        self.legacy(IB_USER_VERBS_CMD_MODIFY_QP, command, Udata::none())
+        self.legacy(command, Udata::none())
     }
 
     /// Asks for attributes and state.
     pub(crate) fn query_qp(&self, qp_handle: u32, attr_mask: u32) -> Result<QueryQpResp> {
-        self.legacy(IB_USER_VERBS_CMD_QUERY_QP, &QueryQp { response: 0, qp_handle, attr_mask }, Udata::none())
+        self.legacy(&QueryQp { response: 0, qp_handle, attr_mask }, Udata::none())
             .map_err(|e| self.error("query_qp", e))
     }
 
-    /// Unmakes a queue pair; says how many async events it had delivered.
-    pub(crate) fn destroy_qp(&self, qp_handle: u32) -> Result<DestroyQpResp, Errno> {
+    /// Destroys a queue pair.
+    pub(crate) fn destroy_qp(&self, qp_handle: u32) -> Result<(), Errno> {
         let mut answer = DestroyQpResp::default();
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_QP, abi::UVERBS_METHOD_QP_DESTROY)
+        let request = ioctl::Request::new(&ioctl::method::QP_DESTROY)
             .handle(abi::UVERBS_ATTR_DESTROY_QP_HANDLE, qp_handle)
             .output(abi::UVERBS_ATTR_DESTROY_QP_RESP, &mut answer);
-        match self.attributes(request) {
-            Some(done) => done.map(|_| answer),
-            None => self.legacy(
-                IB_USER_VERBS_CMD_DESTROY_QP,
-                &DestroyQp { response: 0, qp_handle, reserved: 0 },
-                Udata::none(),
-            ),
-        }
+        self.destroy(request, &DestroyQp { response: 0, qp_handle, reserved: 0 })
     }
 
     /// Tells a software device to look at its send queue: a post of no work request. One system call.
     #[inline]
     pub(crate) fn ring_send_queue(&self, qp_handle: u32) -> Result<(), Errno> {
-        const { assert!(size_of::<PostSendResp>() == 4) };
         let wqe_size = size_of::<SendWr>() as u32;
-        self.ring(IB_USER_VERBS_CMD_POST_SEND, true, |response| PostSend {
-            response,
-            qp_handle,
-            wr_count: 0,
-            sge_count: 0,
-            wqe_size,
-        })
+        self.ring(PostSend { response: 0, qp_handle, wr_count: 0, sge_count: 0, wqe_size })
     }
 }

@@ -14,7 +14,7 @@ use crate::uapi::verbs::{CmdHdr, ExCmdHdr, IB_USER_VERBS_CMD_FLAG_EXTENDED};
 const WORDS: usize = 64;
 
 /// A legacy command.
-pub(super) struct Command<'a> {
+pub(super) struct Request<'a> {
     /// `IB_USER_VERBS_CMD_*`, with the extended flag where it is one.
     pub(super) number: u32,
     /// The command's structure.
@@ -23,10 +23,15 @@ pub(super) struct Command<'a> {
     pub(super) driver_in: &'a [u8],
 }
 
-impl Command<'_> {
+impl Request<'_> {
     /// Sends the command; the answer's two parts come back in `core_out` and `driver_out`, which keep what the kernel does
     /// not write.
-    pub(super) fn send(
+    ///
+    /// # Safety
+    /// `core` is the structure that the kernel reads for `number`, and the kernel writes no more than `core_out` and `driver_out` have
+    /// room for. Every address in `core` and `driver_in`, other than that of the answer, is that of memory which the kernel and the
+    /// device may access as the command says, for as long as they do.
+    pub(super) unsafe fn send(
         &self,
         fd: BorrowedFd<'_>,
         core_out: &mut [u8],
@@ -47,7 +52,8 @@ impl Command<'_> {
         before[driver_at..driver_at + driver_out.len()].copy_from_slice(driver_out);
         let mut buffer = [0u64; WORDS];
         let len = self.frame(buffer.as_mut_bytes(), address, core_out.len(), driver_out.len())?;
-        // SAFETY: the frame is a whole command, and its one address is that of `answer`, which is longer than the lengths stated.
+        // SAFETY: the frame is a whole command, in which this code put the address of `answer`, which is longer than the lengths
+        // stated; the caller vouches for the others.
         unsafe { linux::write_command(fd, &buffer.as_bytes()[..len]) }?;
         let after = answer.as_bytes();
         core_out.copy_from_slice(&after[..core_out.len()]);
@@ -111,7 +117,7 @@ mod tests {
     use super::*;
     use crate::uapi::verbs::*;
 
-    fn framed(command: &Command<'_>, core_out: usize, driver_out: usize) -> Vec<u8> {
+    fn framed(command: &Request<'_>, core_out: usize, driver_out: usize) -> Vec<u8> {
         let mut buffer = [0; WORDS * 8];
         let len = command.frame(&mut buffer, 0x1122, core_out, driver_out).unwrap_or(0);
         buffer[..len].to_vec()
@@ -122,7 +128,7 @@ mod tests {
     #[test]
     fn frames_a_command_with_an_answer() {
         let core = AllocPd::default();
-        let command = Command { number: IB_USER_VERBS_CMD_ALLOC_PD, core: core.as_bytes(), driver_in: &[] };
+        let command = Request { number: IB_USER_VERBS_CMD_ALLOC_PD, core: core.as_bytes(), driver_in: &[] };
         let bytes = framed(&command, size_of::<AllocPdResp>(), 0);
         assert_eq!(bytes, [3, 0, 0, 0, 4, 0, 1, 0, 0x22, 0x11, 0, 0, 0, 0, 0, 0]);
     }
@@ -130,7 +136,7 @@ mod tests {
     #[test]
     fn a_command_without_an_answer_keeps_its_first_field() {
         let core = DeallocPd { pd_handle: 9 };
-        let command = Command { number: IB_USER_VERBS_CMD_DEALLOC_PD, core: core.as_bytes(), driver_in: &[] };
+        let command = Request { number: IB_USER_VERBS_CMD_DEALLOC_PD, core: core.as_bytes(), driver_in: &[] };
         assert_eq!(framed(&command, 0, 0), [4, 0, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0]);
     }
 
@@ -138,7 +144,7 @@ mod tests {
     fn extended_commands_count_in_eight_bytes() {
         let core = ExQueryDevice::default();
         let number = IB_USER_VERBS_EX_CMD_QUERY_DEVICE | IB_USER_VERBS_CMD_FLAG_EXTENDED;
-        let command = Command { number, core: core.as_bytes(), driver_in: &[] };
+        let command = Request { number, core: core.as_bytes(), driver_in: &[] };
         let bytes = framed(&command, size_of::<ExQueryDeviceResp>(), 0);
         assert_eq!(bytes[..8], [1, 0, 0, 0x80, 1, 0, (size_of::<ExQueryDeviceResp>() / 8) as u8, 0]);
         assert_eq!(bytes[8..24], [0x22, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);

@@ -7,12 +7,10 @@ use nix::errno::Errno;
 use super::{Udata, Uverbs, ioctl};
 use crate::error::Result;
 use crate::uapi::ioctl as abi;
-use crate::uapi::verbs::{
-    CloseXrcd, IB_USER_VERBS_CMD_CLOSE_XRCD, IB_USER_VERBS_CMD_OPEN_XRCD, OpenXrcd, OpenXrcdResp,
-};
+use crate::uapi::verbs::{CloseXrcd, OpenXrcd};
 
 impl Uverbs {
-    /// Opens the domain that a file stands for, or one of its own; gives its handle. `oflags` are those of `open(2)`.
+    /// Opens the domain that a file stands for, or a private one, and returns its handle. `oflags` are those of `open(2)`.
     pub(crate) fn open_xrcd(
         &self,
         file: Option<BorrowedFd<'_>>,
@@ -21,18 +19,13 @@ impl Uverbs {
     ) -> Result<u32> {
         let fd = file.map_or(-1, |file| file.as_raw_fd());
         let command = OpenXrcd { fd: fd as u32, oflags: oflags as u32, ..OpenXrcd::default() };
-        self.legacy(IB_USER_VERBS_CMD_OPEN_XRCD, &command, driver)
-            .map(|answer: OpenXrcdResp| answer.xrcd_handle)
-            .map_err(|e| self.error("open_xrcd", e))
+        self.legacy(&command, driver).map(|answer| answer.xrcd_handle).map_err(|e| self.error("open_xrcd", e))
     }
 
     /// Closes a domain that nothing uses any more.
     pub(crate) fn close_xrcd(&self, xrcd_handle: u32) -> Result<(), Errno> {
-        let request = ioctl::Request::new(abi::UVERBS_OBJECT_XRCD, abi::UVERBS_METHOD_XRCD_DESTROY)
+        let request = ioctl::Request::new(&ioctl::method::XRCD_DESTROY)
             .handle(abi::UVERBS_ATTR_DESTROY_XRCD_HANDLE, xrcd_handle);
-        match self.attributes(request) {
-            Some(done) => done.map(drop),
-            None => self.legacy(IB_USER_VERBS_CMD_CLOSE_XRCD, &CloseXrcd { xrcd_handle }, Udata::none()),
-        }
+        self.destroy(request, &CloseXrcd { xrcd_handle })
     }
 }

@@ -25,10 +25,9 @@ impl Ah {
         const KIND: Kind = Kind { verb: "destroy_ah", unmake: Uverbs::destroy_ah };
         let ctx = &pd.ctx;
         let station = |attr: &_| neighbour::station(&ctx.info, attr);
-        let (handle, device) =
-            ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), station)?;
-        let object = handle.map(|handle| Object::new(ctx, handle, KIND));
-        Ok(Self { object, device, _pd: Arc::clone(pd) })
+        let new = ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), station)?;
+        let object = new.handle.map(|handle| Object::new(ctx, handle, KIND));
+        Ok(Self { object, device: new.device, _pd: Arc::clone(pd) })
     }
 
     /// Unmakes the address handle.

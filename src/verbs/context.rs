@@ -86,7 +86,11 @@ pub(super) struct ContextInner {
 
 impl Context {
     fn open(info: &DeviceInfo, encoding: Encoding) -> Result<Self> {
-        let fd = info.open_node()?;
+        Self::of_file(info.open_node()?, info, encoding)
+    }
+
+    /// Creates the context of an open uverbs file.
+    pub(super) fn of_file(fd: OwnedFd, info: &DeviceInfo, encoding: Encoding) -> Result<Self> {
         // The kernel checks the driver's id in every ioctl; where nobody tells it, write() needs none.
         let encoding = match info.driver {
             DriverId::UNKNOWN if encoding == Encoding::Auto => Encoding::Write,
@@ -268,7 +272,7 @@ impl ContextInner {
         // Two files at once would be one too many: the one that is closed again could be the first.
         let _making = self.making_async_fd.lock().unwrap_or_else(PoisonError::into_inner);
         if self.async_fd.get().is_none() {
-            let _ = self.async_fd.set(self.uverbs.async_fd()?);
+            let _ = self.async_fd.set(self.uverbs.alloc_async_fd()?);
         }
         self.async_fd.get().ok_or_else(|| {
             Error::bad_answer("get_async_event", self.uverbs.device(), "there is no event file")

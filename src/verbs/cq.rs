@@ -8,10 +8,11 @@ use super::channel::{ChannelInner, CompChannel};
 use super::context::ContextInner;
 use super::object::{Kind, Object};
 use crate::error::{Error, Result};
-use crate::provider;
+use crate::provider::{self, NewCq};
 use crate::types::Wc;
+use crate::uverbs::Uverbs;
 
-/// What a completion queue is to be.
+/// What to create a completion queue with.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct CqInit {
@@ -29,7 +30,7 @@ enum Channel {
 }
 
 impl CqInit {
-    /// Room for at least `cqe` completions, no channel.
+    /// Room for at least `cqe` completions, without a channel.
     pub const fn new(cqe: u32) -> Self {
         Self { cqe, comp_vector: 0, channel: Channel::None, timestamps: false }
     }
@@ -40,7 +41,7 @@ impl CqInit {
         self
     }
 
-    /// With a channel that other queues may use too; its events are the caller's to read.
+    /// With a channel that other queues may use too; the caller reads its events.
     pub fn channel(mut self, channel: &CompChannel) -> Self {
         self.channel = Channel::Shared(channel.clone());
         self
@@ -69,10 +70,12 @@ impl From<u32> for CqInit {
 
 /// A completion queue. It has one owner, who polls it; queue pairs that complete into it keep it alive.
 ///
+/// Where the owner is one thread and queue pairs are created by another, the other has a [`CqHandle`].
+///
 /// See `ibv_create_cq(3)`.
 pub struct Cq {
     pub(super) ring: provider::Cq,
-    pub(super) core: Arc<CqCore>,
+    pub(super) handle: CqHandle,
     cqe: u32,
     /// An event has been asked for and not been read.
     pub(super) armed: bool,
@@ -80,7 +83,14 @@ pub struct Cq {
     pub(super) looks: u32,
 }
 
-/// What queue pairs hold of a completion queue.
+/// Names a completion queue where queue pairs and shared receive queues are created, while the [`Cq`] is polled elsewhere.
+///
+/// A handle keeps the kernel's object alive, as queue pairs do. It cannot poll: once the [`Cq`] is dropped, nobody takes what
+/// completes, and the queue overflows.
+#[derive(Debug, Clone)]
+pub struct CqHandle(pub(super) Arc<CqCore>);
+
+/// What queue pairs and handles hold of a completion queue.
 #[derive(Debug)]
 pub(super) struct CqCore {
     pub(super) object: Object,
@@ -95,8 +105,7 @@ pub(super) struct CqCore {
 
 impl Cq {
     pub(super) fn create(ctx: &Arc<ContextInner>, init: &CqInit) -> Result<Self> {
-        const KIND: Kind =
-            Kind { verb: "destroy_cq", unmake: |uverbs, handle| uverbs.destroy_cq(handle).map(drop) };
+        const KIND: Kind = Kind { verb: "destroy_cq", unmake: Uverbs::destroy_cq };
         let device = ctx.uverbs.device();
         if init.cqe == 0 {
             return Err(Error::invalid("create_cq", device, "a completion queue of 0 entries"));
@@ -111,14 +120,14 @@ impl Cq {
         };
         ctx.async_file()?;
         let cookie = ctx.next_cookie();
-        let raw = crate::uverbs::cq::CqInit {
+        let raw = crate::uverbs::cq::CqParams {
             cqe: init.cqe,
             channel: channel.as_ref().map(|channel| channel.as_fd()),
             comp_vector: init.comp_vector,
             user_handle: cookie,
             timestamps: init.timestamps,
         };
-        let (handle, cqe, ring, hold) =
+        let NewCq { answer, ring, hold } =
             ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| match e.errno() {
                 Some(nix::errno::Errno::EINVAL | nix::errno::Errno::EOPNOTSUPP) if init.timestamps => {
                     e.hint("has this device a clock, so that completions can have timestamps?")
@@ -131,18 +140,24 @@ impl Cq {
             channel.count(cookie, &events);
         }
         let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
-        let object = Object::new(ctx, handle, KIND).holding(hold);
+        let object = Object::new(ctx, answer.handle, KIND).holding(hold);
         let core = CqCore { object, own_channel, channel, cookie, events };
-        Ok(Self { ring, core: Arc::new(core), cqe, armed: false, looks: 0 })
+        Ok(Self { ring, handle: CqHandle(Arc::new(core)), cqe: answer.cqe, armed: false, looks: 0 })
     }
 
-    /// How many completions it holds; more than was asked for, maybe.
+    /// Returns a handle, by which any thread can create queue pairs that complete into this queue.
+    #[must_use]
+    pub fn handle(&self) -> CqHandle {
+        self.handle.clone()
+    }
+
+    /// Returns how many completions it holds, which may be more than was asked for.
     #[must_use]
     pub fn capacity(&self) -> u32 {
         self.cqe
     }
 
-    /// Takes completions out, as many as there are and fit; gives those taken. No system call. See `ibv_poll_cq(3)`.
+    /// Takes out as many completions as there are and fit `wcs`, and returns them. No system call. See `ibv_poll_cq(3)`.
     #[inline]
     pub fn poll<'w>(&mut self, wcs: &'w mut [Wc]) -> &'w [Wc] {
         let taken = self.ring.poll(wcs);
@@ -151,12 +166,12 @@ impl Cq {
 
     /// Asks for one event on the channel at the next completion, or at the next solicited or failed one.
     ///
-    /// A completion that came before may not be told: poll once more after arming. See `ibv_req_notify_cq(3)`.
+    /// A completion that came before may not cause one: poll once more after arming. See `ibv_req_notify_cq(3)`.
     ///
     /// # Errors
     /// The device is gone.
     pub fn req_notify(&mut self, solicited_only: bool) -> Result<()> {
-        self.core.arm(&mut self.ring, solicited_only)
+        self.handle.0.arm(&mut self.ring, solicited_only)
     }
 
     /// Changes how many completions it holds; those in it stay. See `ibv_resize_cq(3)`.
@@ -165,23 +180,45 @@ impl Cq {
     /// `cqe` is over the device's limit or below what is in the queue, or the device cannot resize. If what fails is the mapping of
     /// rxe's new queue, nothing comes out of this one until it is resized again.
     pub fn resize(&mut self, cqe: u32) -> Result<()> {
-        let object = &self.core.object;
+        let object = &self.handle.0.object;
         self.cqe = self.ring.resize(&object.ctx.uverbs, object.handle, cqe).map_err(|e| explain(e, cqe))?;
         Ok(())
     }
 
-    /// Unmakes the queue.
+    /// Destroys the queue.
     ///
     /// # Errors
-    /// Queue pairs still complete into it: it is unmade when the last of them goes.
+    /// Queue pairs still complete into it, or there is a handle: it is destroyed when the last of them is dropped.
     pub fn destroy(self) -> Result<()> {
-        Arc::try_unwrap(self.core).map_err(|core| core.object.in_use("queue pairs"))?.object.destroy()
+        let Self { ring, handle: CqHandle(core), .. } = self;
+        drop(ring);
+        Arc::try_unwrap(core).map_err(|core| core.object.in_use("queue pairs or a handle"))?.object.destroy()
     }
 
-    /// What async events of this queue carry.
+    /// Returns what events of this queue carry: completion events and async events.
     #[must_use]
     pub fn cookie(&self) -> u64 {
-        self.core.cookie
+        self.handle.0.cookie
+    }
+}
+
+impl CqHandle {
+    /// Returns what events of the queue carry, as [`Cq::cookie`].
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
+        self.0.cookie
+    }
+}
+
+impl AsRef<CqHandle> for Cq {
+    fn as_ref(&self) -> &CqHandle {
+        &self.handle
+    }
+}
+
+impl AsRef<CqHandle> for CqHandle {
+    fn as_ref(&self) -> &CqHandle {
+        self
     }
 }
 
@@ -210,7 +247,7 @@ impl Drop for CqCore {
 
 impl std::fmt::Debug for Cq {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cq").field("core", &self.core).field("cqe", &self.cqe).finish_non_exhaustive()
+        f.debug_struct("Cq").field("handle", &self.handle).field("cqe", &self.cqe).finish_non_exhaustive()
     }
 }
 

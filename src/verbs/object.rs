@@ -29,7 +29,7 @@ pub(super) struct Object {
 
 impl Object {
     pub(super) fn new(ctx: &Arc<ContextInner>, handle: u32, kind: Kind) -> Self {
-        Self { ctx: Arc::clone(ctx), handle, kind, live: true, hold: Hold::Nothing }
+        Self { ctx: Arc::clone(ctx), handle, kind, live: true, hold: Hold::NOTHING }
     }
 
     /// The same, with what must outlive it.
@@ -48,7 +48,7 @@ impl Object {
             return Ok(());
         }
         let unmade = (self.kind.unmake)(&self.ctx.uverbs, self.handle);
-        let hold = std::mem::replace(&mut self.hold, Hold::Nothing);
+        let hold = std::mem::replace(&mut self.hold, Hold::NOTHING);
         match unmade {
             Ok(()) => drop(hold),
             // Lost rather than used by two.

@@ -19,8 +19,8 @@ pub struct Pd(pub(super) Arc<Object>);
 impl Pd {
     pub(super) fn alloc(ctx: &Arc<ContextInner>) -> Result<Self> {
         const KIND: Kind = Kind { verb: "dealloc_pd", unmake: Uverbs::dealloc_pd };
-        let (handle, hold) = ctx.provider().alloc_pd(&ctx.uverbs)?;
-        Ok(Self(Arc::new(Object::new(ctx, handle, KIND).holding(hold))))
+        let new = ctx.provider().alloc_pd(&ctx.uverbs)?;
+        Ok(Self(Arc::new(Object::new(ctx, new.handle, KIND).holding(new.hold))))
     }
 
     /// Allocates `length` zeroed bytes, which begin on a page, and registers them. See `ibv_reg_mr(3)`.

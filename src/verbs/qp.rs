@@ -2,15 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Endpoint;
-use super::cq::CqCore;
 use super::object::{Kind, Object};
 use super::qp_init::{QpCap, QpInit, explain, raw};
-use super::srq::SrqCore;
 use super::transition::{self, QpAttr};
+use super::{CqHandle, Endpoint, SrqHandle};
 use crate::error::{Error, Result};
-use crate::provider;
+use crate::provider::{self, NewQp};
 use crate::types::{Gid, Lid, Mtu, PortNum, PostError, QpState, QpType, Qpn, RecvWr, SendWr};
+use crate::uverbs::Uverbs;
 
 /// A queue pair: a send queue and a receive queue, each with one owner.
 ///
@@ -35,9 +34,9 @@ struct QpCore {
     object: Object,
     /// Multicast groups that it is in: the kernel does not unmake a queue pair that is in one.
     groups: Mutex<Vec<(Gid, Lid)>>,
-    _send_cq: Option<Arc<CqCore>>,
-    _recv_cq: Option<Arc<CqCore>>,
-    _srq: Option<Arc<SrqCore>>,
+    _send_cq: Option<CqHandle>,
+    _recv_cq: Option<CqHandle>,
+    _srq: Option<SrqHandle>,
     /// Its protection domain, or its XRC domain.
     _domain: Arc<Object>,
 }
@@ -77,41 +76,41 @@ impl Qp {
             return invalid("the receiving side of XRC is made from its XRC domain");
         }
         for cq in std::iter::once(init.send_cq).chain(init.recv_cq) {
-            if !Arc::ptr_eq(&cq.core.object.ctx, ctx) {
+            if !Arc::ptr_eq(&cq.0.object.ctx, ctx) {
                 return invalid("a completion queue is of another context");
             }
         }
         let mut cap = init.cap;
         if let Some(srq) = init.srq {
-            if !Arc::ptr_eq(&srq.core.object.ctx, ctx) {
+            if !Arc::ptr_eq(&srq.0.object.ctx, ctx) {
                 return invalid("the shared receive queue is of another context");
             }
-            if srq.core.is_xrc || init.recv_cq.is_none() {
+            if srq.0.is_xrc || init.recv_cq.is_none() {
                 return invalid("XRC queue pairs and XRC shared receive queues are not made for each other");
             }
         }
         if init.srq.is_some() || init.recv_cq.is_none() {
             (cap.max_recv_wr, cap.max_recv_sge) = (0, 0);
         }
-        let raw = crate::uverbs::qp::QpInit {
+        let raw = crate::uverbs::qp::QpParams {
             pd_handle: Some(pd.handle),
-            send_cq_handle: Some(init.send_cq.core.object.handle),
-            recv_cq_handle: init.recv_cq.map(|cq| cq.core.object.handle),
-            srq_handle: init.srq.map(|srq| srq.core.object.handle),
+            send_cq_handle: Some(init.send_cq.0.object.handle),
+            recv_cq_handle: init.recv_cq.map(|cq| cq.0.object.handle),
+            srq_handle: init.srq.map(|srq| srq.0.object.handle),
             sq_sig_all: init.sq_sig_all,
             ..raw(init.qp_type, cap, None)
         };
         let queues = provider::Queues {
-            send_cq: Some(&init.send_cq.ring),
-            recv_cq: init.recv_cq.map(|cq| &cq.ring),
-            srq: init.srq.map(|srq| &srq.ring),
+            send_cq: Some(&init.send_cq.0.object.hold),
+            recv_cq: init.recv_cq.map(|cq| &cq.0.object.hold),
+            srq: init.srq.map(|srq| &srq.0.object.hold),
         };
         Self::make(pd, raw, queues, |object| QpCore {
             object,
             groups: Mutex::default(),
-            _send_cq: Some(Arc::clone(&init.send_cq.core)),
-            _recv_cq: init.recv_cq.map(|cq| Arc::clone(&cq.core)),
-            _srq: init.srq.map(|srq| Arc::clone(&srq.core)),
+            _send_cq: Some(init.send_cq.clone()),
+            _recv_cq: init.recv_cq.cloned(),
+            _srq: init.srq.cloned(),
             _domain: Arc::clone(pd),
         })
     }
@@ -132,33 +131,32 @@ impl Qp {
 
     fn make(
         domain: &Arc<Object>,
-        mut raw: crate::uverbs::qp::QpInit,
+        mut raw: crate::uverbs::qp::QpParams,
         queues: provider::Queues<'_>,
         core: impl FnOnce(Object) -> QpCore,
     ) -> Result<Self> {
-        const KIND: Kind =
-            Kind { verb: "destroy_qp", unmake: |uverbs, handle| uverbs.destroy_qp(handle).map(drop) };
+        const KIND: Kind = Kind { verb: "destroy_qp", unmake: Uverbs::destroy_qp };
         let ctx = &domain.ctx;
         ctx.async_file()?;
         let cookie = ctx.next_cookie();
         raw.user_handle = cookie;
-        let (made, sq, rq, hold) = ctx
+        let NewQp { answer, sq, rq, hold } = ctx
             .provider()
             .create_qp(&ctx.uverbs, &raw, queues)
-            .map_err(|e| explain(e, &ctx.uverbs, &raw.cap))?;
-        let core = Arc::new(core(Object::new(ctx, made.handle, KIND).holding(hold)));
+            .map_err(|e| explain(e, ctx.provider(), &ctx.uverbs, &raw.cap))?;
+        let core = Arc::new(core(Object::new(ctx, answer.handle, KIND).holding(hold)));
         Ok(Self {
             send: SendQueue { ring: sq, core: Arc::clone(&core) },
             recv: RecvQueue { ring: rq, core: Arc::clone(&core) },
             core,
-            qp_num: Qpn::truncate(made.qp_num),
+            qp_num: Qpn::truncate(answer.qp_num),
             qp_type: raw.qp_type.into(),
             cap: QpCap {
-                max_send_wr: made.cap.max_send_wr,
-                max_recv_wr: made.cap.max_recv_wr,
-                max_send_sge: made.cap.max_send_sge,
-                max_recv_sge: made.cap.max_recv_sge,
-                max_inline_data: made.cap.max_inline_data,
+                max_send_wr: answer.cap.max_send_wr,
+                max_recv_wr: answer.cap.max_recv_wr,
+                max_send_sge: answer.cap.max_send_sge,
+                max_recv_sge: answer.cap.max_recv_sge,
+                max_inline_data: answer.cap.max_inline_data,
             },
             cookie,
             port: None,
@@ -254,7 +252,7 @@ impl Qp {
             }
         })?;
         if attr.state.map(u8::from) == Some(QpState::RESET.into()) {
-            let renewed = object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
+            let renewed = self.send.ring.reset(&mut self.recv.ring, &object.hold);
             renewed.map_err(|errno| {
                 uverbs.error("modify_qp", errno).hint("nothing can be posted until it is reset again")
             })?;

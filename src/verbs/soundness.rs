@@ -33,6 +33,34 @@
 //! }
 //! ```
 //!
+//! # A completion queue is polled by one thread while another creates queue pairs on it, by a handle that cannot poll
+//!
+//! ```
+//! fn accept(mut cq: bareverbs::Cq, pd: bareverbs::Pd, mut wcs: [bareverbs::Wc; 8]) {
+//!     let handle = cq.handle();
+//!     std::thread::spawn(move || cq.poll(&mut wcs).len());
+//!     std::thread::spawn(move || pd.create_qp(bareverbs::QpInit::rc(&handle, &handle)).is_ok());
+//! }
+//! ```
+//! ```compile_fail,E0502
+//! fn accept(cq: &mut bareverbs::Cq, pd: bareverbs::Pd, wcs: &mut [bareverbs::Wc]) {
+//!     std::thread::scope(|threads| {
+//!         threads.spawn(|| cq.poll(wcs).len());
+//!         threads.spawn(|| pd.create_qp(bareverbs::QpInit::rc(&*cq, &*cq)).is_ok());
+//!     });
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! fn poll(mut handle: bareverbs::CqHandle, wcs: &mut [bareverbs::Wc]) {
+//!     handle.poll(wcs);
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! fn post(mut handle: bareverbs::SrqHandle, recv: bareverbs::RecvWr<'static>) {
+//!     let _ = handle.post_recv(recv);
+//! }
+//! ```
+//!
 //! # A queue pair has one owner, or one for each half
 //!
 //! ```

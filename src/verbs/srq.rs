@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use super::cq::CqCore;
+use super::CqHandle;
+use super::Xrcd;
 use super::object::{Kind, Object};
-use super::{Cq, Xrcd};
 use crate::error::{Cause, Error, Result};
-use crate::provider;
+use crate::provider::{self, NewSrq};
 use crate::types::{PostError, RecvWr, Srqn};
 use crate::uverbs::Uverbs;
 use crate::uverbs::srq::Xrc;
 
-/// What a shared receive queue is to be.
+/// What to create a shared receive queue with.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct SrqInit<'c> {
     max_wr: u32,
     max_sge: u32,
-    xrc: Option<(&'c Xrcd, &'c Cq)>,
+    xrc: Option<(&'c Xrcd, &'c CqHandle)>,
 }
 
 impl<'c> SrqInit<'c> {
@@ -26,15 +26,15 @@ impl<'c> SrqInit<'c> {
         Self { max_wr, max_sge: 1, xrc: None }
     }
 
-    /// Elements of a receive.
+    /// Maximum number of elements of a receive.
     pub const fn max_sge(mut self, n: u32) -> Self {
         self.max_sge = n;
         self
     }
 
     /// An XRC queue: peers that send to any receiving queue pair of `xrcd` can name it, and it completes into `cq`.
-    pub const fn xrc(mut self, xrcd: &'c Xrcd, cq: &'c Cq) -> Self {
-        self.xrc = Some((xrcd, cq));
+    pub fn xrc(mut self, xrcd: &'c Xrcd, cq: &'c impl AsRef<CqHandle>) -> Self {
+        self.xrc = Some((xrcd, cq.as_ref()));
         self
     }
 }
@@ -48,7 +48,7 @@ impl From<u32> for SrqInit<'_> {
 /// Sizes and limit of a shared receive queue (`struct ibv_srq_attr`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SrqAttr {
-    /// Outstanding receives.
+    /// Maximum number of outstanding receives.
     pub max_wr: u32,
     /// Elements of a receive.
     pub max_sge: u32,
@@ -58,93 +58,104 @@ pub struct SrqAttr {
 
 /// A receive queue that several queue pairs take from. It has one owner, who posts to it; queue pairs keep it alive.
 ///
+/// Where the owner is one thread and queue pairs are created by another, the other has a [`SrqHandle`].
+///
 /// See `ibv_create_srq(3)`.
 pub struct Srq {
-    pub(super) ring: provider::Srq,
-    pub(super) core: Arc<SrqCore>,
+    ring: provider::Srq,
+    handle: SrqHandle,
     max_wr: u32,
     max_sge: u32,
     srq_num: Option<Srqn>,
-    cookie: u64,
 }
+
+/// Names a shared receive queue where queue pairs are created, while receives are posted to the [`Srq`] elsewhere.
+///
+/// A handle keeps the kernel's object alive, as queue pairs do.
+#[derive(Debug, Clone)]
+pub struct SrqHandle(pub(super) Arc<SrqCore>);
 
 /// The kernel's object, and those that must outlive it. Fields drop in this order.
 #[derive(Debug)]
 pub(super) struct SrqCore {
     pub(super) object: Object,
-    /// Only queue pairs' messages that name the queue come to it; no queue pair is made with it.
+    /// Messages to any receiving queue pair of the XRC domain can name the queue; no queue pair is created with it.
     pub(super) is_xrc: bool,
-    _cq: Option<Arc<CqCore>>,
+    cookie: u64,
+    _cq: Option<CqHandle>,
     _xrcd: Option<Arc<Object>>,
     _pd: Arc<Object>,
 }
 
 impl Srq {
     pub(super) fn create(pd: &Arc<Object>, init: &SrqInit<'_>) -> Result<Self> {
-        const KIND: Kind =
-            Kind { verb: "destroy_srq", unmake: |uverbs, handle| uverbs.destroy_srq(handle).map(drop) };
+        const KIND: Kind = Kind { verb: "destroy_srq", unmake: Uverbs::destroy_srq };
         let ctx = &pd.ctx;
         if let Some((xrcd, cq)) = init.xrc
-            && !(Arc::ptr_eq(&xrcd.0.ctx, ctx) && Arc::ptr_eq(&cq.core.object.ctx, ctx))
+            && !(Arc::ptr_eq(&xrcd.0.ctx, ctx) && Arc::ptr_eq(&cq.0.object.ctx, ctx))
         {
             let why = "the XRC domain or the completion queue is of another context";
             return Err(Error::invalid("create_srq", ctx.uverbs.device(), why));
         }
         ctx.async_file()?;
         let cookie = ctx.next_cookie();
-        let raw = crate::uverbs::srq::SrqInit {
+        let raw = crate::uverbs::srq::SrqParams {
             pd_handle: pd.handle,
             max_wr: init.max_wr,
             max_sge: init.max_sge,
             srq_limit: 0,
-            xrc: init
-                .xrc
-                .map(|(xrcd, cq)| Xrc { xrcd_handle: xrcd.0.handle, cq_handle: cq.core.object.handle }),
+            xrc: init.xrc.map(|(xrcd, cq)| Xrc { xrcd_handle: xrcd.0.handle, cq_handle: cq.0.object.handle }),
             user_handle: cookie,
         };
-        let (made, ring, hold) = ctx
+        let NewSrq { answer, ring, hold } = ctx
             .provider()
-            .create_srq(&ctx.uverbs, &raw, init.xrc.map(|(_, cq)| &cq.ring))
+            .create_srq(&ctx.uverbs, &raw, init.xrc.map(|(_, cq)| &cq.0.object.hold))
             .map_err(|e| explain(e, &ctx.uverbs, init.max_wr, init.max_sge))?;
         let core = SrqCore {
-            object: Object::new(ctx, made.handle, KIND).holding(hold),
+            object: Object::new(ctx, answer.handle, KIND).holding(hold),
             is_xrc: init.xrc.is_some(),
-            _cq: init.xrc.map(|(_, cq)| Arc::clone(&cq.core)),
+            cookie,
+            _cq: init.xrc.map(|(_, cq)| cq.clone()),
             _xrcd: init.xrc.map(|(xrcd, _)| Arc::clone(&xrcd.0)),
             _pd: Arc::clone(pd),
         };
         Ok(Self {
             ring,
-            core: Arc::new(core),
-            max_wr: made.max_wr,
-            max_sge: made.max_sge,
-            srq_num: init.xrc.map(|_| Srqn::truncate(made.srq_num)),
-            cookie,
+            handle: SrqHandle(Arc::new(core)),
+            max_wr: answer.max_wr,
+            max_sge: answer.max_sge,
+            srq_num: init.xrc.map(|_| Srqn::truncate(answer.srq_num)),
         })
     }
 
-    /// Outstanding receives; may be more than was asked for.
+    /// Returns a handle, by which any thread can create queue pairs that take from this queue.
+    #[must_use]
+    pub fn handle(&self) -> SrqHandle {
+        self.handle.clone()
+    }
+
+    /// Returns the maximum number of outstanding receives, which may be more than was asked for.
     #[must_use]
     pub fn max_wr(&self) -> u32 {
         self.max_wr
     }
 
-    /// Elements of a receive; may be more than was asked for.
+    /// Returns the maximum number of elements of a receive, which may be more than was asked for.
     #[must_use]
     pub fn max_sge(&self) -> u32 {
         self.max_sge
     }
 
-    /// By which peers name an XRC queue; `None` for others. See `ibv_get_srq_num(3)`.
+    /// Returns the number by which peers name an XRC queue; `None` for others. See `ibv_get_srq_num(3)`.
     #[must_use]
     pub fn srq_num(&self) -> Option<Srqn> {
         self.srq_num
     }
 
-    /// What async events of this queue carry.
+    /// Returns what async events of this queue carry.
     #[must_use]
     pub fn cookie(&self) -> u64 {
-        self.cookie
+        self.handle.0.cookie
     }
 
     /// Posts one receive. See `ibv_post_srq_recv(3)`.
@@ -172,7 +183,7 @@ impl Srq {
     /// # Errors
     /// The limit is over the queue's size.
     pub fn set_limit(&mut self, limit: u32) -> Result<()> {
-        let object = &self.core.object;
+        let object = &self.handle.0.object;
         self.ring.set_limit(&object.ctx.uverbs, object.handle, limit).map_err(|error| match error.errno() {
             Some(nix::errno::Errno::EINVAL) if limit > self.max_wr => {
                 error.hint(format!("the limit is {limit}; the queue has room for {}", self.max_wr))
@@ -187,7 +198,7 @@ impl Srq {
     /// `max_wr` is over the device's limit or below what is in the queue, or the device cannot resize. If what fails is the mapping
     /// of rxe's new queue, nobody looks at this one until it is resized again.
     pub fn resize(&mut self, max_wr: u32) -> Result<()> {
-        let object = &self.core.object;
+        let object = &self.handle.0.object;
         let uverbs = &object.ctx.uverbs;
         self.ring
             .resize(uverbs, object.handle, max_wr)
@@ -201,24 +212,45 @@ impl Srq {
     /// # Errors
     /// The device is gone.
     pub fn query(&self) -> Result<SrqAttr> {
-        let object = &self.core.object;
+        let object = &self.handle.0.object;
         let raw = object.ctx.uverbs.query_srq(object.handle)?;
         Ok(SrqAttr { max_wr: raw.max_wr, max_sge: raw.max_sge, srq_limit: raw.srq_limit })
     }
 
-    /// Unmakes the queue.
+    /// Destroys the queue.
     ///
     /// # Errors
-    /// Queue pairs still take from it: it is unmade when the last of them goes.
+    /// Queue pairs still take from it, or there is a handle: it is destroyed when the last of them is dropped.
     pub fn destroy(self) -> Result<()> {
-        Arc::try_unwrap(self.core).map_err(|core| core.object.in_use("queue pairs"))?.object.destroy()
+        let SrqHandle(core) = self.handle;
+        Arc::try_unwrap(core).map_err(|core| core.object.in_use("queue pairs or a handle"))?.object.destroy()
+    }
+}
+
+impl SrqHandle {
+    /// Returns what async events of the queue carry, as [`Srq::cookie`].
+    #[must_use]
+    pub fn cookie(&self) -> u64 {
+        self.0.cookie
+    }
+}
+
+impl AsRef<SrqHandle> for Srq {
+    fn as_ref(&self) -> &SrqHandle {
+        &self.handle
+    }
+}
+
+impl AsRef<SrqHandle> for SrqHandle {
+    fn as_ref(&self) -> &SrqHandle {
+        self
     }
 }
 
 impl std::fmt::Debug for Srq {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Srq")
-            .field("core", &self.core)
+            .field("handle", &self.handle)
             .field("max_wr", &self.max_wr)
             .field("max_sge", &self.max_sge)
             .finish_non_exhaustive()

@@ -112,7 +112,7 @@ impl Cq {
     /// Arms the queue and sleeps until there is something; false when the time ran out or a signal was caught.
     #[inline(never)]
     fn sleep(&mut self, timeout: Option<Duration>) -> Result<bool> {
-        let Self { ring, core, armed, .. } = self;
+        let Self { ring, handle: super::CqHandle(core), armed, .. } = self;
         let uverbs = &core.object.ctx.uverbs;
         let Some(channel) = &core.own_channel else {
             let why = "the completion queue has no channel of its own";

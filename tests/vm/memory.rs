@@ -252,7 +252,8 @@ fn offsets_and_lengths_are_checked() {
         assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "{what} did not panic");
     };
     panics("slice", &mut || _ = part.slice(50..101));
-    panics("slice backwards", &mut || _ = part.slice(60..50));
+    let (after, before) = (60, 50);
+    panics("slice backwards", &mut || _ = part.slice(after..before));
     panics("remote", &mut || _ = part.remote(101));
     panics("prefetch", &mut || _ = part.prefetch(..101));
     panics("read", &mut || part.read(99, &mut [0; 2]));

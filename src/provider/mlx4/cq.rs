@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use zerocopy::IntoBytes;
 
 use super::buffer::{Buffer, Position};
 use super::cqe::{self, BeQpn, Cqe, Owner};
@@ -11,14 +10,14 @@ use super::lookup::{NONE, Table};
 use super::registry::{Received, Registered, Shared};
 use super::uar::Uar;
 use super::wq::WorkQueue;
-use super::{Context, dbrec};
+use super::{Context, command, dbrec};
 use crate::error::{Error, Result};
+use crate::provider::{self, CompletionQueue, Created, NewCq};
 use crate::sys::barrier;
 use crate::sys::region::Word;
 use crate::types::Wc;
-use crate::uapi::mlx4::{CreateCq, CreateCqResp, ResizeCq};
-use crate::uverbs::cq::CqInit;
-use crate::uverbs::{Udata, Uverbs};
+use crate::uverbs::Uverbs;
+use crate::uverbs::cq::CqParams;
 
 /// Arm commands: an event at the next completion, or at the next solicited or failed one.
 const NEXT: u32 = 2 << 24;
@@ -26,7 +25,7 @@ const SOLICITED: u32 = 1 << 24;
 
 /// The device has 24 bits of an index, and queues have fewer entries than that.
 const INDEX: u64 = 0xff_ffff;
-const MAX_CQE: u32 = 0x3f_ffff;
+pub(super) const MAX_CQE: u32 = 0x3f_ffff;
 
 /// A completion queue.
 pub(crate) struct Cq {
@@ -53,33 +52,32 @@ struct Senders {
     sent: Arc<WorkQueue>,
 }
 
-/// Creates a completion queue. Returns its handle, its size, itself and what must outlive the kernel's object.
-pub(crate) fn create(
-    ctx: &Context,
-    uverbs: &Uverbs,
-    init: &CqInit<'_>,
-) -> Result<(u32, u32, Cq, dbrec::Record)> {
+/// What the kernel's object uses while it exists, and where queues that complete into it are registered.
+#[derive(Debug)]
+pub(super) struct Hold {
+    pub(super) shared: Arc<Shared>,
+    _record: dbrec::Record,
+}
+
+/// Creates a completion queue.
+pub(super) fn create(ctx: &Context, uverbs: &Uverbs, init: &CqParams<'_>) -> Result<NewCq<Cq>> {
     let fail = |errno| uverbs.error("create_cq", errno);
     let entries = entries(init.cqe).map_err(fail)?;
     let buffer = Buffer::map(entries, ctx.log2_cqe_size(), 0).map_err(fail)?;
     let record = ctx.records.take().map_err(fail)?;
-    let input = CreateCq { buf_addr: buffer.memory.region().address(), db_addr: record.address() };
-    let mut answer = CreateCqResp::default();
-    let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
-    let made = uverbs.create_cq(&CqInit { cqe: entries - 1, ..*init }, driver)?;
+    let params = CqParams { cqe: entries - 1, ..*init };
+    let (made, cqn) =
+        command::create_cq(uverbs, &params, buffer.memory.region(), ctx.log2_cqe_size(), &record)?;
+    let created = Created::new(uverbs, made.handle, Uverbs::destroy_cq);
     if made.cqe != entries - 1 {
-        // Nothing to add to the error.
-        let _ = uverbs.destroy_cq(made.cq_handle);
         let why = format!("it made a queue of {} entries where {} were asked for", made.cqe, entries - 1);
         return Err(Error::bad_answer("create_cq", uverbs.device(), why));
     }
-    let mut cq = Cq::new(buffer, &record, answer.cqn, Arc::clone(&ctx.uar)).map_err(|errno| {
-        // Nothing to add to the error.
-        let _ = uverbs.destroy_cq(made.cq_handle);
-        fail(errno)
-    })?;
-    cq.timestamps = init.timestamps;
-    Ok((made.cq_handle, made.cqe, cq, record))
+    let mut ring = Cq::new(buffer, &record, cqn, Arc::clone(&ctx.uar)).map_err(fail)?;
+    ring.timestamps = init.timestamps;
+    let hold = provider::Hold::new(Hold { shared: Arc::clone(&ring.shared), _record: record });
+    created.keep();
+    Ok(NewCq { answer: made, ring, hold })
 }
 
 /// Returns the entries of a queue that holds `cqe` completions: a power of two, one of which the device leaves empty.
@@ -101,23 +99,13 @@ impl Cq {
         Ok(Self { buffer, next, senders, shared, consumer, armed, cqn, uar, timestamps: false })
     }
 
-    /// What creating a queue pair needs of its completion queues.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    /// What queues that complete here are registered with.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Takes completions out and returns how many.
-    #[inline(never)]
-    pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        let before = self.next.index;
-        let taken = if self.timestamps { self.take_with_timestamps(out) } else { self.take::<false>(out) };
-        if self.next.index != before {
-            self.publish();
-        }
-        taken
-    }
-
-    /// As [`Cq::poll`], without giving the entries back to the device.
+    /// As [`CompletionQueue::poll`], without giving the entries back to the device.
     #[inline(always)]
     fn take<const TIMESTAMPS: bool>(&mut self, out: &mut [Wc]) -> usize {
         let room = out.len();
@@ -149,12 +137,6 @@ impl Cq {
         self.take::<true>(out)
     }
 
-    /// Whether there is no entry to take out.
-    #[inline(always)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.buffer.filled_in(self.buffer.memory.view(), self.next).is_none()
-    }
-
     /// Gives the device every entry that was taken out.
     #[inline(always)]
     fn publish(&mut self) {
@@ -165,7 +147,7 @@ impl Cq {
     }
 
     /// Asks for an event at the next completion; `events` counts those that there have been.
-    pub(crate) fn arm(&mut self, solicited: bool, events: u32) {
+    fn ring_to_arm(&self, solicited: bool, events: u32) {
         // The device takes a command for a repetition unless its number is another after each event.
         let number = (events.wrapping_add(1) & 3) << 28;
         let command = number | if solicited { SOLICITED } else { NEXT };
@@ -176,9 +158,39 @@ impl Cq {
         let command = u64::from(command | self.cqn) << 32 | u64::from(index);
         self.uar.arm_cq(command.to_be());
     }
+}
 
-    /// Changes the size and returns the new one.
-    pub(crate) fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
+impl CompletionQueue for Cq {
+    const BYPASSES_KERNEL: bool = true;
+
+    #[inline(never)]
+    fn poll(&mut self, out: &mut [Wc]) -> usize {
+        let before = self.next.index;
+        let taken = if self.timestamps { self.take_with_timestamps(out) } else { self.take::<false>(out) };
+        if self.next.index != before {
+            self.publish();
+        }
+        taken
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.buffer.filled_in(self.buffer.memory.view(), self.next).is_none()
+    }
+
+    #[inline]
+    fn arm(
+        &mut self,
+        _uverbs: &Uverbs,
+        _handle: u32,
+        solicited: bool,
+        events: impl FnOnce() -> u32,
+    ) -> Result<(), Errno> {
+        self.ring_to_arm(solicited, events());
+        Ok(())
+    }
+
+    fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
         let fail = |errno| uverbs.error("resize_cq", errno);
         let entries = entries(cqe).map_err(fail)?;
         if entries == self.buffer.entries {
@@ -191,9 +203,7 @@ impl Cq {
             return Err(fail(Errno::EINVAL));
         }
         let mut buffer = Buffer::map(entries, self.buffer.log2_size, self.next.index + 1).map_err(fail)?;
-        let input = ResizeCq { buf_addr: buffer.memory.region().address() };
-        let made =
-            uverbs.resize_cq(handle, entries - 1, Udata { input: input.as_bytes(), output: &mut [] })?;
+        let made = command::resize_cq(uverbs, handle, entries - 1, buffer.memory.region(), buffer.log2_size)?;
         let moved = self.buffer.move_to(&mut buffer, self.next.index);
         state.take_changes(&mut self.senders.table, self.next.index);
         (self.senders.last, self.senders.sender) = (NONE, BeQpn::NONE);

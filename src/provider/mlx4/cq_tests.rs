@@ -6,6 +6,7 @@ use super::super::registry::Registration;
 use super::super::srq;
 use super::super::wq::Poster;
 use super::*;
+use crate::provider::RecvQueue;
 use crate::sys::region::Region;
 use crate::types::{Qpn, WcOpcode, WcStatus};
 
@@ -334,7 +335,7 @@ fn arming_tells_the_record_and_then_the_register() {
     for (solicited, events, command) in
         [(false, 0, 0x1200_0000), (true, 1, 0x2100_0000), (false, 3, 0x0200_0000)]
     {
-        cq.arm(solicited, events);
+        cq.ring_to_arm(solicited, events);
         assert_eq!(word(&device.record, 4), command | 1);
         assert_eq!([word(&device.registers, 0x20), word(&device.registers, 0x24)], [command | 0x80, 1]);
     }

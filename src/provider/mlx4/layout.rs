@@ -1,5 +1,6 @@
 //! How the queues of a queue pair share its memory.
 
+use super::MAX_WR;
 use super::wqe::{Kind, Limits};
 use crate::sys::region::Region;
 use crate::types::QpType;
@@ -19,7 +20,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// For these sizes, of which those of queues that there are not count for nothing.
+    /// Returns the layout for these sizes, of which those of queues that do not exist are ignored; `None` if they are too large.
     pub(super) fn new(qp_type: QpType, cap: &QpCap, has_rq: bool) -> Option<Self> {
         let (send, send_slots, spare) = if qp_type == QpType::XRC_RECV {
             (Limits { kind: Kind::Connected, log2_size: 0, max_sge: 0, max_inline: 0 }, 0, 0)
@@ -35,6 +36,11 @@ impl Layout {
             (0, 0)
         };
         Some(Self { send, send_slots, spare, recv_slots, recv_log2_size })
+    }
+
+    /// Sends that may be outstanding: the slots but the spare ones, and no more than completions can tell apart.
+    pub(super) fn max_send_wr(&self) -> u32 {
+        (self.send_slots - self.spare).min(MAX_WR)
     }
 
     pub(super) fn send_bytes(&self) -> usize {

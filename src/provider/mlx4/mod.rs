@@ -5,18 +5,19 @@
 //! system call. Facts about the device are from Linux 6.1 (`drivers/infiniband/hw/mlx4`, `include/linux/mlx4`) and
 //! rdma-core 44 (`providers/mlx4`).
 
-pub(crate) mod ah;
+mod ah;
 mod buffer;
-pub(crate) mod cq;
+mod command;
+mod cq;
 mod cqe;
-pub(crate) mod dbrec;
+mod dbrec;
 mod layout;
 mod lookup;
 #[cfg(test)]
 mod mock;
-pub(crate) mod qp;
-pub(crate) mod registry;
-pub(crate) mod srq;
+mod qp;
+mod registry;
+mod srq;
 mod uar;
 mod wq;
 mod wqe;
@@ -26,18 +27,28 @@ use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 
-pub(crate) use self::cq::Cq;
-pub(crate) use self::srq::Srq;
+use self::cq::Cq;
+use self::srq::Srq;
 use self::uar::Uar;
 use crate::error::{Cause, Error, Result};
+use crate::provider::{Driver, Hold, NewAh, NewCq, NewPd, NewQp, NewSrq, Queues};
 use crate::sys::mmio::Mmio;
 use crate::sys::{barrier, linux};
-use crate::types::DriverCaps;
+use crate::types::{DriverCaps, Station};
 use crate::uapi::ioctl::verbs::QpCap;
 use crate::uapi::mlx4 as abi;
-use crate::uapi::verbs::ExQueryDeviceResp;
+use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp};
+use crate::uverbs::cq::CqParams;
 use crate::uverbs::device::NewContext;
+use crate::uverbs::qp::QpParams;
+use crate::uverbs::srq::SrqParams;
 use crate::uverbs::{Udata, Uverbs};
+
+/// More requests than this cannot be told apart: completions carry 16 bits of a request's number.
+const MAX_WR: u32 = 1 << 16;
+
+/// More elements of a receive than any device takes.
+const MAX_SGE: u32 = 64;
 
 /// What the queues of a context share.
 #[derive(Debug)]
@@ -60,7 +71,7 @@ struct Sizes {
 }
 
 /// Creates this file's context and maps its registers. `version` is the driver's version of this ABI.
-pub(crate) fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context)> {
+fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context)> {
     let unsupported = |why: String| Error::new("open", uverbs.device(), Cause::Unsupported(why.into()));
     if !barrier::KNOWN {
         return Err(unsupported("the order of accesses to a device is not known for this processor".into()));
@@ -88,17 +99,70 @@ pub(crate) fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context
     Ok((new, Context::new(uverbs, sizes)?))
 }
 
-/// Creates a protection domain. Returns its handle and the device's number for it.
-pub(crate) fn alloc_pd(uverbs: &Uverbs) -> Result<(u32, u32)> {
-    let mut answer = abi::AllocPdResp::default();
-    let handle = uverbs.alloc_pd(Udata::answer(&mut answer))?;
-    Ok((handle, answer.pdn))
+impl Driver for Context {
+    type Cq = Cq;
+    type Sq = qp::Sq;
+    type Rq = qp::Rq;
+    type Srq = Srq;
+
+    fn open(uverbs: &Uverbs, abi: u32) -> Result<(NewContext, Self)> {
+        open(uverbs, abi)
+    }
+
+    fn query_device(&self, uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
+        query_device(uverbs)
+    }
+
+    fn alloc_pd(&self, uverbs: &Uverbs) -> Result<NewPd> {
+        let mut answer = abi::AllocPdResp::default();
+        let handle = uverbs.alloc_pd(Udata::answer(&mut answer))?;
+        Ok(NewPd { handle, hold: Hold::new(Pdn(answer.pdn)) })
+    }
+
+    fn create_cq(&self, uverbs: &Uverbs, params: &CqParams<'_>) -> Result<NewCq<Cq>> {
+        cq::create(self, uverbs, params)
+    }
+
+    fn create_qp(
+        &self,
+        uverbs: &Uverbs,
+        params: &QpParams,
+        queues: Queues<'_>,
+    ) -> Result<NewQp<Option<qp::Sq>, Option<qp::Rq>>> {
+        qp::create(self, uverbs, params, queues)
+    }
+
+    fn create_srq(&self, uverbs: &Uverbs, params: &SrqParams, xrc_cq: Option<&Hold>) -> Result<NewSrq<Srq>> {
+        srq::create(self, uverbs, params, xrc_cq)
+    }
+
+    fn create_ah(
+        &self,
+        uverbs: &Uverbs,
+        _pd_handle: u32,
+        pd: &Hold,
+        attr: AhAttr,
+        station: impl FnOnce(&AhAttr) -> Result<Station>,
+    ) -> Result<NewAh> {
+        let Pdn(pdn) = *pd.get().unwrap_or(&Pdn(0));
+        let device = ah::create(uverbs, pdn, &attr, station)?;
+        Ok(NewAh { handle: None, device })
+    }
 }
 
+/// The device's number for a protection domain.
+#[derive(Debug)]
+struct Pdn(u32);
+
 /// Returns the device's attributes and those that its driver adds.
-pub(crate) fn query_device(uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
+fn query_device(uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
     let mut answer = abi::ExQueryDeviceResp::default();
-    let device = uverbs.query_device_and_driver(Udata::answer(&mut answer))?;
+    let mut device = uverbs.query_device_and_driver(Udata::answer(&mut answer))?;
+    let base = &mut device.base;
+    // A program that asks for a limit gets it, whatever the driver claims.
+    base.max_qp_wr = base.max_qp_wr.min(MAX_WR);
+    base.max_srq_wr = base.max_srq_wr.min(srq::MAX_WR - 1);
+    base.max_cqe = base.max_cqe.min(cq::MAX_CQE);
     let abi::ExQueryDeviceResp { rss_caps, tso_caps, .. } = answer;
     let caps = DriverCaps {
         max_tso: tso_caps.max_tso,
@@ -153,12 +217,12 @@ impl Context {
         self.cqe_size.trailing_zeros()
     }
 
-    /// Refuses sizes above the device's: the kernel checks the slots alone.
+    /// Refuses sizes over the device's and over those that the queues can express: the kernel looks at the slots alone.
     fn check(&self, uverbs: &Uverbs, cap: &QpCap) -> Result<(), Errno> {
         let (max_wr, max_sge) = *self.limits.get_or_init(|| match uverbs.query_device() {
-            Ok(device) => (device.base.max_qp_wr, device.base.max_sge),
-            // More than any device has; the kernel decides.
-            Err(_) => (1 << 16, 64),
+            Ok(device) => (device.base.max_qp_wr.min(MAX_WR), device.base.max_sge.min(MAX_SGE)),
+            // The kernel has the last word.
+            Err(_) => (MAX_WR, MAX_SGE),
         });
         let wr = cap.max_send_wr.max(cap.max_recv_wr);
         let sge = cap.max_send_sge.max(cap.max_recv_sge);

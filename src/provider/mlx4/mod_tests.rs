@@ -71,3 +71,40 @@ fn a_device_that_cannot_be_driven_is_not_opened() {
     let text = opened(3, abi::AllocUcontextRespV3 { qp_tab_size: 5, ..Default::default() }.as_bytes());
     assert!(text.contains("a table of 5 queue pairs"), "{text}");
 }
+
+#[test]
+#[cfg_attr(miri, ignore = "opens a file")]
+fn limits_are_those_that_the_queues_can_express() {
+    use zerocopy::IntoBytes;
+    let answer = ExQueryDeviceResp {
+        base: crate::uapi::verbs::QueryDeviceResp {
+            max_qp_wr: 1 << 30,
+            max_srq_wr: 1 << 30,
+            max_cqe: 1 << 30,
+            max_sge: 1 << 30,
+            ..Default::default()
+        },
+        response_length: size_of::<ExQueryDeviceResp>() as u32,
+        ..Default::default()
+    };
+    install(move |_| Ok(vec![Reply::Bytes(ioctl_abi::UVERBS_ATTR_CORE_OUT, answer.as_bytes().to_vec())]));
+    let fd: OwnedFd = File::open("/dev/null").unwrap().into();
+    let uverbs = Uverbs::new(fd, ioctl_abi::RDMA_DRIVER_MLX4, "mlx4_0".to_owned(), Encoding::Auto);
+    let base = query_device(&uverbs).unwrap().0.base;
+    assert_eq!((base.max_qp_wr, base.max_srq_wr, base.max_cqe), (1 << 16, 0xffff, 0x3f_ffff));
+    let (uar, _, _) = mock::Device::uar();
+    let ctx = Context { uar, records: dbrec::Pool::default(), cqe_size: 32, limits: OnceLock::new() };
+    let cap = |max_send_wr, max_recv_sge| QpCap {
+        max_send_wr,
+        max_recv_wr: 1,
+        max_send_sge: 1,
+        max_recv_sge,
+        max_inline_data: 0,
+    };
+    assert_eq!(ctx.check(&uverbs, &cap(1 << 16, 64)), Ok(()));
+    assert_eq!(ctx.check(&uverbs, &cap((1 << 16) + 1, 1)), Err(Errno::EINVAL));
+    assert_eq!(ctx.check(&uverbs, &cap(1, 65)), Err(Errno::EINVAL));
+    // With the slots that the device may fetch too early the queue has twice as many, of which half can be outstanding.
+    let layout = layout::Layout::new(crate::types::QpType::RC, &cap(1 << 16, 1), true).unwrap();
+    assert_eq!((layout.send_slots, layout.max_send_wr()), (1 << 17, 1 << 16));
+}

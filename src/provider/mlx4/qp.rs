@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
-use zerocopy::IntoBytes;
 
 use super::cqe::Key;
 use super::layout::Layout;
@@ -12,15 +11,16 @@ use super::registry::{Received, Registration, Shared};
 use super::uar::{Register, Uar};
 use super::wq::{Poster, WorkQueue};
 use super::wqe::{self, CHUNK, Chunks, Elements, Kind, Limits, SEGMENTS, Written};
-use super::{Context, Srq, dbrec};
+use super::{Context, command, cq, dbrec, srq};
 use crate::error::{Error, Result};
+use crate::provider::post::post_all;
+use crate::provider::{self, Created, NewQp, Queues, RecvQueue, SendQueue};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
 use crate::types::{Data, Dest, PostError, QpType, RecvWr, Refusal, SendOp, SendWr};
 use crate::uapi::ioctl::verbs::QpCap;
-use crate::uapi::mlx4::CreateQp;
-use crate::uverbs::qp::{NewQp, QpInit};
-use crate::uverbs::{Udata, Uverbs};
+use crate::uverbs::Uverbs;
+use crate::uverbs::qp::QpParams;
 
 /// The bit of a request's first word that alternates with each lap around the queue.
 const OWNER: u32 = 1 << 31;
@@ -72,7 +72,7 @@ struct Completions {
     qpn: u32,
     send_cq: Option<Arc<Shared>>,
     recv_cq: Option<Arc<Shared>>,
-    srq: Option<Arc<super::srq::Receives>>,
+    srq: Option<Arc<srq::Receives>>,
 }
 
 impl Completions {
@@ -100,15 +100,13 @@ impl Completions {
     }
 }
 
-/// Creates a queue pair. Returns it, the queues that it has of its own, and what must outlive the kernel's object.
-pub(crate) fn create(
+/// Creates a queue pair on these queues.
+pub(super) fn create(
     ctx: &Context,
     uverbs: &Uverbs,
-    init: &QpInit,
-    send_cq: Option<&Arc<Shared>>,
-    recv_cq: Option<&Arc<Shared>>,
-    srq: Option<&Srq>,
-) -> Result<(NewQp, Option<Sq>, Option<Rq>, Hold)> {
+    init: &QpParams,
+    queues: Queues<'_>,
+) -> Result<NewQp<Option<Sq>, Option<Rq>>> {
     let fail = |errno| uverbs.error("create_qp", errno);
     let qp_type = QpType::from(init.qp_type);
     let has_rq = init.srq_handle.is_none() && !matches!(qp_type, QpType::XRC_SEND | QpType::XRC_RECV);
@@ -118,54 +116,49 @@ pub(crate) fn create(
     let bytes = (layout.send_bytes() + layout.recv_bytes()).max(1);
     let memory = Region::anonymous(bytes).map_err(fail)?;
     let record = if has_rq { Some(ctx.records.take().map_err(fail)?) } else { None };
-    let input = CreateQp {
-        buf_addr: memory.address(),
-        db_addr: record.as_ref().map_or(0, dbrec::Record::address),
-        log_sq_bb_count: layout.send_slots.checked_ilog2().unwrap_or(0) as u8,
-        log_sq_stride: layout.send.log2_size as u8,
-        ..CreateQp::default()
-    };
     let word = record.as_ref().map(|record| record.word(0));
-    let (send, recv) = layout.split(memory);
     let mut init = *init;
     init.cap.max_recv_wr = if has_rq { init.cap.max_recv_wr.max(1) } else { 0 };
     init.cap.max_recv_sge = if has_rq { init.cap.max_recv_sge.max(1) } else { 0 };
-    let mut made = uverbs.create_qp(&init, Udata { input: input.as_bytes(), output: &mut [] })?;
+    let told = command::QpMemory {
+        queues: &memory,
+        record: record.as_ref(),
+        log_send_slots: layout.send_slots.checked_ilog2().unwrap_or(0) as u8,
+        log_send_slot: layout.send.log2_size as u8,
+    };
+    let mut made = command::create_qp(uverbs, &init, &told)?;
+    let created = Created::new(uverbs, made.handle, Uverbs::destroy_qp);
+    let (send, recv) = layout.split(memory);
     if has_rq
         && (made.cap.max_recv_wr > layout.recv_slots
             || made.cap.max_recv_sge > 1 << layout.recv_log2_size >> 4)
     {
-        // Nothing to add to the error.
-        let _ = uverbs.destroy_qp(made.handle);
         let QpCap { max_recv_wr, max_recv_sge, .. } = made.cap;
         let why =
             format!("the kernel made a receive queue of {max_recv_wr} receives of {max_recv_sge} elements");
         return Err(Error::bad_answer("create_qp", uverbs.device(), why));
     }
-    made.cap.max_send_wr = layout.send_slots - layout.spare;
+    made.cap.max_send_wr = layout.max_send_wr();
     made.cap.max_send_sge = layout.send.max_sge;
     made.cap.max_inline_data = layout.send.max_inline;
-    let queues = || {
-        let sq = (layout.send_slots > 0)
-            .then(|| Sq::new(&ctx.uar, send, &layout, made.qp_num, init.sq_sig_all))
-            .transpose()?;
-        let rq = word.map(|word| Rq::new(recv, &layout, made.cap.max_recv_wr, word)).transpose()?;
-        Ok((sq, rq))
+    let send_queue = || Sq::new(&ctx.uar, send, &layout, made.qp_num, init.sq_sig_all).map_err(fail);
+    let sq = (layout.send_slots > 0).then(send_queue).transpose()?;
+    let recv_queue = |word| Rq::new(recv, &layout, made.cap.max_recv_wr, word).map_err(fail);
+    let rq = word.map(recv_queue).transpose()?;
+    let shared = |cq: Option<&provider::Hold>| {
+        cq.and_then(provider::Hold::get::<cq::Hold>).map(|cq| Arc::clone(&cq.shared))
     };
-    let (sq, rq) = queues().map_err(|errno| {
-        // Nothing to add to the error.
-        let _ = uverbs.destroy_qp(made.handle);
-        fail(errno)
-    })?;
     let completions = Completions {
         qpn: made.qp_num,
-        send_cq: send_cq.cloned(),
-        recv_cq: recv_cq.cloned(),
-        srq: srq.map(|srq| Arc::clone(srq.receives())),
+        send_cq: shared(queues.send_cq),
+        recv_cq: shared(queues.recv_cq),
+        srq: queues.srq.and_then(provider::Hold::get::<srq::Hold>).map(|srq| Arc::clone(&srq.receives)),
     };
     let registrations =
         Mutex::new(completions.register(sq.as_ref().map(Sq::work_queue), rq.as_ref().map(Rq::work_queue)));
-    Ok((made, sq, rq, Hold { completions, registrations, _record: record }))
+    let hold = Hold { completions, registrations, _record: record };
+    created.keep();
+    Ok(NewQp { answer: made, sq, rq, hold: provider::Hold::new(hold) })
 }
 
 impl Hold {
@@ -173,21 +166,19 @@ impl Hold {
     ///
     /// # Errors
     /// There is not enough memory. Then nothing can be posted until the queue pair is reset again.
-    pub(crate) fn reset(&self, sq: Option<&mut Sq>, rq: Option<&mut Rq>) -> Result<(), Errno> {
+    fn reset(&self, sq: &mut Sq, rq: Option<&mut Rq>) -> Result<(), Errno> {
         let mut registrations = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
         // What is in the completion queues belongs to the old registration, which ends here.
         *registrations = [None, None];
-        let sent = sq.as_ref().map(|sq| sq.poster.renewed()).transpose();
+        let sent = sq.poster.renewed().map(Some);
         let received = rq.as_ref().map(|rq| rq.poster.renewed()).transpose();
         let (sent, received, outcome) = match (sent, received) {
             (Ok(sent), Ok(received)) => (sent, received, Ok(())),
             (Err(errno), _) | (_, Err(errno)) => (None, None, Err(errno)),
         };
-        if let Some(sq) = sq {
-            sq.reset(sent.clone());
-        }
+        sq.restart(sent.clone());
         if let Some(rq) = rq {
-            rq.reset(received.clone());
+            rq.restart(received.clone());
         }
         *registrations = self.completions.register(sent, received);
         outcome
@@ -206,7 +197,7 @@ impl Sq {
         let log2_chunks = layout.send.log2_size - CHUNK.trailing_zeros();
         let mut sq = Self {
             chunks: Chunks::new(memory, layout.send_slots << log2_chunks).ok_or(Errno::EINVAL)?,
-            poster: Poster::new(layout.send_slots - layout.spare)?,
+            poster: Poster::new(layout.max_send_wr())?,
             slots: layout.send_slots,
             log2_chunks,
             spare: layout.spare,
@@ -236,24 +227,10 @@ impl Sq {
         self.longest = 0;
     }
 
-    /// Sets the maximum bytes of a datagram.
-    pub(crate) fn set_mtu(&mut self, mtu: u32) {
-        self.limits.kind = Kind::Datagrams { mtu };
-    }
-
     /// Starts again with this work queue; without one, nothing can be posted.
-    fn reset(&mut self, wq: Option<Arc<WorkQueue>>) {
+    fn restart(&mut self, wq: Option<Arc<WorkQueue>>) {
         self.poster.restart(wq);
         self.invalidate();
-    }
-
-    /// Posts requests and rings the doorbell once.
-    #[inline(always)]
-    pub(crate) fn post(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
-        match wrs {
-            [wr] => self.post_one(wr),
-            _ => self.post_several(wrs),
-        }
     }
 
     /// Posts one request. A short one is written to the BlueFlame register, if the queue has one.
@@ -280,19 +257,15 @@ impl Sq {
     /// Posts requests one by one and rings the doorbell for all of them.
     #[inline(never)]
     fn post_several(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
-        let mut outcome = Ok(());
-        let begin = self.poster.posted();
-        for (posted, wr) in wrs.iter().enumerate() {
-            if let Err(refusal) = self.push_any(wr) {
-                outcome = Err(PostError { posted, refusal });
-                break;
-            }
-            self.stamp();
-        }
-        if self.poster.posted() != begin {
-            self.ring_doorbell();
-        }
-        outcome
+        let push = |sq: &mut Self, wr: &SendWr<'_>| {
+            sq.push_any(wr)?;
+            sq.stamp();
+            Ok(())
+        };
+        post_all(self, wrs, push, |sq, _| {
+            sq.ring_doorbell();
+            Ok(())
+        })
     }
 
     /// Has the device look at the requests, which are valid.
@@ -356,6 +329,30 @@ impl Sq {
     }
 }
 
+impl SendQueue for Sq {
+    type Rq = Rq;
+
+    #[inline(always)]
+    fn post(
+        &mut self,
+        wrs: &[SendWr<'_>],
+        _doorbell: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), PostError> {
+        match wrs {
+            [wr] => self.post_one(wr),
+            _ => self.post_several(wrs),
+        }
+    }
+
+    fn set_mtu(&mut self, mtu: u32) {
+        self.limits.kind = Kind::Datagrams { mtu };
+    }
+
+    fn reset(&mut self, rq: Option<&mut Rq>, hold: &provider::Hold) -> Result<(), Errno> {
+        hold.get::<Hold>().map_or(Ok(()), |hold| hold.reset(self, rq))
+    }
+}
+
 /// The owner bit of a valid request with this number.
 #[inline(always)]
 fn owner(number: u32, slots: u32) -> u32 {
@@ -385,29 +382,9 @@ impl Rq {
     }
 
     /// Starts again with this work queue; without one, nothing can be posted.
-    fn reset(&mut self, wq: Option<Arc<WorkQueue>>) {
+    fn restart(&mut self, wq: Option<Arc<WorkQueue>>) {
         self.poster.restart(wq);
         self.record.store(0);
-    }
-
-    /// Posts receives. The device looks at the doorbell record when a message comes in.
-    #[inline(always)]
-    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        let mut outcome = Ok(());
-        let mut posted = 0;
-        for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                outcome = Err(PostError { posted, refusal });
-                break;
-            }
-            posted += 1;
-        }
-        if posted > 0 {
-            // The receives come before the count by which the device takes them.
-            barrier::to_device();
-            self.record.store((self.poster.posted() & 0xffff).to_be());
-        }
-        outcome
     }
 
     #[inline(always)]
@@ -417,6 +394,19 @@ impl Rq {
         wqe::write_recv(&mut self.elements, first, wr, 1 << self.log2_elements)?;
         reserved.announce(wr.wr_id);
         Ok(())
+    }
+}
+
+impl RecvQueue for Rq {
+    /// The device looks at the doorbell record when a message comes in.
+    #[inline(always)]
+    fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+        post_all(self, wrs, Self::push, |rq, _| {
+            // The receives, before the count by which the device takes them.
+            barrier::to_device();
+            rq.record.store((rq.poster.posted() & 0xffff).to_be());
+            Ok(())
+        })
     }
 }
 

@@ -7,21 +7,21 @@
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use zerocopy::IntoBytes;
 
 use super::cqe::Key;
-use super::registry::{Received, Registration, Shared};
+use super::registry::{Received, Registration};
 use super::wqe::{self, Elements};
-use super::{Context, dbrec};
+use super::{Context, MAX_SGE, command, cq, dbrec};
 use crate::error::{Error, Result};
+use crate::provider::post::post_all;
+use crate::provider::{self, Created, NewSrq, RecvQueue, SharedRecvQueue};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
 use crate::sys::slots::{Numbers, boxed};
 use crate::sys::sync::{AtomicU32, Ordering};
 use crate::types::{PostError, RecvWr, Refusal};
-use crate::uapi::mlx4::{CreateSrq, CreateSrqResp};
-use crate::uverbs::srq::{NewSrq, SrqInit};
-use crate::uverbs::{Udata, Uverbs};
+use crate::uverbs::Uverbs;
+use crate::uverbs::srq::SrqParams;
 
 /// Bytes before the elements of a slot, and where in them the number of the next slot is.
 const HEAD: usize = 16;
@@ -32,25 +32,24 @@ const POSTED: u32 = u32::MAX;
 const CHAINED: u32 = u32::MAX - 1;
 const BOTTOM: u32 = u32::MAX - 2;
 
-/// One more than the receives that the chain can name, and the elements that any device takes.
-const MAX_WR: u32 = 1 << 16;
-const MAX_SGE: u32 = 64;
+/// More receives than the chain can name.
+pub(super) const MAX_WR: u32 = 1 << 16;
 
-/// What the kernel's object uses until it is destroyed, and the registration of its XRC completions.
+/// What the kernel's object uses while it exists, and where its completions are looked up.
 #[derive(Debug)]
 pub(crate) struct Hold {
+    pub(super) receives: Arc<Receives>,
     _registered: Option<Registration>,
     _record: dbrec::Record,
 }
 
-/// Creates a shared receive queue, which for XRC completes into `xrc_cq`. Returns it, its poster's side and what must outlive the
-/// kernel's object.
-pub(crate) fn create(
+/// Creates a shared receive queue, which for XRC completes into the queue that `xrc_cq` belongs to.
+pub(super) fn create(
     ctx: &Context,
     uverbs: &Uverbs,
-    init: &SrqInit,
-    xrc_cq: Option<&Arc<Shared>>,
-) -> Result<(NewSrq, Srq, Hold)> {
+    init: &SrqParams,
+    xrc_cq: Option<&provider::Hold>,
+) -> Result<NewSrq<Srq>> {
     let fail = |errno| uverbs.error("create_srq", errno);
     // One slot more: the last of the chain is never posted.
     if init.max_wr >= MAX_WR || init.max_sge > MAX_SGE {
@@ -60,21 +59,21 @@ pub(crate) fn create(
     let log2_size = (HEAD + 16 * init.max_sge as usize).max(32).next_power_of_two().trailing_zeros();
     let region = Region::anonymous((slots as usize) << log2_size).map_err(fail)?;
     let record = ctx.records.take().map_err(fail)?;
-    let input = CreateSrq { buf_addr: region.address(), db_addr: record.address() };
     // The device may look at the chain as soon as it knows of it.
     let srq = Srq::new(region, slots, log2_size, init.max_sge, record.word(0)).map_err(fail)?;
-    let mut answer = CreateSrqResp::default();
-    let driver = Udata { input: input.as_bytes(), output: answer.as_mut_bytes() };
-    let made = uverbs.create_srq(init, driver)?;
+    let (made, srqn) = command::create_srq(uverbs, init, srq.elements.region(), &record)?;
+    let created = Created::new(uverbs, made.handle, Uverbs::destroy_srq);
     if made.max_wr >= slots || made.max_sge > init.max_sge {
-        // Nothing to add to the error.
-        let _ = uverbs.destroy_srq(made.handle);
         let why = format!("the kernel made {} receives of {} elements", made.max_wr, made.max_sge);
         return Err(Error::bad_answer("create_srq", uverbs.device(), why));
     }
-    let registered =
-        xrc_cq.map(|cq| cq.register(Key::srq(answer.srqn), None, Received::Srq(Arc::clone(&srq.receives))));
-    Ok((made, srq, Hold { _registered: registered, _record: record }))
+    let received = Received::Srq(Arc::clone(&srq.receives));
+    let registered = xrc_cq
+        .and_then(provider::Hold::get::<cq::Hold>)
+        .map(|cq| cq.shared.register(Key::srq(srqn), None, received));
+    let hold = Hold { receives: Arc::clone(&srq.receives), _registered: registered, _record: record };
+    created.keep();
+    Ok(NewSrq { answer: made, ring: srq, hold: provider::Hold::new(hold) })
 }
 
 /// Shared by the poster and the pollers of a shared receive queue.
@@ -174,30 +173,9 @@ impl Srq {
         Ok(srq)
     }
 
-    /// What is shared with the pollers.
+    #[cfg(test)]
     pub(super) fn receives(&self) -> &Arc<Receives> {
         &self.receives
-    }
-
-    /// Posts receives. The device looks at the doorbell record when a message comes in.
-    #[inline(always)]
-    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        let mut outcome = Ok(());
-        let mut posted = 0;
-        for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                outcome = Err(PostError { posted, refusal });
-                break;
-            }
-            posted += 1;
-        }
-        if posted > 0 {
-            self.count = self.count.wrapping_add(posted as u16);
-            // The slots, and the chain, before the count by which the device takes them.
-            barrier::to_device();
-            self.record.store(u32::from(self.count).to_be());
-        }
-        outcome
     }
 
     #[inline(always)]
@@ -234,3 +212,20 @@ impl Srq {
         }
     }
 }
+
+impl RecvQueue for Srq {
+    /// The device looks at the doorbell record when a message comes in.
+    #[inline(always)]
+    fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+        post_all(self, wrs, Self::push, |srq, posted| {
+            srq.count = srq.count.wrapping_add(posted as u16);
+            // The slots, and the chain, before the count by which the device takes them.
+            barrier::to_device();
+            srq.record.store(u32::from(srq.count).to_be());
+            Ok(())
+        })
+    }
+}
+
+/// The driver cannot resize, and says so.
+impl SharedRecvQueue for Srq {}

@@ -2,11 +2,12 @@
 
 use super::ring::Consumer;
 use crate::error::Result;
+use crate::provider::{CompletionQueue, Created, Hold, NewCq};
 use crate::sys::region::Region;
 use crate::types::{Lid, Qpn, Rkey, ServiceLevel, Wc, WcExtra, WcOpcode, WcStatus};
 use crate::uapi::rxe::{CreateCqResp, ResizeCqResp};
 use crate::uapi::verbs::Wc as Cqe;
-use crate::uverbs::cq::CqInit;
+use crate::uverbs::cq::CqParams;
 use crate::uverbs::{Udata, Uverbs};
 
 /// `IB_WC_GRH`, `IB_WC_WITH_IMM`, `IB_WC_WITH_INVALIDATE` of the kernel's `enum ib_wc_flags`.
@@ -19,38 +20,19 @@ pub(crate) struct Cq {
     ring: Consumer<{ size_of::<Cqe>() }>,
 }
 
-/// Makes a completion queue and maps it; gives its handle, its size and its ring.
-pub(crate) fn create(uverbs: &Uverbs, init: &CqInit<'_>) -> Result<(u32, u32, Cq)> {
-    let mut answer = CreateCqResp::default();
-    let made = uverbs.create_cq(init, Udata::answer(&mut answer))?;
-    match super::map(uverbs, "create_cq", answer.mi).and_then(|region| Cq::new(region, "create_cq")) {
-        Ok(cq) => Ok((made.cq_handle, made.cqe, cq)),
-        Err(error) => {
-            // Nothing to add to the first error.
-            let _ = uverbs.destroy_cq(made.cq_handle);
-            Err(error)
-        }
-    }
+/// Creates a completion queue and maps it.
+pub(super) fn create(uverbs: &Uverbs, params: &CqParams<'_>) -> Result<NewCq<Cq>> {
+    let mut place = CreateCqResp::default();
+    let answer = uverbs.create_cq(params, Udata::answer(&mut place))?;
+    let created = Created::new(uverbs, answer.handle, Uverbs::destroy_cq);
+    let ring = Cq::new(super::map(uverbs, "create_cq", place.mi)?, "create_cq")?;
+    created.keep();
+    Ok(NewCq { answer, ring, hold: Hold::NOTHING })
 }
 
 impl Cq {
     pub(super) fn new(region: Region, what: &'static str) -> Result<Self> {
         Ok(Self { ring: Consumer::new(region, what, size_of::<Cqe>())? })
-    }
-
-    /// Takes completions out; gives how many.
-    #[inline(always)]
-    pub(crate) fn poll(&mut self, out: &mut [Wc]) -> usize {
-        match self.ring.filled() {
-            0 => 0,
-            filled => self.take(out, filled),
-        }
-    }
-
-    /// Whether the kernel has filled none.
-    #[inline(always)]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ring.filled() == 0
     }
 
     /// Takes out as many as are filled and fit.
@@ -64,9 +46,26 @@ impl Cq {
         self.ring.publish();
         taken
     }
+}
 
-    /// Changes the size; the kernel moves what is in the queue. Gives the new size.
-    pub(crate) fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
+impl CompletionQueue for Cq {
+    const BYPASSES_KERNEL: bool = false;
+
+    #[inline(always)]
+    fn poll(&mut self, out: &mut [Wc]) -> usize {
+        match self.ring.filled() {
+            0 => 0,
+            filled => self.take(out, filled),
+        }
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        self.ring.filled() == 0
+    }
+
+    /// The kernel moves what is in the queue.
+    fn resize(&mut self, uverbs: &Uverbs, handle: u32, cqe: u32) -> Result<u32> {
         let mut answer = ResizeCqResp::default();
         let cqe = uverbs.resize_cq(handle, cqe, Udata::answer(&mut answer))?;
         let region = super::map(uverbs, "resize_cq", answer.mi)?;

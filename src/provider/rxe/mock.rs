@@ -15,6 +15,7 @@
 
 use std::sync::mpsc::Receiver;
 
+pub(super) use crate::sys::linux::testing::Random;
 use crate::sys::region::Region;
 
 /// `struct rxe_queue_buf`
@@ -228,35 +229,4 @@ pub(super) fn wait_for<T>(mut try_it: impl FnMut() -> Option<T>) -> T {
 /// How often to do something: less under Miri, which is a thousand times slower.
 pub(super) const fn times(n: u32) -> u32 {
     if cfg!(miri) { n.div_ceil(200) } else { n }
-}
-
-/// Numbers that are the same in every run (SplitMix64).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(super) fn word(&mut self) -> u32 {
-        self.next() as u32
-    }
-
-    /// Less than `n`.
-    pub(super) fn below(&mut self, n: u32) -> u32 {
-        self.word() % n
-    }
-
-    /// Any number, but small ones, edges and powers of two often.
-    pub(super) fn edgy(&mut self) -> u32 {
-        match self.below(4) {
-            0 => self.below(40),
-            1 => u32::MAX - self.below(3),
-            2 => (1 << self.below(32)) - self.below(2),
-            _ => self.word(),
-        }
-    }
 }

@@ -5,10 +5,12 @@ use nix::errno::Errno;
 use super::ring::Producer;
 use super::wqe::{self, Limits, RECV_ONE, SEND_ONE};
 use crate::error::Result;
+use crate::provider::post::post_all;
+use crate::provider::{Created, Hold, NewQp, RecvQueue, SendQueue};
 use crate::sys::region::Region;
 use crate::types::{PostError, QpType, RecvWr, Refusal, SendWr};
 use crate::uapi::rxe::CreateQpResp;
-use crate::uverbs::qp::{NewQp, QpInit};
+use crate::uverbs::qp::QpParams;
 use crate::uverbs::{Udata, Uverbs};
 
 /// The ring of a send queue.
@@ -28,68 +30,31 @@ pub(crate) struct Rq {
 /// The longest datagram that any port takes, until the port is known.
 const MAX_MTU: u32 = 4096;
 
-/// Makes a queue pair and maps its queues; one that takes its receives from a shared queue has none for them.
-pub(crate) fn create(uverbs: &Uverbs, init: &QpInit) -> Result<(NewQp, Sq, Option<Rq>)> {
-    let mut answer = CreateQpResp::default();
-    let made = uverbs.create_qp(init, Udata::answer(&mut answer))?;
-    match queues(uverbs, init, &made, &answer) {
-        Ok((sq, rq)) => Ok((made, sq, rq)),
-        Err(error) => {
-            // Nothing to add to the first error.
-            let _ = uverbs.destroy_qp(made.handle);
-            Err(error)
-        }
-    }
-}
-
-fn queues(uverbs: &Uverbs, init: &QpInit, made: &NewQp, answer: &CreateQpResp) -> Result<(Sq, Option<Rq>)> {
-    let mut limits = Limits::new(made.cap.max_send_sge, made.cap.max_inline_data);
-    if QpType::from(init.qp_type) == QpType::UD {
+/// Creates a queue pair and maps its queues. One that takes its receives from a shared queue has none for them.
+pub(super) fn create(uverbs: &Uverbs, params: &QpParams) -> Result<NewQp<Option<Sq>, Option<Rq>>> {
+    let mut places = CreateQpResp::default();
+    let answer = uverbs.create_qp(params, Udata::answer(&mut places))?;
+    let created = Created::new(uverbs, answer.handle, Uverbs::destroy_qp);
+    let mut limits = Limits::new(answer.cap.max_send_sge, answer.cap.max_inline_data);
+    if QpType::from(params.qp_type) == QpType::UD {
         limits = limits.datagrams(MAX_MTU);
     }
-    let region = super::map(uverbs, "create_qp", answer.sq_mi)?;
-    let sq = Sq::new(region, limits)?;
-    if init.srq_handle.is_some() {
-        return Ok((sq, None));
-    }
-    let region = super::map(uverbs, "create_qp", answer.rq_mi)?;
-    Ok((sq, Some(Rq::new(region, "create_qp", Limits::new(made.cap.max_recv_sge, 0))?)))
+    let map = |place| super::map(uverbs, "create_qp", place);
+    let sq = Sq::new(map(places.sq_mi)?, limits)?;
+    let rq = match params.srq_handle {
+        Some(_) => None,
+        None => {
+            let limits = Limits::new(answer.cap.max_recv_sge, 0);
+            Some(Rq::new(map(places.rq_mi)?, "create_qp", limits)?)
+        }
+    };
+    created.keep();
+    Ok(NewQp { answer, sq: Some(sq), rq, hold: Hold::NOTHING })
 }
 
 impl Sq {
     fn new(region: Region, limits: Limits) -> Result<Self> {
         Ok(Self { ring: Producer::new(region, "create_qp", limits.send_slot())?, limits, ssn: 0 })
-    }
-
-    /// From now on a datagram may have `mtu` bytes.
-    pub(crate) fn set_mtu(&mut self, mtu: u32) {
-        self.limits = self.limits.datagrams(mtu);
-    }
-
-    /// Posts requests and rings the doorbell once for all of them.
-    #[inline(always)]
-    pub(crate) fn post(
-        &mut self,
-        wrs: &[SendWr<'_>],
-        ring_doorbell: impl FnOnce() -> Result<(), Errno>,
-    ) -> Result<(), PostError> {
-        let mut refused = None;
-        let mut posted = 0;
-        for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                refused = Some(refusal);
-                break;
-            }
-            posted += 1;
-        }
-        if posted > 0 {
-            // The requests, then the index that shows them, then the doorbell that makes the driver look.
-            self.ring.publish();
-            if let Err(errno) = ring_doorbell() {
-                return Err(PostError { posted, refusal: Refusal::Doorbell(errno) });
-            }
-        }
-        refused.map_or(Ok(()), |refusal| Err(PostError { posted, refusal }))
     }
 
     #[inline(always)]
@@ -99,6 +64,27 @@ impl Sq {
         self.ssn = self.ssn.wrapping_add(1);
         self.ring.fill();
         Ok(())
+    }
+}
+
+impl SendQueue for Sq {
+    type Rq = Rq;
+
+    #[inline(always)]
+    fn post(
+        &mut self,
+        wrs: &[SendWr<'_>],
+        doorbell: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), PostError> {
+        post_all(self, wrs, Self::push, |sq, _| {
+            // The requests, then the index that shows them, then the doorbell that makes the driver look.
+            sq.ring.publish();
+            doorbell()
+        })
+    }
+
+    fn set_mtu(&mut self, mtu: u32) {
+        self.limits = self.limits.datagrams(mtu);
     }
 }
 
@@ -113,30 +99,23 @@ impl Rq {
         self.ring.queued()
     }
 
-    /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.
-    #[inline(always)]
-    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        let mut refused = None;
-        let mut posted = 0;
-        for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                refused = Some(PostError { posted, refusal });
-                break;
-            }
-            posted += 1;
-        }
-        if posted > 0 {
-            self.ring.publish();
-        }
-        refused.map_or(Ok(()), Err)
-    }
-
     #[inline(always)]
     fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
         let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
         wqe::write_recv(self.ring.slots(), at, wr, &self.limits)?;
         self.ring.fill();
         Ok(())
+    }
+}
+
+impl RecvQueue for Rq {
+    /// The driver looks at the ring when a message comes in: no doorbell.
+    #[inline(always)]
+    fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+        post_all(self, wrs, Self::push, |rq, _| {
+            rq.ring.publish();
+            Ok(())
+        })
     }
 }
 

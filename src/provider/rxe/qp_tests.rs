@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use super::super::cq::Cq;
 use super::super::mock::{self, Loopback, Queue, Random, recv_wqe, send_wqe, times};
 use super::*;
+use crate::provider::CompletionQueue;
 use crate::types::{Lkey, Remote, SendOp, Sge, Wc, WcOpcode};
 
 const LIMITS: Limits = Limits::new(2, 64);

@@ -5,11 +5,12 @@ use nix::errno::Errno;
 use super::qp::Rq;
 use super::wqe::Limits;
 use crate::error::Result;
+use crate::provider::{Created, Hold, NewSrq, RecvQueue, SharedRecvQueue};
 use crate::sys::region::Region;
 use crate::types::{PostError, RecvWr};
-use crate::uapi::rxe::{CreateSrqResp, MmInfo, ModifySrqCmd};
+use crate::uapi::rxe::CreateSrqResp;
 use crate::uapi::verbs::ModifySrq;
-use crate::uverbs::srq::{NewSrq, SRQ_MAX_WR, SrqInit};
+use crate::uverbs::srq::{SRQ_LIMIT, SRQ_MAX_WR, SrqParams};
 use crate::uverbs::{Udata, Uverbs};
 
 /// The ring of a shared receive queue.
@@ -18,42 +19,39 @@ pub(crate) struct Srq {
     limits: Limits,
 }
 
-/// Makes a shared receive queue and maps it.
-pub(crate) fn create(uverbs: &Uverbs, init: &SrqInit) -> Result<(NewSrq, Srq)> {
-    let mut answer = CreateSrqResp::default();
-    let made = uverbs.create_srq(init, Udata::answer(&mut answer))?;
-    let limits = Limits::new(made.max_sge, 0);
-    match super::map(uverbs, "create_srq", answer.mi)
-        .and_then(|region| Srq::new(region, "create_srq", limits))
-    {
-        Ok(srq) => Ok((made, srq)),
-        Err(error) => {
-            // Nothing to add to the first error.
-            let _ = uverbs.destroy_srq(made.handle);
-            Err(error)
-        }
-    }
+/// Creates a shared receive queue and maps it.
+pub(super) fn create(uverbs: &Uverbs, params: &SrqParams) -> Result<NewSrq<Srq>> {
+    let mut place = CreateSrqResp::default();
+    let answer = uverbs.create_srq(params, Udata::answer(&mut place))?;
+    let created = Created::new(uverbs, answer.handle, Uverbs::destroy_srq);
+    let region = super::map(uverbs, "create_srq", place.mi)?;
+    let ring = Srq::new(region, "create_srq", Limits::new(answer.max_sge, 0))?;
+    created.keep();
+    Ok(NewSrq { answer, ring, hold: Hold::NOTHING })
 }
 
 impl Srq {
     fn new(region: Region, what: &'static str, limits: Limits) -> Result<Self> {
         Ok(Self { queue: Rq::new(region, what, limits)?, limits })
     }
+}
 
-    /// Posts requests. The driver looks at the ring when a message comes in: no doorbell.
+impl RecvQueue for Srq {
     #[inline(always)]
-    pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
+    fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         self.queue.post(wrs)
     }
+}
 
-    /// Changes the limit below which an event comes.
-    pub(crate) fn modify(uverbs: &Uverbs, command: &ModifySrq) -> Result<()> {
+impl SharedRecvQueue for Srq {
+    fn set_limit(&mut self, uverbs: &Uverbs, srq_handle: u32, srq_limit: u32) -> Result<()> {
+        let command = ModifySrq { srq_handle, attr_mask: SRQ_LIMIT, srq_limit, ..ModifySrq::default() };
         // The driver wants its own part even where it has nothing to say.
-        uverbs.modify_srq(command, Udata::question(&ModifySrqCmd::default()))
+        super::command::modify_srq(uverbs, &command).map(drop)
     }
 
-    /// Changes the size; the kernel moves what is in the queue.
-    pub(crate) fn resize(&mut self, uverbs: &Uverbs, srq_handle: u32, max_wr: u32) -> Result<()> {
+    /// The kernel moves what is in the queue.
+    fn resize(&mut self, uverbs: &Uverbs, srq_handle: u32, max_wr: u32) -> Result<()> {
         let slots = max_wr.checked_add(1).and_then(u32::checked_next_power_of_two);
         let queued = self.queue.queued();
         if slots.is_some_and(|slots| slots <= queued) {
@@ -62,8 +60,7 @@ impl Srq {
             return Err(error.hint(format!("{queued} receives are in the queue")));
         }
         let command = ModifySrq { srq_handle, attr_mask: SRQ_MAX_WR, max_wr, ..ModifySrq::default() };
-        let mut place = MmInfo::default();
-        uverbs.modify_srq_answered(&command, &mut place, |mmap_info_addr| ModifySrqCmd { mmap_info_addr })?;
+        let place = super::command::modify_srq(uverbs, &command)?;
         let region = super::map(uverbs, "modify_srq", place)?;
         *self = Self::new(region, "modify_srq", self.limits)?;
         Ok(())

@@ -45,7 +45,9 @@ pub(super) fn lints() -> Vec<Work<'static>> {
 pub(super) fn tests(arguments: &Arguments) -> Work<'_> {
     Work::new("tests", "unit and golden tests of every package", || {
         let mut command = cargo::cargo();
-        command.args(["test", "--workspace", "--features", "bareverbs/serde", "--no-fail-fast"]).args(&arguments.filter);
+        command
+            .args(["test", "--workspace", "--features", "bareverbs/serde", "--no-fail-fast"])
+            .args(&arguments.filter);
         harness("tests", &mut command, arguments.filter.is_none())
     })
 }
