@@ -13,6 +13,8 @@ mod cqe;
 mod dbrec;
 mod layout;
 mod lookup;
+#[cfg(all(loom, test))]
+mod loom_tests;
 #[cfg(test)]
 mod mock;
 mod qp;
