@@ -64,7 +64,7 @@ fn there(from: &mut Side, to: &mut Side, region: &Mr, how: Wait) -> Outcome {
     from.qp.post_send(SendWr::send(2).sge(region.slice(..2048)).signaled())?;
     for side in [to, from] {
         let mut wcs = [Wc::default()];
-        match side.cq.wait(&mut wcs, how, Some(Duration::from_secs(10)))? {
+        match side.cq.wait(&mut wcs, how, Some(Duration::from_secs(10)))?.completions() {
             [wc] if wc.is_success() => {}
             other => return Err(format!("{other:?}").into()),
         }

@@ -187,7 +187,7 @@ fn ask(address: SocketAddr, name: &str) -> Outcome {
         let mut completed = 0;
         while completed < 2 {
             let mut wcs = [Wc::default(); 2];
-            let wcs = cq.wait(&mut wcs, Wait::default(), Some(PATIENCE))?;
+            let wcs = cq.wait(&mut wcs, Wait::default(), Some(PATIENCE))?.completions();
             if wcs.is_empty() {
                 return Err("the server says nothing".into());
             }

@@ -58,7 +58,7 @@ fn serve(address: SocketAddr) -> Outcome {
     let mut home = None;
     let mut clients: HashMap<u64, (CmId, Qp)> = HashMap::new();
     loop {
-        let Some(event) = events.wait(None)? else { continue };
+        let Some(event) = events.wait(None)?.ready() else { continue };
         match (event.event_type, event.request) {
             (CmEventType::CONNECT_REQUEST, Some(id)) => {
                 let home = match &home {
@@ -160,7 +160,7 @@ impl Client {
         mut then: impl FnMut(usize, &CmId) -> bareverbs::Result<()>,
     ) -> Outcome {
         for _ in 0..self.ids.len() {
-            let event: CmEvent = self.events.wait(Some(PATIENCE))?.ok_or("nothing happens any more")?;
+            let event: CmEvent = self.events.wait(Some(PATIENCE))?.ready().ok_or("no event came in time")?;
             let n = *self.at.get(&event.cookie).ok_or("an event of nobody's")?;
             let id = &self.ids[n];
             if event.event_type != wanted {

@@ -19,7 +19,7 @@ fn main() -> support::Outcome {
 
     // One who listens and two who send. None is connected to anybody.
     let mut listener = pd.create_qp(QpInit::ud(&cq, &cq).max_recv_wr(3))?;
-    let there = listener.endpoint(PortNum::ONE, Some(gid_index))?;
+    let there = listener.init_endpoint(PortNum::ONE, Some(gid_index))?;
     listener.start()?;
     for n in 0..3 {
         let part = room.slice(100 * n..100 * (n + 1));
@@ -27,7 +27,7 @@ fn main() -> support::Outcome {
     }
     for name in ["one", "two"] {
         let mut sender = pd.create_qp(QpInit::ud(&cq, &cq).max_inline_data(32))?;
-        sender.endpoint(PortNum::ONE, Some(gid_index))?;
+        sender.init_endpoint(PortNum::ONE, Some(gid_index))?;
         sender.start()?;
         let ah = pd.create_ah(&sender.address(&there)?)?;
         let text = format!("from number {name}");

@@ -13,7 +13,8 @@ mod support;
 use std::os::fd::AsFd;
 
 use bareverbs::{
-    Access, AsyncEventType, AsyncEvents, CompChannel, Cq, CqInit, PortNum, QpInit, RcAttr, RecvWr, SendWr, Wc,
+    Access, AsyncEventType, AsyncEvents, CompChannel, ConnectAttr, Cq, CqInit, PortNum, QpInit, RecvWr,
+    SendWr, Wc,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use support::{Outcome, device};
@@ -30,10 +31,10 @@ fn main() -> Outcome {
 
     let mut left = pd.create_qp(QpInit::rc(&send_cq, &small_cq).max_send_wr(16))?;
     let mut right = pd.create_qp(QpInit::rc(&small_cq, &recv_cq).max_send_wr(16).max_recv_wr(16))?;
-    let at_left = left.endpoint(PortNum::ONE, Some(gid_index))?;
-    let at_right = right.endpoint(PortNum::ONE, Some(gid_index))?;
-    left.connect(&at_right, RcAttr::new().access(Access::REMOTE_WRITE))?;
-    right.connect(&at_left, RcAttr::new().access(Access::REMOTE_WRITE))?;
+    let at_left = left.init_endpoint(PortNum::ONE, Some(gid_index))?;
+    let at_right = right.init_endpoint(PortNum::ONE, Some(gid_index))?;
+    left.connect(&at_right, ConnectAttr::new().access(Access::REMOTE_WRITE))?;
+    right.connect(&at_left, ConnectAttr::new().access(Access::REMOTE_WRITE))?;
     let mr = pd.alloc_mr(64, Access::LOCAL_WRITE | Access::REMOTE_WRITE)?;
 
     // Armed for solicited completions: of three messages only the last, which is solicited, makes an event. The sender is
@@ -82,7 +83,7 @@ fn drain(cq: &mut Cq, name: &str) -> usize {
 }
 
 /// Waits until either descriptor can be read.
-fn ready(channel: &CompChannel, events: &AsyncEvents<'_>) -> Outcome {
+fn ready(channel: &CompChannel, events: &AsyncEvents) -> Outcome {
     let mut fds =
         [PollFd::new(channel.as_fd(), PollFlags::POLLIN), PollFd::new(events.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, PollTimeout::from(10_000u16))? {

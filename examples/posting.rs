@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use bareverbs::{Access, Context, Cq, Device, Mtu, Pd, PortNum, Qp, QpInit, RcAttr, RecvWr, SendWr, Sge, Wc};
+use bareverbs::{
+    Access, ConnectAttr, Context, Cq, Device, Mtu, Pd, PortNum, Qp, QpInit, RecvWr, SendWr, Sge, Wc,
+};
 
 const RECEIVES: u32 = 2048;
 const BATCH: usize = 16;
@@ -79,8 +81,8 @@ fn connected(ctx: &Context, pd: &Pd, cq: &Cq, room: Sge) -> Outcome<(Qp, (Qp, Cq
         pd.create_qp(sizes)
     };
     let (mut near, mut far) = (make(cq)?, make(&far_cq)?);
-    let (at_near, at_far) = (near.endpoint(PortNum::ONE, None)?, far.endpoint(PortNum::ONE, None)?);
-    let attr = RcAttr::new().mtu(Mtu::MTU_4096).retry(18, 7);
+    let (at_near, at_far) = (near.init_endpoint(PortNum::ONE, None)?, far.init_endpoint(PortNum::ONE, None)?);
+    let attr = ConnectAttr::new().mtu(Mtu::MTU_4096).retry(18, 7);
     near.connect(&at_far, attr)?;
     far.connect(&at_near, attr)?;
     for id in 0..RECEIVES.into() {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The queue pair is connected to itself, which takes no second one. Whoever only wants a connection uses
-//! [`Qp::endpoint`] and [`Qp::connect`] instead, which make these transitions.
+//! [`Qp::init_endpoint`] and [`Qp::connect`] instead, which make these transitions.
 
 mod support;
 

@@ -9,7 +9,7 @@
 
 use std::error::Error;
 
-use bareverbs::{Access, CqInit, Device, PortNum, QpInit, RcAttr, RecvWr, SendWr, Wait, Wc};
+use bareverbs::{Access, ConnectAttr, CqInit, Device, PortNum, QpInit, RecvWr, SendWr, Wait, Wc};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -28,10 +28,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Two queue pairs, connected to each other. Between processes, the endpoints travel over a socket.
     let mut left = pd.create_qp(QpInit::rc(&cq, &cq).max_send_wr(4).max_recv_wr(4))?;
     let mut right = pd.create_qp(QpInit::rc(&cq, &cq).max_send_wr(4).max_recv_wr(4))?;
-    let at_left = left.endpoint(PortNum::ONE, Some(gid_index))?;
-    let at_right = right.endpoint(PortNum::ONE, Some(gid_index))?;
-    left.connect(&at_right, RcAttr::new())?;
-    right.connect(&at_left, RcAttr::new())?;
+    let at_left = left.init_endpoint(PortNum::ONE, Some(gid_index))?;
+    let at_right = right.init_endpoint(PortNum::ONE, Some(gid_index))?;
+    left.connect(&at_right, ConnectAttr::new())?;
+    right.connect(&at_left, ConnectAttr::new())?;
 
     let text = b"zero copy, kernel bypass";
     source.write(0, text);

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use bareverbs::{Access, Cq, Device, Mtu, Pd, PortNum, Qp, QpInit, RcAttr, SendWr, Wc};
+use bareverbs::{Access, ConnectAttr, Cq, Device, Mtu, Pd, PortNum, Qp, QpInit, SendWr, Wc};
 
 const REQUESTS: u32 = 16;
 const ROUND: usize = 256;
@@ -81,8 +81,8 @@ fn poll_all(pd: &Pd, mut cq: Cq, count: usize, gid: i32) -> Outcome {
     let mut qps = Vec::with_capacity(count);
     for _ in 0..count {
         let mut qp = make_qp(pd, &cq, requests)?;
-        let itself = qp.endpoint(PortNum::ONE, u32::try_from(gid).ok())?;
-        qp.connect(&itself, RcAttr::new().mtu(Mtu::MTU_1024).retry(18, 7).access(Access::REMOTE_WRITE))?;
+        let itself = qp.init_endpoint(PortNum::ONE, u32::try_from(gid).ok())?;
+        qp.connect(&itself, ConnectAttr::new().mtu(Mtu::MTU_1024).retry(18, 7).access(Access::REMOTE_WRITE))?;
         qps.push(qp);
     }
     let mut state = 88172645463325252u64;

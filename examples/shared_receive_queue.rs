@@ -11,7 +11,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use bareverbs::{Access, CqInit, EventSource, PortNum, QpInit, RcAttr, RecvWr, SendWr};
+use bareverbs::{Access, ConnectAttr, CqInit, EventSource, PortNum, QpInit, RecvWr, SendWr};
 
 fn main() -> support::Outcome {
     let (ctx, gid_index) = support::device()?;
@@ -28,10 +28,10 @@ fn main() -> support::Outcome {
     for _ in 0..3 {
         let mut client = pd.create_qp(QpInit::rc(&cq, &cq).max_inline_data(16))?;
         let mut server = pd.create_qp(QpInit::rc(&cq, &cq).srq(&srq))?;
-        let at_client = client.endpoint(PortNum::ONE, Some(gid_index))?;
-        let at_server = server.endpoint(PortNum::ONE, Some(gid_index))?;
-        client.connect(&at_server, RcAttr::new())?;
-        server.connect(&at_client, RcAttr::new())?;
+        let at_client = client.init_endpoint(PortNum::ONE, Some(gid_index))?;
+        let at_server = server.init_endpoint(PortNum::ONE, Some(gid_index))?;
+        client.connect(&at_server, ConnectAttr::new())?;
+        server.connect(&at_client, ConnectAttr::new())?;
         pairs.push((client, server));
     }
     for n in 0..6 {

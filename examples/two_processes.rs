@@ -18,8 +18,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bareverbs::{
-    Access, Cq, CqInit, Device, Endpoint, Mr, PortNum, Qp, QpInit, RcAttr, RecvWr, Remote, SendWr, Wait, Wc,
-    WcStatus,
+    Access, ConnectAttr, Cq, CqInit, Device, Endpoint, Mr, PortNum, Qp, QpInit, RecvWr, Remote, SendWr, Wait,
+    Wc, WcStatus,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -73,7 +73,7 @@ impl Side {
         let cq = ctx.create_cq(CqInit::new(8).own_channel())?;
         let mut qp = pd.create_qp(QpInit::rc(&cq, &cq).max_send_wr(2).max_recv_wr(2))?;
         let mr = pd.alloc_mr(8192, Access::LOCAL_WRITE | Access::REMOTE_READ)?;
-        let endpoint = qp.endpoint(PortNum::ONE, Some(gid_index))?;
+        let endpoint = qp.init_endpoint(PortNum::ONE, Some(gid_index))?;
         Ok(Self { cq, qp, mr, endpoint })
     }
 
@@ -85,7 +85,7 @@ impl Side {
         let (mut endpoint, mut remote) = ([0; Endpoint::ENCODED_LEN], [0; Remote::ENCODED_LEN]);
         stream.read_exact(&mut endpoint)?;
         stream.read_exact(&mut remote)?;
-        self.qp.connect(&Endpoint::from_bytes(&endpoint)?, RcAttr::new().access(Access::REMOTE_READ))?;
+        self.qp.connect(&Endpoint::from_bytes(&endpoint)?, ConnectAttr::new().access(Access::REMOTE_READ))?;
         // A packet that comes before its queue pair is connected is lost: neither side sends before both are.
         stream.write_all(b"c")?;
         stream.read_exact(&mut [0])?;
@@ -95,7 +95,7 @@ impl Side {
     /// Waits for the next completion, which must be a success.
     fn completion(&mut self) -> Outcome<Wc> {
         let mut wcs = [Wc::default()];
-        match self.cq.wait(&mut wcs, Wait::default(), Some(Duration::from_secs(10)))? {
+        match self.cq.wait(&mut wcs, Wait::default(), Some(Duration::from_secs(10)))?.completions() {
             [wc] if wc.status == WcStatus::SUCCESS => Ok(*wc),
             [wc] => Err(format!("request {}: {}", wc.wr_id, wc.status).into()),
             _ => Err("no completion within 10 s".into()),

@@ -5,7 +5,7 @@
 //! are taken from a completion queue.
 //!
 //! ```no_run
-//! use bareverbs::{Access, CqInit, Device, PortNum, QpInit, RcAttr, RecvWr, SendWr, Wait, Wc};
+//! use bareverbs::{Access, CqInit, Device, PortNum, QpInit, ConnectAttr, RecvWr, SendWr, Wait, Wc};
 //!
 //! # fn exchange(ours: &bareverbs::Endpoint) -> std::io::Result<bareverbs::Endpoint> { Ok(*ours) }
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,10 +16,10 @@
 //! let mut qp = pd.create_qp(QpInit::rc(&cq, &cq).max_send_wr(4).max_recv_wr(4))?;
 //!
 //! // Each side tells the other its endpoint, over a socket for instance, and connects to what it is told.
-//! let ours = qp.endpoint(PortNum::ONE, Some(1))?;
+//! let ours = qp.init_endpoint(PortNum::ONE, Some(1))?;
 //! qp.post_recv(RecvWr::new(1).sge(mr.slice(..2048)))?;
 //! let theirs = exchange(&ours)?;
-//! qp.connect(&theirs, RcAttr::new())?;
+//! qp.connect(&theirs, ConnectAttr::new())?;
 //!
 //! mr.write(2048, b"hello");
 //! qp.post_send(SendWr::send(2).sge(mr.slice(2048..2053)).signaled())?;
@@ -43,7 +43,8 @@
 //! | connect by IP address | [`cm`]: [`EventChannel`], [`CmId`] | `cm_echo` |
 //! | send datagrams, to one or to a group | [`QpInit::ud`], [`Ah`], [`SendWr::ud_addr`], [`Qp::attach_mcast`] | `datagrams` |
 //! | let queue pairs share receives | [`Srq`], [`QpInit::srq`]; on devices with XRC [`Xrcd`] | `shared_receive_queue` |
-//! | wait | [`Cq::wait`], or [`CompChannel`] and [`AsyncEvents`] in an event loop | `events` |
+//! | wait | [`Cq::wait`], or [`CompChannel`], [`EventChannel`] and [`AsyncEvents`] in an event loop | `events`, `tokio` |
+//! | share the work among threads | [`Cq::handle`], [`Srq::handle`], [`Qp::into_split`] | `threads` |
 //! | make queue pairs' transitions by hand | [`Qp::modify`], [`QpAttr`], [`Qp::query`] | `qp_states` |
 //! | make a device in software | [`netlink::Nldev::link_add`] | `links` |
 //! | see what a failure means | [`Error`], [`PostError`], [`WcStatus`] | |
@@ -54,10 +55,25 @@
 //!   slice; an [`Mr`] is deregistered before its memory is freed.
 //! - **Children hold their parents**, so objects may be dropped in any order. A drop does not report what the kernel refused;
 //!   `destroy()` and [`Context::close`] do.
-//! - **A queue has one owner.** Posting and polling take `&mut self` and no lock; [`Qp::split`] gives each half to a thread.
+//! - **A queue has one owner.** Posting and polling take `&mut self` and no lock; [`Qp::into_split`] gives each half to a thread,
+//!   and a [`CqHandle`] lets one thread create queue pairs on a queue that another polls.
 //! - **The data path does nothing hidden.** Posting and polling allocate nothing. On rxe a receive and a poll make no
 //!   system call, and a post of sends makes one, however many it posts; on mlx4 none of them makes any.
-//! - **Errors are one line**: the operation, the object, the errno, and the likely mend.
+//! - **Errors are one line**: the operation, the object, the errno, and the likely fix.
+//!
+//! # After a fork
+//!
+//! A child process has copies of its parent's objects, on the same open files. They stay the parent's:
+//!
+//! - **What the child drops is not destroyed.** `destroy()` in the child returns an error. The parent's traffic goes on.
+//! - **The child cannot post or poll.** Queues, doorbell records and registers are not mapped in it (`MADV_DONTFORK`); an access
+//!   is a segmentation fault, or lands in memory that the child has mapped there since. Commands ([`Qp::modify`], say) would act on
+//!   the parent's objects, and events that the child reads are lost to the parent: do neither. A child that wants RDMA opens the
+//!   device itself.
+//! - **Registered memory** is copied where the kernel copies pinned pages at a fork ([`netlink::Nldev::copies_on_fork`], Linux 5.13
+//!   and later). Then the parent's regions go on working, and the child has a snapshot. On an older kernel, do not fork while
+//!   regions are registered.
+//! - `std::process::Command` is no problem: descriptors are closed on exec.
 //!
 //! # What there is and is not
 //!

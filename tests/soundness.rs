@@ -3,9 +3,9 @@
 //! Programs that must not compile are doc tests in `src/verbs/soundness.rs`.
 
 use bareverbs::{
-    Ah, AsyncEvents, CmEvent, CmId, CompChannel, CompEvent, ConnParam, Context, Cq, CqHandle, CqInit, Device,
-    Endpoint, Error, EventChannel, Mr, Pd, PostError, Qp, QpAttr, QpInit, RecvQueue, RecvWr, Remote,
-    SendQueue, SendWr, Sge, Srq, SrqHandle, SrqInit, Wc, Xrcd,
+    Ah, AsyncEvents, CmEvent, CmId, CompChannel, CompEvent, Completions, ConnParam, Context, Cq, CqFd,
+    CqHandle, CqInit, Device, Endpoint, Error, EventChannel, JoinError, Mr, Pd, PostError, Qp, QpAttr,
+    QpInit, RecvQueue, RecvWr, Remote, SendQueue, SendWr, Sge, Srq, SrqHandle, SrqInit, Wc, Xrcd,
 };
 
 const fn send_and_sync<T: Send + Sync>() {}
@@ -26,7 +26,7 @@ const _: () = {
     send_and_sync::<(Ah, Srq, SrqHandle, Xrcd)>();
     send_and_sync::<SrqInit<'_>>();
     send_and_sync::<QpInit<'_>>();
-    send_and_sync::<AsyncEvents<'_>>();
+    send_and_sync::<(AsyncEvents, CqFd, Completions<'_>, JoinError)>();
     send_and_sync::<SendWr<'_>>();
     send_and_sync::<RecvWr<'_>>();
     send_and_sync::<(Wc, Sge, Remote, CompEvent, QpAttr, Endpoint)>();
@@ -38,7 +38,8 @@ const _: () = {
 const _: () = {
     owned::<(Context, Pd, Mr, CompChannel, Cq, Qp)>();
     owned::<(Ah, Srq, Xrcd)>();
-    owned::<(CqHandle, SrqHandle)>();
+    owned::<(CqHandle, SrqHandle, CqFd)>();
+    owned::<(AsyncEvents, SendQueue, RecvQueue, JoinError)>();
     owned::<(EventChannel, CmId, CmEvent)>();
 };
 
@@ -68,11 +69,12 @@ fn owners_are_not_doubled() {
         Probe::<Qp>::CLONE,
         Probe::<Mr>::CLONE,
         Probe::<SendQueue>::CLONE,
+        Probe::<RecvQueue>::CLONE,
         Probe::<Ah>::CLONE,
         Probe::<Srq>::CLONE,
         Probe::<CmId>::CLONE,
     ];
-    assert_eq!(doubled, [false; 7]);
+    assert_eq!(doubled, [false; 8]);
     let shared =
         [Probe::<Context>::CLONE, Probe::<Pd>::CLONE, Probe::<CqHandle>::CLONE, Probe::<SrqHandle>::CLONE];
     assert_eq!(shared, [true; 4], "handles on what is shared");

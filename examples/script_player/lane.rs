@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bareverbs::{
-    Access, Ah, Context, Cq, CqInit, Endpoint, Mtu, Pd, PortNum, Qp, QpAttr, QpInit, QpState, RcAttr, RecvWr,
-    Srq, SrqInit, Srqn, Wait, Wc, Xrcd,
+    Access, Ah, ConnectAttr, Context, Cq, CqInit, Endpoint, Mtu, Pd, PortNum, Qp, QpAttr, QpInit, QpState,
+    RecvWr, Srq, SrqInit, Srqn, Wait, Wc, Xrcd,
 };
 
 use crate::Outcome;
@@ -81,7 +81,7 @@ impl Lane {
         let gid_index = self.gid_index;
         let endpoint = |qp: &mut Qp| -> Outcome<Endpoint> {
             qp.modify(&QpAttr::to(QpState::RESET))?;
-            Ok(qp.endpoint(PortNum::ONE, gid_index)?)
+            Ok(qp.init_endpoint(PortNum::ONE, gid_index)?)
         };
         let [a, b] = &mut self.ends;
         let senders = [endpoint(&mut a.qp)?, endpoint(&mut b.qp)?];
@@ -149,7 +149,7 @@ impl End {
         let rights = if kind == Kind::Uc { Access::REMOTE_WRITE } else { REMOTE };
         // An emulated device may be slow; and being late has to be told from giving up.
         let mut attr =
-            RcAttr::new().mtu(Mtu::MTU_1024).access(rights).max_rd_atomic(4).retry(18, 7).rnr_retry(7);
+            ConnectAttr::new().mtu(Mtu::MTU_1024).access(rights).max_rd_atomic(4).retry(18, 7).rnr_retry(7);
         attr.min_rnr_timer = 1;
         if let Some(receiver) = &mut self.receiver {
             receiver.connect(sender, attr)?;
@@ -186,7 +186,7 @@ impl End {
 
     fn take(&mut self, how: Wait, patience: Duration, receives: &dyn Fn(u64) -> bool) -> Outcome<usize> {
         let mut wcs = [Wc::default(); 16];
-        let came = self.cq.wait(&mut wcs, how, Some(patience))?;
+        let came = self.cq.wait(&mut wcs, how, Some(patience))?.completions();
         for wc in came {
             // A failure's completion does not say what failed.
             self.arrivals[usize::from(receives(wc.wr_id))].push_back(*wc);

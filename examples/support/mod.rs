@@ -8,7 +8,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use bareverbs::{Access, Context, Cq, CqInit, Device, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc, WcStatus};
+use bareverbs::{
+    Access, ConnectAttr, Context, Cq, CqInit, Device, Pd, PortNum, Qp, QpInit, Wait, Wc, WcStatus,
+};
 
 /// What every example's `main` returns.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -50,9 +52,9 @@ impl Pair {
             Ok(Side { qp, cq })
         };
         let (mut left, mut right) = (side()?, side()?);
-        let at_left = left.qp.endpoint(PortNum::ONE, Some(gid_index))?;
-        let at_right = right.qp.endpoint(PortNum::ONE, Some(gid_index))?;
-        let attr = RcAttr::new().access(access).max_rd_atomic(4);
+        let at_left = left.qp.init_endpoint(PortNum::ONE, Some(gid_index))?;
+        let at_right = right.qp.init_endpoint(PortNum::ONE, Some(gid_index))?;
+        let attr = ConnectAttr::new().access(access).max_rd_atomic(4);
         left.qp.connect(&at_right, attr)?;
         right.qp.connect(&at_left, attr)?;
         println!("connected: QP {} and QP {}", left.qp.qp_num(), right.qp.qp_num());
@@ -63,7 +65,7 @@ impl Pair {
 /// The next completion, whatever its status.
 pub(crate) fn take(cq: &mut Cq) -> Outcome<Wc> {
     let mut wcs = [Wc::default()];
-    match cq.wait(&mut wcs, Wait::default(), Some(Duration::from_secs(10)))? {
+    match cq.wait(&mut wcs, Wait::default(), Some(Duration::from_secs(10)))?.completions() {
         [wc] => Ok(*wc),
         _ => Err("no completion within 10 s".into()),
     }

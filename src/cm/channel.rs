@@ -1,6 +1,6 @@
 //! Event channels.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::{CmEvent, CmEventType, CmId, PortSpace};
 use crate::error::{Error, Result};
 use crate::sys::linux;
 use crate::types::Guid;
-use crate::verbs::{Context, Device, WeakContext};
+use crate::verbs::{Context, Device, Waited, WeakContext};
 
 /// An open file of the connection manager: ids are made from it, and it delivers their events.
 ///
@@ -81,15 +81,15 @@ impl EventChannel {
         }
     }
 
-    /// The next event, waiting for it; `None` where `timeout` ran out or a signal was caught.
+    /// Waits for the next event; `timeout` of `None` waits without a limit.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<CmEvent>> {
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Waited<CmEvent>> {
         let start = Instant::now();
         loop {
             if let Some(event) = self.next_event()? {
-                return Ok(Some(event));
+                return Ok(Waited::Ready(event));
             }
             let left = match timeout {
                 None => PollTimeout::NONE,
@@ -97,10 +97,17 @@ impl EventChannel {
             };
             match linux::wait_readable(self.as_fd(), left) {
                 Ok(true) => {}
-                Ok(false) | Err(Errno::EINTR) => return Ok(None),
+                Ok(false) => return Ok(Waited::TimedOut),
+                Err(Errno::EINTR) => return Ok(Waited::Interrupted),
                 Err(errno) => return Err(Error::os("get_cm_event", "rdma_cm", errno)),
             }
         }
+    }
+}
+
+impl AsRawFd for EventChannel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -11,12 +11,13 @@ use super::channel::ChannelInner;
 use super::event::out_of_reach;
 use super::{CmEvent, CmEventType, EventChannel, PortSpace};
 use crate::error::{Error, Result};
+use crate::sys::process::Process;
 use crate::types::{Guid, PortNum};
 use crate::uapi::ucm::{
     Bind, Listen, QueryAddrResp, RDMA_OPTION_ID_ACK_TIMEOUT, RDMA_OPTION_ID_AFONLY, RDMA_OPTION_ID_REUSEADDR,
     RDMA_OPTION_ID_TOS, ResolveAddr, ResolveRoute,
 };
-use crate::verbs::Context;
+use crate::verbs::{Context, Waited};
 
 const SCOPE: &str = "a link-local address needs its network device, as in fe80::1%eth0";
 const PORT_TAKEN: &str = "somebody else has that port; choose another";
@@ -33,6 +34,7 @@ pub struct CmId {
     /// What a client asked for, for ids of its requests: responder resources and initiator depth of this side.
     pub(super) asked: Option<(u8, u8)>,
     live: bool,
+    created_by: Process,
     /// What errors call it by.
     target: Mutex<Option<SocketAddr>>,
     bound: OnceLock<Bound>,
@@ -80,6 +82,7 @@ impl CmId {
             datagram,
             asked,
             live: true,
+            created_by: Process::current(),
             target: Mutex::new(None),
             bound: OnceLock::new(),
         }
@@ -201,19 +204,21 @@ impl CmId {
         loop {
             let left = timeout.saturating_sub(start.elapsed());
             match self.channel().wait(Some(left))? {
-                Some(event) if self.owns(&event) && event.event_type == wanted && event.status == 0 => {
+                Waited::Ready(event)
+                    if self.owns(&event) && event.event_type == wanted && event.status == 0 =>
+                {
                     return Ok(event);
                 }
-                Some(event) => {
+                Waited::Ready(event) => {
                     return Err(self.failure(&event).unwrap_or_else(|| {
                         let why = format!("received {} instead of {wanted}", event.event_type);
                         Error::bad_answer("wait", self.object(), why)
                     }));
                 }
-                None if left.is_zero() => {
+                Waited::TimedOut => {
                     return Err(self.error("wait", Errno::ETIMEDOUT).hint(format!("no {wanted}")));
                 }
-                None => {}
+                Waited::Interrupted => {}
             }
         }
     }
@@ -327,6 +332,10 @@ impl CmId {
     /// The kernel refuses.
     pub fn destroy(mut self) -> Result<()> {
         self.live = false;
+        if !self.created_by.is_current() {
+            let why = "it belongs to the process that this one was forked from";
+            return Err(Error::invalid("destroy_id", "rdma_cm", why));
+        }
         let done = self.channel.ucma.destroy_id(self.handle);
         done.map(drop).map_err(|errno| self.error("destroy_id", errno))
     }
@@ -354,8 +363,9 @@ impl CmId {
 
 impl Drop for CmId {
     fn drop(&mut self) {
-        if self.live {
-            // Nobody is left to be told of a refusal.
+        // The ids of a child process are its parent's.
+        if self.live && self.created_by.is_current() {
+            // There is nobody to report a refusal to.
             let _ = self.channel.ucma.destroy_id(self.handle);
         }
     }

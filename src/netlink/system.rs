@@ -31,6 +31,33 @@ impl Nldev {
     }
 }
 
+impl Nldev {
+    /// Returns whether a fork copies pages that are pinned for RDMA, instead of sharing them with the child until somebody writes
+    /// to them. Where it does not, a device may lose sight of the parent's registered memory after a fork.
+    ///
+    /// # Errors
+    ///
+    /// `BadAnswer` where the answer cannot be read; `EINVAL` from kernels older than 5.2.
+    ///
+    /// Linux 5.13; older kernels do not copy. `RDMA_NLDEV_SYS_ATTR_COPY_ON_FORK`, `ibv_is_fork_initialized(3)`.
+    pub fn copies_on_fork(&mut self) -> Result<bool> {
+        let what = What { operation: "query copy on fork", object: "RDMA netlink" };
+        self.exchange.get(what, nl::RDMA_NLDEV_CMD_SYS_GET, |request| request, read_copies_on_fork)
+    }
+}
+
+fn read_copies_on_fork(attributes: Attributes<'_>) -> Read<bool> {
+    let mut copies = false;
+    for attribute in attributes {
+        let a = attribute?;
+        if a.kind == nl::RDMA_NLDEV_SYS_ATTR_COPY_ON_FORK {
+            copies = a.u8()? != 0;
+        }
+    }
+    // Kernels that do not copy do not send the attribute.
+    Ok(copies)
+}
+
 fn read(attributes: Attributes<'_>) -> Read<NetNamespaceMode> {
     let mut mode = None;
     for attribute in attributes {

@@ -73,6 +73,12 @@ pub(crate) trait CompletionQueue: Sized {
     /// Takes completions out and returns how many.
     fn poll(&mut self, out: &mut [Wc]) -> usize;
 
+    /// Takes one completion out and keeps its entry until [`publish`](Self::publish).
+    fn take_one(&mut self) -> Option<Wc>;
+
+    /// Returns the entries of all completions taken so far to the device.
+    fn publish(&mut self);
+
     /// Returns whether there is nothing to take out.
     fn is_empty(&self) -> bool;
 

@@ -205,6 +205,18 @@ impl Cq {
         each!(self, cq => cq.poll(out))
     }
 
+    /// Takes one completion out and keeps its entry until [`Self::publish`].
+    #[inline]
+    pub(crate) fn take_one(&mut self) -> Option<Wc> {
+        each!(self, cq => cq.take_one())
+    }
+
+    /// Returns the entries of all completions taken so far to the device.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
+        each!(self, cq => cq.publish());
+    }
+
     /// Returns whether there is nothing to take out.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

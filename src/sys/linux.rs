@@ -72,9 +72,12 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, timeout: PollTimeout) -> Result<
     nix::poll::poll(&mut fds, timeout).map(|n| n > 0)
 }
 
-/// A timeout in whole milliseconds: rounded up, so that no time is left when it is over.
+/// A timeout in whole milliseconds: rounded up, so that no time is left when it is over. None at all stays none.
 #[inline(never)] // seldom needed, and costly where it is not
 pub(crate) fn poll_timeout(timeout: Duration) -> PollTimeout {
+    if timeout.is_zero() {
+        return PollTimeout::ZERO;
+    }
     PollTimeout::try_from(timeout.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
 }
 

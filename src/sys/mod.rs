@@ -11,6 +11,7 @@ pub(crate) mod linux;
 pub(crate) mod mmio;
 pub(crate) mod netlink;
 pub(crate) mod part;
+pub(crate) mod process;
 pub(crate) mod region;
 pub(crate) mod slots;
 pub(crate) mod sync;

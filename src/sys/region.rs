@@ -5,6 +5,7 @@
 //! volatile accesses. All of it inside bounds that are checked at every call.
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::copy::{copy_few, copy_in, copy_out};
+use super::process::Process;
 
 /// A piece of shared memory, unmapped when dropped.
 pub(crate) struct Region {
@@ -28,6 +30,8 @@ pub(crate) struct Region {
 #[allow(dead_code)] // held for its Drop
 enum Backing {
     Map(MmapRaw),
+    /// A mapping that children do not inherit.
+    Private(Private),
     /// Somebody else's memory, as `Pd::register` was promised it.
     Foreign,
     /// A part of another region, which it keeps.
@@ -42,8 +46,32 @@ unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
+/// A mapping that is not in a child process (`MADV_DONTFORK`).
+struct Private {
+    map: ManuallyDrop<MmapRaw>,
+    mapped_by: Process,
+}
+
+impl Private {
+    fn new(map: MmapRaw) -> Result<Self, Errno> {
+        // SAFETY: the pages are this mapping's; they stay as they are in this process.
+        Errno::result(unsafe { libc::madvise(map.as_mut_ptr().cast(), map.len(), libc::MADV_DONTFORK) })?;
+        Ok(Self { map: ManuallyDrop::new(map), mapped_by: Process::current() })
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // In a child the addresses may be in use for something else by now.
+        if self.mapped_by.is_current() {
+            // SAFETY: dropped once, here.
+            unsafe { ManuallyDrop::drop(&mut self.map) };
+        }
+    }
+}
+
 impl Region {
-    /// Maps `len` bytes of a device file, shared, for reading and writing.
+    /// Maps `len` bytes of a device file, shared, for reading and writing. A child process does not inherit the mapping.
     ///
     /// # Errors
     /// The kernel's; `EINVAL` if `offset` is not a multiple of the page size.
@@ -53,10 +81,21 @@ impl Region {
             return Err(Errno::EINVAL);
         }
         let map = MmapOptions::new().offset(offset).len(len).map_raw(&fd).map_err(errno)?;
-        Self::of_map(map, len)
+        Self::private(map, len)
     }
 
-    /// Fresh zeroed pages of this process.
+    /// Fresh zeroed pages for a device's queue, which a child process does not have: the device goes on using the parent's.
+    pub(crate) fn queue(len: usize) -> Result<Self, Errno> {
+        let map = MmapOptions::new().len(len).map_anon().map_err(errno)?;
+        Self::private(map.into(), len)
+    }
+
+    fn private(map: MmapRaw, len: usize) -> Result<Self, Errno> {
+        let base = NonNull::new(map.as_mut_ptr()).ok_or(Errno::ENOMEM)?;
+        Ok(Self::new(base, len, Backing::Private(Private::new(map)?)))
+    }
+
+    /// Fresh zeroed pages.
     pub(crate) fn anonymous(len: usize) -> Result<Self, Errno> {
         let map = MmapOptions::new().len(len).map_anon().map_err(errno)?;
         Self::of_map(map.into(), len)
@@ -150,8 +189,8 @@ impl Region {
     /// pinned, even after they have been unmapped; memory of the heap or of somebody else may be.
     pub(crate) fn own_pages(&self, len: usize) -> Option<u64> {
         let mapped = match &self._backing {
-            Backing::Map(_) => true,
-            Backing::Part(whole) => matches!(whole._backing, Backing::Map(_)),
+            Backing::Map(_) | Backing::Private(_) => true,
+            Backing::Part(whole) => matches!(whole._backing, Backing::Map(_) | Backing::Private(_)),
             Backing::Foreign | Backing::Heap(_) => false,
         };
         (mapped && len <= self.len).then(|| self.address())

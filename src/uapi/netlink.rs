@@ -49,6 +49,7 @@ uapi_numbers! {
         RDMA_NLDEV_ATTR_CHARDEV = 72,
         RDMA_NLDEV_ATTR_UVERBS_DRIVER_ID = 73,
         RDMA_NLDEV_ATTR_DEV_DIM = 84,
+        RDMA_NLDEV_SYS_ATTR_COPY_ON_FORK = 93,
     }
     u8 {
         RDMA_NODE_IB_CA = 1,

@@ -1,6 +1,7 @@
 //! Address handles: where datagrams go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::AddressVector;
 use super::neighbour;
@@ -14,23 +15,23 @@ use crate::uverbs::Uverbs;
 /// A datagram that has not left yet when its address handle is dropped may be lost.
 #[derive(Debug)]
 pub struct Ah {
-    /// What the kernel has of it, where it has anything.
+    /// The kernel's object, where there is one.
     object: Option<Object>,
     device: DeviceAh,
     _pd: Arc<Object>,
 }
 
 impl Ah {
-    pub(super) fn create(pd: &Arc<Object>, av: &AddressVector) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "destroy_ah", unmake: Uverbs::destroy_ah };
+    pub(super) fn create(pd: &Arc<Object>, av: &AddressVector, patience: Duration) -> Result<Self> {
+        const KIND: Kind = Kind { verb: "destroy_ah", destroy: Uverbs::destroy_ah };
         let ctx = &pd.ctx;
-        let station = |attr: &_| neighbour::station(&ctx.info, attr);
+        let station = |attr: &_| neighbour::station(&ctx.info, attr, patience);
         let new = ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), station)?;
         let object = new.handle.map(|handle| Object::new(ctx, handle, KIND));
         Ok(Self { object, device: new.device, _pd: Arc::clone(pd) })
     }
 
-    /// Unmakes the address handle.
+    /// Destroys the address handle.
     ///
     /// # Errors
     /// The device is gone.

@@ -1,14 +1,14 @@
 //! Completion channels.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
-use super::Cq;
 use super::context::ContextInner;
+use super::{Cq, CqHandle};
 use crate::error::Result;
 use crate::sys::linux;
 use crate::uapi::verbs::CompEventDesc;
@@ -36,7 +36,7 @@ impl CompChannel {
         Ok(Self(inner))
     }
 
-    /// The next event, or `None` where there is none. [`Cq::owns`] tells whose it is.
+    /// Returns the next event, or `None` where there is none. [`CompEvent::cookie`] says which queue it belongs to.
     ///
     /// # Errors
     /// The device is gone.
@@ -52,7 +52,7 @@ impl ChannelInner {
         Ok(Arc::new(Self { fd, ctx: Arc::clone(ctx), counts: Mutex::default() }))
     }
 
-    /// One event, which the caller counts; blocks where the descriptor does.
+    /// Reads one event, which the caller counts; blocks where the descriptor does.
     #[inline]
     pub(super) fn read(&self) -> Result<Option<CompEvent>, Errno> {
         Ok(read_event::<CompEventDesc>(self.fd.as_fd())?.map(|event| CompEvent(event.cq_handle)))
@@ -96,12 +96,53 @@ impl AsFd for CompChannel {
     }
 }
 
-/// Says that a completion queue has something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl AsRawFd for CompChannel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.fd.as_raw_fd()
+    }
+}
+
+/// The descriptor of a completion queue's own channel, from [`Cq::own_channel`].
+///
+/// It becomes readable when the queue, armed by [`Cq::poll_or_arm`], gets a completion. It is for an event loop; do not read from
+/// it: the queue does.
+#[derive(Debug, Clone)]
+pub struct CqFd(pub(super) Arc<ChannelInner>);
+
+impl AsFd for CqFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.fd.as_fd()
+    }
+}
+
+impl AsRawFd for CqFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.fd.as_raw_fd()
+    }
+}
+
+/// Says that a completion queue has a completion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CompEvent(u64);
 
+impl CompEvent {
+    /// Returns the cookie of the queue that the event belongs to ([`Cq::cookie`]): a key for a map of queues.
+    #[must_use]
+    pub fn cookie(self) -> u64 {
+        self.0
+    }
+}
+
 impl Cq {
-    /// Whether an event is of this queue.
+    /// Whether an event belongs to this queue.
+    #[must_use]
+    pub fn owns(&self, event: CompEvent) -> bool {
+        event.0 == self.cookie()
+    }
+}
+
+impl CqHandle {
+    /// Whether an event belongs to this queue.
     #[must_use]
     pub fn owns(&self, event: CompEvent) -> bool {
         event.0 == self.cookie()

@@ -79,7 +79,7 @@ pub(super) struct ContextInner {
     provider: Provider,
     pub(super) info: DeviceInfo,
     num_comp_vectors: u32,
-    async_fd: OnceLock<OwnedFd>,
+    async_fd: OnceLock<Arc<OwnedFd>>,
     making_async_fd: Mutex<()>,
     cookies: AtomicU64,
 }
@@ -101,7 +101,7 @@ impl Context {
         let (new, provider) = Provider::open(&uverbs, info.driver.0, abi)?;
         let async_fd = OnceLock::new();
         if let Some(fd) = new.async_fd {
-            let _ = async_fd.set(fd);
+            let _ = async_fd.set(Arc::new(fd));
         }
         Ok(Self(Arc::new(ContextInner {
             uverbs,
@@ -231,15 +231,15 @@ impl Context {
         Xrcd::open(&self.0, file, oflags)
     }
 
-    /// The device's async events. See `ibv_get_async_event(3)`.
+    /// Returns the device's async events. See `ibv_get_async_event(3)`.
     ///
     /// # Errors
     /// The process has no descriptor left.
-    pub fn async_events(&self) -> Result<AsyncEvents<'_>> {
-        let inner = &*self.0;
+    pub fn async_events(&self) -> Result<AsyncEvents> {
+        let inner = &self.0;
         let fd = inner.async_file()?;
         linux::set_nonblocking(fd.as_fd()).map_err(|e| inner.uverbs.error("get_async_event", e))?;
-        Ok(AsyncEvents { ctx: self, fd: fd.as_fd() })
+        Ok(AsyncEvents::new(inner, fd))
     }
 
     /// Closes the device.
@@ -268,11 +268,11 @@ impl ContextInner {
     ///
     /// The kernel settles where an object's events go when it makes the object, and takes the first file that the context
     /// had: whoever makes an object that has events asks for the file first.
-    pub(super) fn async_file(&self) -> Result<&OwnedFd> {
+    pub(super) fn async_file(&self) -> Result<&Arc<OwnedFd>> {
         // Two files at once would be one too many: the one that is closed again could be the first.
         let _making = self.making_async_fd.lock().unwrap_or_else(PoisonError::into_inner);
         if self.async_fd.get().is_none() {
-            let _ = self.async_fd.set(self.uverbs.alloc_async_fd()?);
+            let _ = self.async_fd.set(Arc::new(self.uverbs.alloc_async_fd()?));
         }
         self.async_fd.get().ok_or_else(|| {
             Error::bad_answer("get_async_event", self.uverbs.device(), "there is no event file")

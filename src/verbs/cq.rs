@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::channel::{ChannelInner, CompChannel};
+use super::channel::{ChannelInner, CompChannel, CqFd};
 use super::context::ContextInner;
 use super::object::{Kind, Object};
 use crate::error::{Error, Result};
@@ -96,7 +96,7 @@ pub(super) struct CqCore {
     pub(super) object: Object,
     /// A channel that only this queue uses, and whose reads block.
     pub(super) own_channel: Option<Arc<ChannelInner>>,
-    /// Its channel, shared or not, which goes after it.
+    /// Its channel, shared or not, which must outlive it.
     channel: Option<Arc<ChannelInner>>,
     cookie: u64,
     /// Counts the events that its channel has read.
@@ -105,7 +105,7 @@ pub(super) struct CqCore {
 
 impl Cq {
     pub(super) fn create(ctx: &Arc<ContextInner>, init: &CqInit) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "destroy_cq", unmake: Uverbs::destroy_cq };
+        const KIND: Kind = Kind { verb: "destroy_cq", destroy: Uverbs::destroy_cq };
         let device = ctx.uverbs.device();
         if init.cqe == 0 {
             return Err(Error::invalid("create_cq", device, "a completion queue of 0 entries"));
@@ -164,6 +164,13 @@ impl Cq {
         &wcs[..taken]
     }
 
+    /// Returns the descriptor of the queue's own channel ([`CqInit::own_channel`]), if it has one, for an event loop. See
+    /// [`Cq::poll_or_arm`].
+    #[must_use]
+    pub fn own_channel(&self) -> Option<CqFd> {
+        self.handle.0.own_channel.clone().map(CqFd)
+    }
+
     /// Asks for one event on the channel at the next completion, or at the next solicited or failed one.
     ///
     /// A completion that came before may not cause one: poll once more after arming. See `ibv_req_notify_cq(3)`.
@@ -192,7 +199,8 @@ impl Cq {
     pub fn destroy(self) -> Result<()> {
         let Self { ring, handle: CqHandle(core), .. } = self;
         drop(ring);
-        Arc::try_unwrap(core).map_err(|core| core.object.in_use("queue pairs or a handle"))?.object.destroy()
+        let mut core = Arc::try_unwrap(core).map_err(|core| core.object.in_use("queue pairs or a handle"))?;
+        core.object.destroy()
     }
 
     /// Returns what events of this queue carry: completion events and async events.
@@ -223,7 +231,7 @@ impl AsRef<CqHandle> for CqHandle {
 }
 
 impl CqCore {
-    /// Asks for an event of the queue that has this ring.
+    /// Arms the queue, whose ring this is.
     #[inline(always)]
     pub(super) fn arm(&self, ring: &mut provider::Cq, solicited_only: bool) -> Result<()> {
         let Object { ctx, handle, .. } = &self.object;
@@ -231,7 +239,7 @@ impl CqCore {
             .map_err(|e| ctx.uverbs.error("req_notify_cq", e))
     }
 
-    /// An event of this queue has been read, from a channel that is its own.
+    /// Counts an event of this queue that was read from its own channel.
     pub(super) fn count(&self) {
         self.events.fetch_add(1, Ordering::Relaxed);
     }
@@ -239,7 +247,8 @@ impl CqCore {
 
 impl Drop for CqCore {
     fn drop(&mut self) {
-        if let Some(channel) = &self.channel {
+        // In a child process another thread of the parent may hold the lock for ever.
+        if let Some(channel) = self.channel.as_ref().filter(|_| self.object.is_ours()) {
             channel.stop_counting(self.cookie);
         }
     }

@@ -1,8 +1,9 @@
 //! Async events: what happens to devices, ports and objects without being asked for.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
-use super::Context;
+use super::context::ContextInner;
 use crate::error::Result;
 use crate::types::{PortNum, open_enum};
 use crate::uapi::verbs::AsyncEventDesc;
@@ -111,30 +112,42 @@ impl AsyncEvent {
     }
 }
 
-/// A context's async events. Readable when there is one; never blocks.
-#[derive(Debug, Clone, Copy)]
-pub struct AsyncEvents<'c> {
-    pub(super) ctx: &'c Context,
-    pub(super) fd: BorrowedFd<'c>,
+/// A context's async events, by a descriptor that is readable when there is one and never blocks.
+///
+/// It keeps the context open. Cloning gives another handle: each event goes to whichever reads it first.
+#[derive(Debug, Clone)]
+pub struct AsyncEvents {
+    ctx: Arc<ContextInner>,
+    fd: Arc<OwnedFd>,
 }
 
-impl AsyncEvents<'_> {
-    /// The next event, or `None` where there is none. See `ibv_get_async_event(3)`.
+impl AsyncEvents {
+    pub(super) fn new(ctx: &Arc<ContextInner>, fd: &Arc<OwnedFd>) -> Self {
+        Self { ctx: Arc::clone(ctx), fd: Arc::clone(fd) }
+    }
+
+    /// Returns the next event, or `None` where there is none. See `ibv_get_async_event(3)`.
     ///
     /// [`AsyncEventType::DEVICE_FATAL`] is the last one of a device that is gone: after it comes neither an event nor an error.
     ///
     /// # Errors
     /// The kernel's answer is no event.
     pub fn next_event(&self) -> Result<Option<AsyncEvent>> {
-        let event = read_event::<AsyncEventDesc>(self.fd)
-            .map_err(|e| self.ctx.0.uverbs.error("get_async_event", e))?;
+        let event = read_event::<AsyncEventDesc>(self.fd.as_fd())
+            .map_err(|e| self.ctx.uverbs.error("get_async_event", e))?;
         Ok(event.map(|event| AsyncEvent { event_type: event.event_type.into(), element: event.element }))
     }
 }
 
-impl AsFd for AsyncEvents<'_> {
+impl AsFd for AsyncEvents {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for AsyncEvents {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

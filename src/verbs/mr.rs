@@ -45,7 +45,7 @@ impl Mr {
     /// Registers memory.
     #[allow(unsafe_code)]
     pub(super) fn create(pd: &Arc<Object>, init: MrInit) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "dereg_mr", unmake: Uverbs::dereg_mr };
+        const KIND: Kind = Kind { verb: "dereg_mr", destroy: Uverbs::dereg_mr };
         let uverbs = &pd.ctx.uverbs;
         let access = init.access;
         let Memory { part, mapped, iova } = init.memory(uverbs.device(), "reg_mr")?;

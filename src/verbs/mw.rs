@@ -20,7 +20,7 @@ pub struct Mw {
 
 impl Mw {
     pub(super) fn alloc(pd: &Arc<Object>, mw_type: MwType) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "dealloc_mw", unmake: Uverbs::dealloc_mw };
+        const KIND: Kind = Kind { verb: "dealloc_mw", destroy: Uverbs::dealloc_mw };
         let raw = match mw_type {
             MwType::One => 1,
             MwType::Two => 2,

@@ -15,19 +15,18 @@ use crate::netlink::{Hop, Routes};
 use crate::types::{Gid, Station};
 use crate::uapi::verbs::AhAttr;
 
-/// How long a neighbour has for its answer, as in rdma-core.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a neighbour has for its answer where the caller sets no limit, as in rdma-core.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LAST_LOOK: Duration = Duration::from_millis(50);
 /// The UDP port whose packets nobody answers (RFC 863).
 const DISCARD: u16 = 9;
 
-/// Finds who is meant by an address.
+/// Finds the neighbour that an address vector leads to, waiting at most `patience` for its answer.
 ///
 /// # Errors
-/// The source GID is not there, there is no route (`ENETUNREACH`), or the neighbour does not answer in 3 s
-/// (`EHOSTUNREACH`).
-pub(super) fn station(device: &DeviceInfo, attr: &AhAttr) -> Result<Station> {
+/// The source GID is not in use, there is no route (`ENETUNREACH`), or the neighbour does not answer in time (`EHOSTUNREACH`).
+pub(super) fn station(device: &DeviceInfo, attr: &AhAttr, patience: Duration) -> Result<Station> {
     let index = attr.grh.sgid_index;
     let (netdev, source) = device.gid_netdev(attr.port_num, index).ok_or_else(|| {
         let why = format!("no network device is behind GID index {index} of port {}", attr.port_num);
@@ -35,7 +34,7 @@ pub(super) fn station(device: &DeviceInfo, attr: &AhAttr) -> Result<Station> {
     })?;
     let mac = match told(attr.grh.dgid) {
         Some(mac) => mac,
-        None => asked(device, &netdev, source, Gid(attr.grh.dgid))?,
+        None => asked(device, &netdev, source, Gid(attr.grh.dgid), patience)?,
     };
     Ok(Station { mac, vlan: vlan(&netdev) })
 }
@@ -53,8 +52,8 @@ fn told(gid: [u8; 16]) -> Option<[u8; 6]> {
     }
 }
 
-/// The hardware address that the kernel knows, or finds out when it has something to send there.
-fn asked(device: &DeviceInfo, netdev: &str, source: Gid, to: Gid) -> Result<[u8; 6]> {
+/// The hardware address that the kernel knows, or finds out when it has a packet to send there.
+fn asked(device: &DeviceInfo, netdev: &str, source: Gid, to: Gid, patience: Duration) -> Result<[u8; 6]> {
     let (source, to) = (ip(source), ip(to));
     let unreachable = |errno| Error::os("create_ah", device.name.as_str(), errno);
     let ifindex: u32 = attribute(netdev, "ifindex")
@@ -65,32 +64,34 @@ fn asked(device: &DeviceInfo, netdev: &str, source: Gid, to: Gid) -> Result<[u8;
         Hop::Here => return own(netdev).ok_or_else(|| unreachable(Errno::ENODEV)),
         Hop::Neighbour(hop) => hop,
     };
-    let end = Instant::now() + PATIENCE;
+    let start = Instant::now();
     let mut pause = FIRST_LOOK;
     let mut nudged = false;
     loop {
         if let Some(mac) = routes.neighbour(hop, ifindex)? {
             return Ok(mac);
         }
-        if Instant::now() > end {
-            return Err(unreachable(Errno::EHOSTUNREACH).hint(format!("{hop} does not answer at {netdev}")));
-        }
         if !nudged {
             nudge(source, to, ifindex);
             nudged = true;
         }
-        sleep(pause);
+        let left = patience.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Err(unreachable(Errno::EHOSTUNREACH)
+                .hint(format!("{hop} did not answer at {netdev} within {} ms", patience.as_millis())));
+        }
+        sleep(pause.min(left));
         pause = (pause * 2).min(LAST_LOOK);
     }
 }
 
-/// Has the kernel look for the neighbour: a packet without a content waits for it.
+/// Makes the kernel look for the neighbour: an empty packet waits for it.
 fn nudge(source: IpAddr, to: IpAddr, ifindex: u32) {
     let at = |ip, port| match ip {
         IpAddr::V4(_) => SocketAddr::new(ip, port),
         IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, ifindex).into(),
     };
-    // If it can't be sent, the neighbour stays unknown, and that is what is told.
+    // If it cannot be sent, the neighbour stays unknown, and that is reported.
     let _ = UdpSocket::bind(at(source, 0)).and_then(|socket| socket.send_to(&[], at(to, DISCARD)));
 }
 

@@ -27,7 +27,7 @@ pub struct OpaqueMr {
     _pd: Arc<Object>,
 }
 
-const KIND: Kind = Kind { verb: "dereg_mr", unmake: Uverbs::dereg_mr };
+const KIND: Kind = Kind { verb: "dereg_mr", destroy: Uverbs::dereg_mr };
 
 impl OpaqueMr {
     pub(super) fn dmabuf(

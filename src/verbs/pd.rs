@@ -2,8 +2,10 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::context::ContextInner;
+use super::neighbour;
 use super::object::{Kind, Object};
 use super::{AddressVector, Ah, Mr, MrInit, Mw, OpaqueMr, Qp, QpInit, Srq, SrqInit};
 use crate::error::Result;
@@ -18,7 +20,7 @@ pub struct Pd(pub(super) Arc<Object>);
 
 impl Pd {
     pub(super) fn alloc(ctx: &Arc<ContextInner>) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "dealloc_pd", unmake: Uverbs::dealloc_pd };
+        const KIND: Kind = Kind { verb: "dealloc_pd", destroy: Uverbs::dealloc_pd };
         let new = ctx.provider().alloc_pd(&ctx.uverbs)?;
         Ok(Self(Arc::new(Object::new(ctx, new.handle, KIND).holding(new.hold))))
     }
@@ -112,12 +114,26 @@ impl Pd {
         Qp::create(&self.0, &init)
     }
 
-    /// Makes an address handle, for datagrams to a peer.
+    /// Creates an address handle, for datagrams to a peer. See `ibv_create_ah(3)`.
+    ///
+    /// Blocks for up to 3 s on Ethernet: devices of mlx4 need the hardware address of the next hop, and if the kernel's neighbour
+    /// table does not have it, the next hop is asked. [`Pd::create_ah_within`] sets another limit.
     ///
     /// # Errors
-    /// The port or the GID index does not exist, the peer cannot be reached, or the device has no provider.
+    /// The port or the GID index does not exist, there is no route to the peer, the next hop does not answer (`EHOSTUNREACH`), or
+    /// the device has no provider.
     pub fn create_ah(&self, av: &AddressVector) -> Result<Ah> {
-        Ah::create(&self.0, av)
+        Ah::create(&self.0, av, neighbour::PATIENCE)
+    }
+
+    /// Creates an address handle as [`Pd::create_ah`], waiting at most `timeout` for the next hop's answer.
+    ///
+    /// With a timeout of zero it does not wait: it asks the next hop and returns `EHOSTUNREACH`; call it again later.
+    ///
+    /// # Errors
+    /// As [`Pd::create_ah`].
+    pub fn create_ah_within(&self, av: &AddressVector, timeout: Duration) -> Result<Ah> {
+        Ah::create(&self.0, av, timeout)
     }
 
     /// Makes a shared receive queue: of so many receives, or as a [`SrqInit`] says. See `ibv_create_srq_ex(3)`.
@@ -131,7 +147,7 @@ impl Pd {
     /// Unmakes the domain.
     ///
     /// # Errors
-    /// Regions, queue pairs or other handles of it are still there: it is unmade when the last of them goes.
+    /// Regions, queue pairs or other handles of it are still there: it is destroyed when the last of them is dropped.
     pub fn destroy(self) -> Result<()> {
         Arc::try_unwrap(self.0)
             .map_err(|object| object.in_use("regions, queue pairs or another handle"))?

@@ -1,71 +1,32 @@
 //! Queue pairs.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use super::half::{JoinError, QpCore, RecvQueue, SendQueue, Settings};
 use super::object::{Kind, Object};
 use super::qp_init::{QpCap, QpInit, explain, raw};
 use super::transition::{self, QpAttr};
-use super::{CqHandle, Endpoint, SrqHandle};
+use super::{CqHandle, SrqHandle};
 use crate::error::{Error, Result};
 use crate::provider::{self, NewQp};
-use crate::types::{Gid, Lid, Mtu, PortNum, PostError, QpState, QpType, Qpn, RecvWr, SendWr};
+use crate::types::{Gid, Lid, Mtu, PostError, QpState, QpType, Qpn, RecvWr, SendWr};
 use crate::uverbs::Uverbs;
 
-/// A queue pair: a send queue and a receive queue, each with one owner.
+/// A queue pair: a send queue and a receive queue.
 ///
-/// See `ibv_create_qp(3)`.
+/// It has one owner; [`Qp::into_split`] gives each half to an owner of its own. See `ibv_create_qp(3)`.
 pub struct Qp {
-    send: SendQueue,
-    recv: RecvQueue,
-    core: Arc<QpCore>,
-    qp_num: Qpn,
-    qp_type: QpType,
-    cap: QpCap,
-    cookie: u64,
-    /// The port that it was told to use.
-    port: Option<PortNum>,
-    /// Set by `endpoint`, used by `connect`.
-    pub(super) local: Option<(Endpoint, super::connect::Path)>,
+    // Both are always of one queue pair: neither is lent, so neither can be exchanged.
+    pub(super) send: SendQueue,
+    pub(super) recv: RecvQueue,
 }
 
-/// The kernel's object, and those that must outlive it. Fields drop in this order.
-#[derive(Debug)]
-struct QpCore {
-    object: Object,
-    /// Multicast groups that it is in: the kernel does not unmake a queue pair that is in one.
-    groups: Mutex<Vec<(Gid, Lid)>>,
-    _send_cq: Option<CqHandle>,
-    _recv_cq: Option<CqHandle>,
-    _srq: Option<SrqHandle>,
-    /// Its protection domain, or its XRC domain.
-    _domain: Arc<Object>,
-}
-
-impl QpCore {
-    fn leave_all(&mut self) {
-        for (gid, lid) in self.groups.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // What stays in a group is refused when it is unmade, and that is told.
-            let _ = self.object.ctx.uverbs.detach_mcast(self.object.handle, gid.0, lid.0);
-        }
-    }
-}
-
-impl Drop for QpCore {
-    fn drop(&mut self) {
-        self.leave_all();
-    }
-}
-
-/// The sending half of a queue pair.
-pub struct SendQueue {
-    ring: provider::Sq,
-    core: Arc<QpCore>,
-}
-
-/// The receiving half of a queue pair.
-pub struct RecvQueue {
-    ring: provider::Rq,
-    core: Arc<QpCore>,
+/// The queues that a queue pair is created on, and the domain that it is created in.
+struct Parents<'p> {
+    domain: &'p Arc<Object>,
+    send_cq: Option<&'p CqHandle>,
+    recv_cq: Option<&'p CqHandle>,
+    srq: Option<&'p SrqHandle>,
 }
 
 impl Qp {
@@ -100,55 +61,35 @@ impl Qp {
             sq_sig_all: init.sq_sig_all,
             ..raw(init.qp_type, cap, None)
         };
-        let queues = provider::Queues {
-            send_cq: Some(&init.send_cq.0.object.hold),
-            recv_cq: init.recv_cq.map(|cq| &cq.0.object.hold),
-            srq: init.srq.map(|srq| &srq.0.object.hold),
-        };
-        Self::make(pd, raw, queues, |object| QpCore {
-            object,
-            groups: Mutex::default(),
-            _send_cq: Some(init.send_cq.clone()),
-            _recv_cq: init.recv_cq.cloned(),
-            _srq: init.srq.cloned(),
-            _domain: Arc::clone(pd),
-        })
+        let parents =
+            Parents { domain: pd, send_cq: Some(init.send_cq), recv_cq: init.recv_cq, srq: init.srq };
+        Self::make(&parents, raw)
     }
 
     pub(super) fn create_xrc_recv(xrcd: &Arc<Object>) -> Result<Self> {
         let none =
             QpCap { max_send_wr: 0, max_recv_wr: 0, max_send_sge: 0, max_recv_sge: 0, max_inline_data: 0 };
         let raw = raw(QpType::XRC_RECV, none, Some(xrcd.handle));
-        Self::make(xrcd, raw, provider::Queues::default(), |object| QpCore {
-            object,
-            groups: Mutex::default(),
-            _send_cq: None,
-            _recv_cq: None,
-            _srq: None,
-            _domain: Arc::clone(xrcd),
-        })
+        Self::make(&Parents { domain: xrcd, send_cq: None, recv_cq: None, srq: None }, raw)
     }
 
-    fn make(
-        domain: &Arc<Object>,
-        mut raw: crate::uverbs::qp::QpParams,
-        queues: provider::Queues<'_>,
-        core: impl FnOnce(Object) -> QpCore,
-    ) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "destroy_qp", unmake: Uverbs::destroy_qp };
-        let ctx = &domain.ctx;
+    fn make(parents: &Parents<'_>, mut raw: crate::uverbs::qp::QpParams) -> Result<Self> {
+        const KIND: Kind = Kind { verb: "destroy_qp", destroy: Uverbs::destroy_qp };
+        let ctx = &parents.domain.ctx;
         ctx.async_file()?;
         let cookie = ctx.next_cookie();
         raw.user_handle = cookie;
+        let queues = provider::Queues {
+            send_cq: parents.send_cq.map(|cq| &cq.0.object.hold),
+            recv_cq: parents.recv_cq.map(|cq| &cq.0.object.hold),
+            srq: parents.srq.map(|srq| &srq.0.object.hold),
+        };
         let NewQp { answer, sq, rq, hold } = ctx
             .provider()
             .create_qp(&ctx.uverbs, &raw, queues)
             .map_err(|e| explain(e, ctx.provider(), &ctx.uverbs, &raw.cap))?;
-        let core = Arc::new(core(Object::new(ctx, answer.handle, KIND).holding(hold)));
-        Ok(Self {
-            send: SendQueue { ring: sq, core: Arc::clone(&core) },
-            recv: RecvQueue { ring: rq, core: Arc::clone(&core) },
-            core,
+        let core = Arc::new(QpCore {
+            object: Object::new(ctx, answer.handle, KIND).holding(hold),
             qp_num: Qpn::truncate(answer.qp_num),
             qp_type: raw.qp_type.into(),
             cap: QpCap {
@@ -159,33 +100,14 @@ impl Qp {
                 max_inline_data: answer.cap.max_inline_data,
             },
             cookie,
-            port: None,
-            local: None,
-        })
-    }
-
-    /// Its number, which the peer must be told.
-    #[must_use]
-    pub fn qp_num(&self) -> Qpn {
-        self.qp_num
-    }
-
-    /// Its type.
-    #[must_use]
-    pub fn qp_type(&self) -> QpType {
-        self.qp_type
-    }
-
-    /// Its sizes, which may be more than was asked for.
-    #[must_use]
-    pub fn cap(&self) -> QpCap {
-        self.cap
-    }
-
-    /// What async events of this queue pair carry.
-    #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.cookie
+            settings: Mutex::new(Settings::default()),
+            _send_cq: parents.send_cq.cloned(),
+            _recv_cq: parents.recv_cq.cloned(),
+            _srq: parents.srq.cloned(),
+            _domain: Arc::clone(parents.domain),
+        });
+        let send = SendQueue { ring: sq, core: Arc::clone(&core) };
+        Ok(Self { send, recv: RecvQueue { ring: rq, core } })
     }
 
     /// Posts one send and rings the doorbell. See `ibv_post_send(3)`.
@@ -194,8 +116,7 @@ impl Qp {
     /// The queue is full, the request is over its sizes, or the device is gone.
     #[inline(always)]
     pub fn post_send(&mut self, wr: SendWr<'_>) -> Result<(), PostError> {
-        let SendQueue { ring, core } = &mut self.send;
-        ring.post_one(&core.object.ctx.uverbs, core.object.handle, wr)
+        self.send.post_send(wr)
     }
 
     /// Posts several sends and rings the doorbell once.
@@ -204,7 +125,7 @@ impl Qp {
     /// As [`Qp::post_send`]; requests before the refused one are carried out.
     #[inline(always)]
     pub fn post_sends(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
-        self.send.post(wrs)
+        self.send.post_sends(wrs)
     }
 
     /// Posts one receive. See `ibv_post_recv(3)`.
@@ -213,7 +134,7 @@ impl Qp {
     /// The queue is full, or the request is over its sizes.
     #[inline(always)]
     pub fn post_recv(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
-        self.recv.ring.post_one(wr)
+        self.recv.post_recv(wr)
     }
 
     /// Posts several receives.
@@ -222,12 +143,25 @@ impl Qp {
     /// As [`Qp::post_recv`]; requests before the refused one are posted.
     #[inline(always)]
     pub fn post_recvs(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        self.recv.post(wrs)
+        self.recv.post_recvs(wrs)
     }
 
-    /// Both halves, so that each can have a thread of its own.
-    pub fn split(&mut self) -> (&mut SendQueue, &mut RecvQueue) {
-        (&mut self.send, &mut self.recv)
+    /// Splits the queue pair into its halves, which can move to different threads. [`Qp::join`] reverses it.
+    #[must_use]
+    pub fn into_split(self) -> (SendQueue, RecvQueue) {
+        (self.send, self.recv)
+    }
+
+    /// Joins the halves of a queue pair that [`Qp::into_split`] has separated.
+    ///
+    /// # Errors
+    /// They are not of one queue pair; the error returns both.
+    pub fn join(send: SendQueue, recv: RecvQueue) -> Result<Self, JoinError> {
+        if Arc::ptr_eq(&send.core, &recv.core) {
+            Ok(Self { send, recv })
+        } else {
+            Err(JoinError::new(send, recv))
+        }
     }
 
     /// Changes attributes, and the state where `attr.state` is given. See `ibv_modify_qp(3)`.
@@ -236,17 +170,13 @@ impl Qp {
     /// The kernel refuses; where the reason is a transition that does not exist, an attribute that is missing or one that
     /// is not taken, the error names it.
     pub fn modify(&mut self, attr: &QpAttr) -> Result<()> {
-        let object = &self.core.object;
+        let core = &self.send.core;
+        let object = &core.object;
         let uverbs = &object.ctx.uverbs;
-        // `split` lends whole halves, and what is lent can be exchanged.
-        if [&self.send.core, &self.recv.core].iter().any(|core| !Arc::ptr_eq(core, &self.core)) {
-            let why = "one of its halves is another queue pair's";
-            return Err(Error::invalid("modify_qp", uverbs.device(), why));
-        }
         uverbs.modify_qp(&attr.to_raw(object.handle)).map_err(|errno| {
             let error = uverbs.error("modify_qp", errno);
-            let from = self.query().ok().and_then(|now| now.state);
-            match from.and_then(|from| transition::explain(self.qp_type, from, attr)) {
+            let from = core.query().ok().and_then(|now| now.state);
+            match from.and_then(|from| transition::explain(core.qp_type, from, attr)) {
                 Some(why) if errno == nix::errno::Errno::EINVAL => error.hint(why),
                 _ => error,
             }
@@ -257,148 +187,75 @@ impl Qp {
                 uverbs.error("modify_qp", errno).hint("nothing can be posted until it is reset again")
             })?;
         }
-        self.port = attr.port.or(self.port);
-        if let (QpType::UD, Some(port)) = (self.qp_type, self.port)
-            // A device may drop a datagram that does not fit and say that it was sent: posting refuses it.
-            && let Ok(told) = uverbs.query_port(port.get())
-            && let Some(mtu) = Mtu::from(told.legacy_resp.active_mtu).bytes()
+        let port = {
+            let mut settings = core.settings();
+            settings.port = attr.port.or(settings.port);
+            settings.port
+        };
+        if let (QpType::UD, Some(port)) = (core.qp_type, port)
+            // A device may drop a datagram that does not fit and report that it was sent: posting refuses it.
+            && let Ok(answer) = uverbs.query_port(port.get())
+            && let Some(mtu) = Mtu::from(answer.legacy_resp.active_mtu).bytes()
         {
             self.send.ring.set_mtu(mtu);
         }
         Ok(())
     }
 
-    /// Puts a datagram queue pair into a multicast group: from now on it gets what is sent to the group, too.
+    /// Attaches a datagram queue pair to a multicast group, so that it also receives what is sent to the group.
     ///
     /// `lid` is the group's on InfiniBand, 0 on Ethernet. See `ibv_attach_mcast(3)`.
     ///
     /// # Errors
     /// `gid` is no multicast address, the queue pair is of another type, or the device has no more groups.
     pub fn attach_mcast(&mut self, gid: Gid, lid: Lid) -> Result<()> {
-        let object = &self.core.object;
+        let object = &self.send.core.object;
         object.ctx.uverbs.attach_mcast(object.handle, gid.0, lid.0).map_err(|errno| {
             let error = object.ctx.uverbs.error("attach_mcast", errno);
             match errno {
-                nix::errno::Errno::EINVAL if self.qp_type != QpType::UD => {
+                nix::errno::Errno::EINVAL if self.qp_type() != QpType::UD => {
                     error.hint("only datagram queue pairs are in multicast groups")
                 }
                 nix::errno::Errno::EINVAL => error.hint(format!("is {gid} a multicast GID?")),
                 _ => error,
             }
         })?;
-        let mut groups = self.core.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = &mut self.send.core.settings().groups;
         if !groups.contains(&(gid, lid)) {
             groups.push((gid, lid));
         }
         Ok(())
     }
 
-    /// Takes a queue pair out of a multicast group. One that is unmade leaves its groups.
+    /// Detaches a queue pair from a multicast group. One that is destroyed leaves its groups.
     ///
     /// # Errors
     /// It is not in that group.
     pub fn detach_mcast(&mut self, gid: Gid, lid: Lid) -> Result<()> {
-        let object = &self.core.object;
+        let object = &self.send.core.object;
         object
             .ctx
             .uverbs
             .detach_mcast(object.handle, gid.0, lid.0)
             .map_err(|errno| object.ctx.uverbs.error("detach_mcast", errno))?;
-        let mut groups = self.core.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.retain(|group| *group != (gid, lid));
+        self.send.core.settings().groups.retain(|group| *group != (gid, lid));
         Ok(())
     }
 
-    /// Asks the kernel for the attributes and the state. See `ibv_query_qp(3)`.
+    /// Destroys the queue pair. Outstanding requests do not complete any more; completions that have not been taken out keep their
+    /// places in the completion queue until it is polled.
     ///
     /// # Errors
-    /// The device is gone.
-    pub fn query(&self) -> Result<QpAttr> {
-        let object = &self.core.object;
-        // Every attribute: the kernel gives them all in any case.
-        Ok(QpAttr::from_raw(&object.ctx.uverbs.query_qp(object.handle, 0x1f_ffff)?))
-    }
-
-    /// The state, as the kernel has it.
-    ///
-    /// # Errors
-    /// The device is gone.
-    pub fn state(&self) -> Result<QpState> {
-        self.query()?.state.ok_or_else(|| {
-            Error::bad_answer("query_qp", self.core.object.ctx.uverbs.device(), "the kernel tells no state")
-        })
-    }
-
-    /// The context that it was made from.
-    #[must_use]
-    pub fn context(&self) -> super::Context {
-        super::Context(Arc::clone(&self.core.object.ctx))
-    }
-
-    /// Unmakes the queue pair. Requests that are outstanding do not complete any more; completions that nobody has taken out keep
-    /// their places in the completion queue until it is polled.
-    ///
-    /// # Errors
-    /// The device is gone.
+    /// The device is gone, or the queue pair belongs to the parent of this process.
     pub fn destroy(self) -> Result<()> {
-        let Self { send, recv, core, .. } = self;
-        drop((send, recv));
+        let Self { send: SendQueue { core, .. }, recv } = self;
+        drop(recv);
         match Arc::try_unwrap(core) {
             Ok(mut core) => {
-                core.leave_all();
+                core.leave_groups();
                 core.object.destroy()
             }
             Err(core) => Err(core.object.in_use("one of its halves")),
         }
-    }
-}
-
-impl SendQueue {
-    /// Posts sends and rings the doorbell once.
-    ///
-    /// # Errors
-    /// As [`Qp::post_send`]; requests before the refused one are carried out.
-    #[inline(never)] // nothing is known of them when a caller is compiled
-    pub fn post(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
-        self.push(wrs)
-    }
-
-    #[inline(always)]
-    fn push(&mut self, wrs: &[SendWr<'_>]) -> Result<(), PostError> {
-        let object = &self.core.object;
-        self.ring.post(&object.ctx.uverbs, object.handle, wrs)
-    }
-}
-
-impl RecvQueue {
-    /// Posts receives.
-    ///
-    /// # Errors
-    /// As [`Qp::post_recv`]; requests before the refused one are posted.
-    #[inline(always)]
-    pub fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
-        self.ring.post(wrs)
-    }
-}
-
-impl std::fmt::Debug for Qp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Qp")
-            .field("qp_num", &self.qp_num)
-            .field("qp_type", &self.qp_type)
-            .field("cap", &self.cap)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for SendQueue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SendQueue").field("core", &self.core).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for RecvQueue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RecvQueue").finish_non_exhaustive()
     }
 }

@@ -15,7 +15,7 @@ impl Qp {
     /// See `ibv_init_ah_from_wc(3)`.
     ///
     /// # Errors
-    /// [`Qp::endpoint`] was not called, or the header is neither of IPv6 (as InfiniBand's is) nor of IPv4.
+    /// [`Qp::init_endpoint`] was not called, or the header is neither of IPv6 (as InfiniBand's is) nor of IPv4.
     pub fn reply_address(&self, wc: &Wc, header: &[u8; Self::GRH_LEN]) -> Result<AddressVector> {
         let (local, _) = self.local("make an address")?;
         let mut av = self.address(&Endpoint::default())?;

@@ -64,12 +64,10 @@
 //! # A queue pair has one owner, or one for each half
 //!
 //! ```
-//! fn post(qp: &mut bareverbs::Qp, send: bareverbs::SendWr<'static>, recv: bareverbs::RecvWr<'static>) {
-//!     let (sends, recvs) = qp.split();
-//!     std::thread::scope(|threads| {
-//!         threads.spawn(move || sends.post(&[send]).is_ok());
-//!         threads.spawn(move || recvs.post(&[recv]).is_ok());
-//!     });
+//! fn post(qp: bareverbs::Qp, send: bareverbs::SendWr<'static>, recv: bareverbs::RecvWr<'static>) {
+//!     let (mut sends, mut recvs) = qp.into_split();
+//!     std::thread::spawn(move || sends.post_send(send).is_ok());
+//!     std::thread::spawn(move || recvs.post_recv(recv).is_ok());
 //! }
 //! ```
 //! ```compile_fail,E0499
@@ -80,11 +78,16 @@
 //!     });
 //! }
 //! ```
-//! ```compile_fail,E0499
-//! fn halves(qp: &mut bareverbs::Qp, send: bareverbs::SendWr<'static>) {
-//!     let (sends, _) = qp.split();
+//! ```compile_fail,E0382
+//! fn halves(mut qp: bareverbs::Qp, send: bareverbs::SendWr<'static>) {
+//!     let (mut sends, _) = qp.into_split();
 //!     let _ = qp.post_send(send);
-//!     let _ = sends.post(&[send]);
+//!     let _ = sends.post_send(send);
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! fn modify(sends: &mut bareverbs::SendQueue, attr: &bareverbs::QpAttr) {
+//!     let _ = sends.modify(attr);
 //! }
 //! ```
 //!
@@ -111,32 +114,29 @@
 //! }
 //! ```
 //!
-//! # Halves do not outlive the queue pair
+//! # Halves are joined by value, so the whole is of one queue pair
 //!
 //! ```
-//! fn thread(mut qp: bareverbs::Qp) {
-//!     std::thread::spawn(move || qp.post_recvs(&[]).is_ok());
+//! fn joined(sends: bareverbs::SendQueue, recvs: bareverbs::RecvQueue) -> Option<bareverbs::Qp> {
+//!     match bareverbs::Qp::join(sends, recvs) {
+//!         Ok(qp) => Some(qp),
+//!         Err(error) => {
+//!             let (_sends, _recvs) = error.into_halves();
+//!             None
+//!         }
+//!     }
 //! }
 //! ```
-//! ```compile_fail,E0597
-//! fn thread(mut qp: bareverbs::Qp) {
-//!     let (sends, _) = qp.split();
-//!     std::thread::spawn(move || sends.post(&[]).is_ok());
+//! ```compile_fail,E0382
+//! fn joined(sends: bareverbs::SendQueue, recvs: bareverbs::RecvQueue, send: bareverbs::SendWr<'static>) {
+//!     let qp = bareverbs::Qp::join(sends, recvs);
+//!     let _ = sends.post_send(send);
+//!     drop(qp);
 //! }
 //! ```
-//! ```compile_fail,E0505
-//! fn moved(mut qp: bareverbs::Qp) {
-//!     let (sends, _) = qp.split();
-//!     let elsewhere = qp;
-//!     let _ = sends.post(&[]);
-//!     drop(elsewhere);
-//! }
-//! ```
-//! ```compile_fail,E0505
-//! fn destroyed(mut qp: bareverbs::Qp) {
-//!     let (_, recvs) = qp.split();
-//!     let _ = qp.destroy();
-//!     let _ = recvs.post(&[]);
+//! ```compile_fail,E0616
+//! fn exchanged(left: &mut bareverbs::Qp, right: &mut bareverbs::Qp) {
+//!     std::mem::swap(&mut left.recv, &mut right.recv);
 //! }
 //! ```
 //!
@@ -230,27 +230,14 @@
 //! }
 //! ```
 //!
-//! # Events are read from a context that is there
+//! # Whoever reads events keeps the context open, and a borrowed descriptor keeps its owner
 //!
 //! ```
 //! fn events(ctx: bareverbs::Context) -> bareverbs::Result<()> {
-//!     ctx.async_events()?.next_event()?;
-//!     ctx.close()
-//! }
-//! ```
-//! ```compile_fail,E0505
-//! fn events(ctx: bareverbs::Context) -> bareverbs::Result<()> {
 //!     let events = ctx.async_events()?;
-//!     ctx.close()?;
-//!     events.next_event().map(drop)
-//! }
-//! ```
-//! ```compile_fail,E0505
-//! fn events(ctx: bareverbs::Context) -> bareverbs::Result<()> {
-//!     let events = ctx.async_events()?;
-//!     let elsewhere = ctx;
-//!     events.next_event()?;
-//!     elsewhere.close()
+//!     drop(ctx);
+//!     std::thread::spawn(move || events.next_event().is_ok());
+//!     Ok(())
 //! }
 //! ```
 //! ```compile_fail,E0505

@@ -89,7 +89,7 @@ pub(super) struct SrqCore {
 
 impl Srq {
     pub(super) fn create(pd: &Arc<Object>, init: &SrqInit<'_>) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "destroy_srq", unmake: Uverbs::destroy_srq };
+        const KIND: Kind = Kind { verb: "destroy_srq", destroy: Uverbs::destroy_srq };
         let ctx = &pd.ctx;
         if let Some((xrcd, cq)) = init.xrc
             && !(Arc::ptr_eq(&xrcd.0.ctx, ctx) && Arc::ptr_eq(&cq.0.object.ctx, ctx))

@@ -1,4 +1,4 @@
-//! Waiting for completions: spin, give way, then sleep.
+//! Waiting for completions: spin, yield, then sleep.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -30,6 +30,45 @@ impl Default for Wait {
     }
 }
 
+/// How waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Waited<T> {
+    /// What was waited for.
+    Ready(T),
+    /// The timeout ran out.
+    TimedOut,
+    /// A signal was caught.
+    Interrupted,
+}
+
+impl<T> Waited<T> {
+    /// Returns what was waited for, or `None` after a time-out or a signal.
+    pub fn ready(self) -> Option<T> {
+        match self {
+            Self::Ready(got) => Some(got),
+            Self::TimedOut | Self::Interrupted => None,
+        }
+    }
+}
+
+impl<'w> Waited<&'w [Wc]> {
+    /// Returns the completions: none after a time-out or a signal.
+    #[must_use]
+    pub fn completions(self) -> &'w [Wc] {
+        self.ready().unwrap_or_default()
+    }
+}
+
+impl<'w> IntoIterator for Waited<&'w [Wc]> {
+    type Item = &'w Wc;
+    type IntoIter = std::slice::Iter<'w, Wc>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.completions().iter()
+    }
+}
+
 /// The fewest and the most looks before giving way and looking at the clock.
 struct Looks {
     fewest: u32,
@@ -51,38 +90,60 @@ impl Looks {
 impl Cq {
     /// Takes completions out, waiting for the first.
     ///
-    /// Gives none where `timeout` ran out or a signal was caught. All but [`Wait::Poll`] need a queue with a channel of its own
+    /// `timeout` of `None` waits without a limit. A caught signal ends a sleep; while the queue is polled ([`Wait::Poll`], and the
+    /// beginning of [`Wait::Adaptive`]) a signal is not noticed. All but [`Wait::Poll`] need a queue with a channel of its own
     /// ([`super::CqInit::own_channel`]).
     ///
     /// # Errors
     /// The queue has no channel of its own, or the device is gone.
     #[inline(always)]
-    pub fn wait<'w>(&mut self, wcs: &'w mut [Wc], how: Wait, timeout: Option<Duration>) -> Result<&'w [Wc]> {
+    pub fn wait<'w>(
+        &mut self,
+        wcs: &'w mut [Wc],
+        how: Wait,
+        timeout: Option<Duration>,
+    ) -> Result<Waited<&'w [Wc]>> {
         loop {
             let taken = self.ring.poll(wcs);
             if taken > 0 || wcs.is_empty() {
-                return Ok(&wcs[..taken]);
+                return Ok(Waited::Ready(&wcs[..taken]));
             }
-            let there_is = match how {
+            let waited = match how {
                 Wait::Poll => self.spin(timeout, false),
                 Wait::Events => self.sleep(timeout)?,
                 Wait::Adaptive(spin) => self.spin_then_sleep(spin, timeout)?,
             };
-            if !there_is {
-                return Ok(&[]);
+            match waited {
+                Waited::Ready(()) => {}
+                Waited::TimedOut => return Ok(Waited::TimedOut),
+                Waited::Interrupted => return Ok(Waited::Interrupted),
             }
         }
     }
 
-    #[inline(never)]
-    fn spin_then_sleep(&mut self, spin: Duration, timeout: Option<Duration>) -> Result<bool> {
-        let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
-        Ok(self.spin(Some(shorter), true) || self.sleep(timeout.map(|timeout| timeout - shorter))?)
+    /// Takes completions out; where there are none, leaves the queue armed, so that the descriptor of its own channel
+    /// ([`Cq::own_channel`]) becomes readable at the next one. Never sleeps.
+    ///
+    /// In an event loop: call this until it returns none, then wait for the descriptor.
+    ///
+    /// # Errors
+    /// As [`Cq::wait`].
+    pub fn poll_or_arm<'w>(&mut self, wcs: &'w mut [Wc]) -> Result<&'w [Wc]> {
+        Ok(self.wait(wcs, Wait::Events, Some(Duration::ZERO))?.completions())
     }
 
-    /// Looks until there is something; false when the time is over.
     #[inline(never)]
-    fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> bool {
+    fn spin_then_sleep(&mut self, spin: Duration, timeout: Option<Duration>) -> Result<Waited<()>> {
+        let shorter = timeout.map_or(spin, |timeout| timeout.min(spin));
+        match self.spin(Some(shorter), true) {
+            Waited::Ready(()) => Ok(Waited::Ready(())),
+            _ => self.sleep(timeout.map(|timeout| timeout - shorter)),
+        }
+    }
+
+    /// Looks until there is a completion or the time is over.
+    #[inline(never)]
+    fn spin(&mut self, timeout: Option<Duration>, give_way: bool) -> Waited<()> {
         let mut start = None;
         let bypasses = self.ring.bypasses_kernel();
         let bounds = if bypasses { BYPASSING } else { SERVED };
@@ -92,7 +153,7 @@ impl Cq {
         loop {
             for _ in 0..looks {
                 if !self.ring.is_empty() {
-                    return true;
+                    return Waited::Ready(());
                 }
             }
             if give_way {
@@ -104,14 +165,14 @@ impl Cq {
             }
             let start = *start.get_or_insert_with(Instant::now);
             if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
-                return false;
+                return Waited::TimedOut;
             }
         }
     }
 
-    /// Arms the queue and sleeps until there is something; false when the time ran out or a signal was caught.
+    /// Arms the queue and sleeps until there is a completion.
     #[inline(never)]
-    fn sleep(&mut self, timeout: Option<Duration>) -> Result<bool> {
+    fn sleep(&mut self, timeout: Option<Duration>) -> Result<Waited<()>> {
         let Self { ring, handle: super::CqHandle(core), armed, .. } = self;
         let uverbs = &core.object.ctx.uverbs;
         let Some(channel) = &core.own_channel else {
@@ -124,14 +185,15 @@ impl Cq {
                 core.arm(ring, false)?;
                 *armed = true;
             }
-            // What came before the queue was armed is not told.
+            // A completion that came before the queue was armed causes no event.
             if !ring.is_empty() {
-                return Ok(true);
+                return Ok(Waited::Ready(()));
             }
             if let Some(timeout) = timeout {
                 match linux::wait_readable(channel.as_fd(), linux::poll_timeout(timeout)) {
                     Ok(true) => {}
-                    Ok(false) | Err(Errno::EINTR) => return Ok(false),
+                    Ok(false) => return Ok(Waited::TimedOut),
+                    Err(Errno::EINTR) => return Ok(Waited::Interrupted),
                     Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
                 }
             }
@@ -145,11 +207,11 @@ impl Cq {
                     }
                 }
                 Ok(None) => {}
-                Err(Errno::EINTR) => return Ok(false),
+                Err(Errno::EINTR) => return Ok(Waited::Interrupted),
                 Err(errno) => return Err(uverbs.error("get_cq_event", errno)),
             }
             if !ring.is_empty() {
-                return Ok(true);
+                return Ok(Waited::Ready(()));
             }
         }
     }

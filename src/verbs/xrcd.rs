@@ -16,7 +16,7 @@ pub struct Xrcd(pub(super) Arc<Object>);
 
 impl Xrcd {
     pub(super) fn open(ctx: &Arc<ContextInner>, file: Option<BorrowedFd<'_>>, oflags: i32) -> Result<Self> {
-        const KIND: Kind = Kind { verb: "close_xrcd", unmake: Uverbs::close_xrcd };
+        const KIND: Kind = Kind { verb: "close_xrcd", destroy: Uverbs::close_xrcd };
         let uverbs = &ctx.uverbs;
         let handle =
             uverbs.open_xrcd(file, oflags, Udata::none()).map_err(|error| match uverbs.query_device() {

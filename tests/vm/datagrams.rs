@@ -3,8 +3,8 @@
 use std::net::UdpSocket;
 
 use bareverbs::{
-    Access, AddressVector, Ah, Context, Cq, CqInit, Device, Endpoint, Pd, PortNum, Qkey, Qp, QpInit, QpState,
-    Qpn, RcAttr, RecvWr, Refusal, SendWr, ServiceLevel, WcOpcode, WcStatus,
+    Access, AddressVector, Ah, ConnectAttr, Context, Cq, CqInit, Device, Endpoint, Pd, PortNum, Qkey, Qp,
+    QpInit, QpState, Qpn, RecvWr, Refusal, SendWr, ServiceLevel, WcOpcode, WcStatus,
 };
 
 use crate::support::{
@@ -38,7 +38,7 @@ impl Datagrams {
                     QpInit::ud(cq, cq).max_send_wr(8).max_recv_wr(8).max_send_sge(2).max_inline_data(64),
                 )
                 .unwrap();
-            let endpoint = qp.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
+            let endpoint = qp.init_endpoint(PortNum::ONE, Some(gid_index())).unwrap();
             qp.start().unwrap();
             (qp, endpoint)
         };
@@ -186,7 +186,7 @@ fn unreliable_connections_send_and_write() {
     let mut right_cq = ctx.create_cq(CqInit::new(16).own_channel()).unwrap();
     let qp = |cq| pd.create_qp(QpInit::uc(cq, cq).max_send_wr(8).max_recv_wr(8)).unwrap();
     let (mut sender, mut receiver) = (qp(&left_cq), qp(&right_cq));
-    connect(&mut sender, &mut receiver, RcAttr::new());
+    connect(&mut sender, &mut receiver, ConnectAttr::new());
     let rights = Access::LOCAL_WRITE | Access::REMOTE_WRITE;
     let mut left = pd.alloc_mr(30_000, rights).unwrap();
     let mut right = pd.alloc_mr(30_000, rights).unwrap();

@@ -11,6 +11,7 @@ mod datagrams;
 mod devinfo;
 mod doctor;
 mod faults;
+mod fork;
 mod link;
 mod memory;
 mod opcodes;

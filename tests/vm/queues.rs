@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bareverbs::netlink::DriverId;
 use bareverbs::{
-    Access, AsyncEventType, CqInit, Device, Encoding, Error, Mr, OpenOptions, PortNum, Psn, QpAttr, QpInit,
-    QpState, RcAttr, RecvWr, Refusal, Remote, Rkey, SendWr, Wait, Wc, WcStatus,
+    Access, AsyncEventType, ConnectAttr, CqInit, Device, Encoding, Error, Mr, OpenOptions, PortNum, Psn, Qp,
+    QpAttr, QpInit, QpState, RecvWr, Refusal, Remote, Rkey, SendWr, Wait, Waited, Wc, WcStatus,
 };
 use nix::poll::{PollFd, PollFlags};
 
@@ -34,7 +34,7 @@ fn states_are_modified_and_queried() {
     assert_eq!(known.state, Some(QpState::RTS));
     assert_eq!(known.dest_qp_num, Some(both.right.qp_num()));
     assert_eq!((known.timeout, known.retry_cnt, known.rnr_retry), (Some(14), Some(7), Some(7)));
-    let peer = both.right.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
+    let peer = both.right.init_endpoint(PortNum::ONE, Some(gid_index())).unwrap();
     assert_eq!(known.av.and_then(|av| av.dgid), Some(peer.gid));
 
     let mut left = both.left;
@@ -58,24 +58,161 @@ fn a_queue_pair_lives_again_after_reset() {
         }
         both.left.modify(&QpAttr::to(QpState::RESET)).unwrap();
         both.right.modify(&QpAttr::to(QpState::RESET)).unwrap();
-        connect(&mut both.left, &mut both.right, RcAttr::new());
+        connect(&mut both.left, &mut both.right, ConnectAttr::new());
     }
 }
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
-fn a_half_of_another_queue_pair_is_not_reset() {
+fn halves_move_to_threads_and_are_joined_again() {
+    let Loop { left, right, mut left_cq, mut right_cq, pd, .. } = Loop::new();
+    let (left_number, cap) = (left.qp_num(), left.cap());
+    let (left_send, left_recv) = left.into_split();
+    let (right_send, right_recv) = right.into_split();
+    assert_eq!((left_send.qp_num(), left_recv.cap()), (left_number, cap));
+
+    // Halves of two queue pairs come back as they were.
+    let error = Qp::join(left_send, right_recv).unwrap_err();
+    assert!(error.to_string().contains(&left_number.to_string()), "{error}");
+    let (mut left_send, mut right_recv) = error.into_halves();
+    let region = pd.alloc_mr(4096, Access::LOCAL_WRITE).unwrap();
+    let (from, to) = (region.slice(..100), region.slice(2048..2148));
+    // One at a time, so that no message finds the other side without a receive.
+    let (posted, ready) = std::sync::mpsc::sync_channel(0);
+    let receiver = std::thread::spawn(move || {
+        for n in 0..40 {
+            right_recv.post_recv(RecvWr::new(n).sge(to)).unwrap();
+            posted.send(()).unwrap();
+            assert_eq!(completion(&mut right_cq).wr_id, n);
+        }
+        right_recv
+    });
+    let sender = std::thread::spawn(move || {
+        for n in 0..40 {
+            ready.recv().unwrap();
+            left_send.post_send(SendWr::send(n).sge(from).signaled()).unwrap();
+            assert_eq!(completion(&mut left_cq).status, WcStatus::SUCCESS);
+        }
+        left_send
+    });
+    let (right_recv, left_send) = (receiver.join().unwrap(), sender.join().unwrap());
+    assert_eq!(right_recv.state().unwrap(), QpState::RTS);
+    let mut left = Qp::join(left_send, left_recv).unwrap();
+    left.modify(&QpAttr::to(QpState::RESET)).unwrap();
+    left.destroy().unwrap();
+    // The queue pair exists as long as either half.
+    drop(right_send);
+    assert_eq!(right_recv.state().unwrap(), QpState::RTS);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn queue_pairs_are_created_while_their_completion_queue_is_polled() {
     let mut both = Loop::new();
-    let exchange = |both: &mut Loop| std::mem::swap(both.left.split().1, both.right.split().1);
-    exchange(&mut both);
-    for qp in [&mut both.left, &mut both.right] {
-        let refused = message(qp.modify(&QpAttr::to(QpState::RESET)));
-        assert!(refused.contains("one of its halves is another queue pair's"), "{refused}");
-        assert_eq!(qp.state().unwrap(), QpState::RTS);
+    let region = both.region(4096);
+    let mut srq = both.pd.create_srq(64).unwrap();
+    let (cq, srq_handle) = (both.right_cq.handle(), srq.handle());
+    for n in 0..8 {
+        srq.post_recv(RecvWr::new(n).sge(region.slice(..8))).unwrap();
     }
-    exchange(&mut both);
-    both.left.modify(&QpAttr::to(QpState::RESET)).unwrap();
+    let (number, mut right_cq) = (8, both.right_cq);
+    let poller = std::thread::spawn(move || {
+        let mut ids: Vec<_> = (0..number).map(|_| completion(&mut right_cq).wr_id).collect();
+        ids.sort_unstable();
+        (right_cq, ids)
+    });
+    let mut pairs = Vec::new();
+    for n in 0..number {
+        let init = QpInit::rc(&both.left_cq, &both.left_cq);
+        let mut sender = both.pd.create_qp(init).unwrap();
+        let mut receiver = both.pd.create_qp(QpInit::rc(&cq, &cq).srq(&srq_handle)).unwrap();
+        connect(&mut sender, &mut receiver, ConnectAttr::new());
+        sender.post_send(SendWr::send(n).sge(region.slice(8..16)).signaled()).unwrap();
+        assert_eq!(completion(&mut both.left_cq).status, WcStatus::SUCCESS);
+        pairs.push((sender, receiver));
+    }
+    let (polled, ids) = poller.join().unwrap();
+    assert_eq!(ids, (0..number).collect::<Vec<_>>());
+    drop(pairs);
+    let busy = message(srq.destroy());
+    assert!(busy.contains("a handle"), "{busy}");
+    drop(both.right);
+    let busy = message(polled.destroy());
+    assert!(busy.contains("a handle"), "{busy}");
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn completions_are_iterated_and_their_entries_freed() {
+    let mut both = Loop::new();
+    let region = both.region(4096);
+    let mut cq = both.ctx.create_cq(8).unwrap();
+    let mut sender = both.pd.create_qp(QpInit::rc(&cq, &cq).max_send_wr(8)).unwrap();
     both.right.modify(&QpAttr::to(QpState::RESET)).unwrap();
+    connect(&mut sender, &mut both.right, ConnectAttr::new().access(Access::REMOTE_WRITE));
+    // Many times the queue's size: it would overflow if entries were not freed.
+    let mut next = 0;
+    for n in 0..200 {
+        let to = region.remote(64);
+        sender.post_send(SendWr::rdma_write(n, to).sge(region.slice(..8)).signaled()).unwrap();
+        let due = std::time::Instant::now() + Duration::from_secs(20);
+        // Every third time, so that several entries are taken at once.
+        while n % 3 == 2 && next <= n {
+            assert!(std::time::Instant::now() < due, "request {next} does not complete");
+            for wc in cq.completions() {
+                assert_eq!((wc.wr_id, wc.status), (next, WcStatus::SUCCESS));
+                next += 1;
+            }
+        }
+    }
+    assert_eq!(next, 198);
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_signal_is_not_a_time_out() {
+    extern "C" fn nothing(_: i32) {}
+    let mut both = Loop::new();
+    let action = nix::sys::signal::SigAction::new(
+        nix::sys::signal::SigHandler::Handler(nothing),
+        nix::sys::signal::SaFlags::empty(),
+        nix::sys::signal::SigSet::empty(),
+    );
+    crate::support::handle_signal(nix::sys::signal::Signal::SIGUSR1, &action);
+    let thread = nix::sys::pthread::pthread_self();
+    let waker = std::thread::spawn(move || {
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_millis(100));
+            nix::sys::pthread::pthread_kill(thread, nix::sys::signal::Signal::SIGUSR1).unwrap();
+        }
+    });
+    let mut wcs = [Wc::default()];
+    for timeout in [None, Some(Duration::from_secs(20))] {
+        let waited = both.right_cq.wait(&mut wcs, Wait::Events, timeout).unwrap();
+        assert_eq!(waited, Waited::Interrupted, "{timeout:?}");
+    }
+    waker.join().unwrap();
+}
+
+#[test]
+#[ignore = "runs in the guest: cargo xtask test"]
+fn a_queue_with_a_channel_of_its_own_fits_an_event_loop() {
+    let mut both = Loop::new();
+    let region = both.region(64);
+    let fd = both.right_cq.own_channel().unwrap();
+    assert!(both.ctx.create_cq(1).unwrap().own_channel().is_none());
+    let readable = |timeout: u16| {
+        nix::poll::poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout).unwrap() > 0
+    };
+    let mut wcs = [Wc::default(); 4];
+    for n in 0..4 {
+        assert!(both.right_cq.poll_or_arm(&mut wcs).unwrap().is_empty());
+        assert!(!readable(0), "round {n}");
+        both.right.post_recv(RecvWr::new(n).sge(region.slice(..8))).unwrap();
+        both.left.post_send(SendWr::send(n).sge(region.slice(8..16))).unwrap();
+        assert!(readable(20_000), "round {n}: no event");
+        assert_eq!(both.right_cq.poll_or_arm(&mut wcs).unwrap().len(), 1, "round {n}");
+    }
 }
 
 #[test]
@@ -155,7 +292,7 @@ fn failures_have_their_status() {
         }),
     ];
     for (name, statuses, fault) in faults {
-        let mut both = Loop::with(RcAttr::new().rnr_retry(1), 2);
+        let mut both = Loop::with(ConnectAttr::new().rnr_retry(1), 2);
         let _named = fault(&mut both);
         let wc = completion(&mut both.left_cq);
         assert!(wc.wr_id == 1 && statuses.contains(&wc.status), "{name}: {wc:?}");
@@ -201,7 +338,7 @@ fn solicited_events_wait_for_solicited_sends() {
     let cq = both.ctx.create_cq(CqInit::new(8).channel(&channel)).unwrap();
     let mut receiver = both.pd.create_qp(QpInit::rc(&cq, &cq).max_recv_wr(4)).unwrap();
     both.left.modify(&QpAttr::to(QpState::RESET)).unwrap();
-    connect(&mut both.left, &mut receiver, RcAttr::new());
+    connect(&mut both.left, &mut receiver, ConnectAttr::new());
     let mut cq = cq;
     cq.req_notify(true).unwrap();
     for n in 0..2 {
@@ -231,13 +368,13 @@ fn every_way_of_waiting_waits() {
     let mut wcs = [Wc::default(); 4];
     for how in [Wait::Poll, Wait::Events, Wait::default(), Wait::Adaptive(Duration::ZERO)] {
         let start = std::time::Instant::now();
-        let none = both.right_cq.wait(&mut wcs, how, Some(Duration::from_millis(30))).unwrap();
-        assert!(none.is_empty());
+        let waited = both.right_cq.wait(&mut wcs, how, Some(Duration::from_millis(30))).unwrap();
+        assert_eq!(waited, Waited::TimedOut);
         assert!(start.elapsed() >= Duration::from_millis(30), "{how:?}: {:?}", start.elapsed());
         for n in 0..3 {
             both.right.post_recv(RecvWr::new(n).sge(region.slice(..8))).unwrap();
             both.left.post_send(SendWr::send(n).sge(region.slice(8..16))).unwrap();
-            let got = both.right_cq.wait(&mut wcs, how, Some(Duration::from_secs(20))).unwrap();
+            let got = both.right_cq.wait(&mut wcs, how, Some(Duration::from_secs(20))).unwrap().completions();
             assert_eq!(got.iter().map(|wc| wc.wr_id).collect::<Vec<_>>(), [n], "{how:?}");
         }
     }
@@ -246,7 +383,7 @@ fn every_way_of_waiting_waits() {
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
-fn objects_are_unmade_in_any_order() {
+fn objects_are_destroyed_in_any_order() {
     let both = Loop::new();
     let Loop { left, right, left_cq, right_cq, pd, ctx } = both;
     let busy = message(pd.clone().destroy());
@@ -276,7 +413,7 @@ fn nothing_stays_in_the_kernel() {
         let _region = both.region(4096);
         let srq = both.pd.create_srq(16).unwrap();
         let mut datagrams = both.pd.create_qp(QpInit::ud(&both.left_cq, &both.left_cq).srq(&srq)).unwrap();
-        let at = datagrams.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
+        let at = datagrams.init_endpoint(PortNum::ONE, Some(gid_index())).unwrap();
         let _ah = both.pd.create_ah(&datagrams.address(&at).unwrap()).unwrap();
         let (group, lid) = crate::support::group(8);
         datagrams.attach_mcast(group, lid).unwrap();
@@ -320,7 +457,7 @@ fn the_data_path_allocates_nothing() {
             both.left.post_send(SendWr::send(n).sge(region.slice(..2048)).signaled()).unwrap();
             for cq in [&mut both.right_cq, &mut both.left_cq] {
                 let mut wcs = [Wc::default()];
-                let got = cq.wait(&mut wcs, how, Some(Duration::from_secs(20))).unwrap();
+                let got = cq.wait(&mut wcs, how, Some(Duration::from_secs(20))).unwrap().completions();
                 assert!(got.len() == 1 && got[0].is_success());
             }
         }
@@ -336,7 +473,7 @@ fn a_completion_queue_that_overflows_says_so() {
     let mut small = both.ctx.create_cq(1).unwrap();
     let mut sender = both.pd.create_qp(QpInit::rc(&small, &both.left_cq).max_send_wr(8)).unwrap();
     both.right.modify(&QpAttr::to(QpState::RESET)).unwrap();
-    connect(&mut sender, &mut both.right, RcAttr::new());
+    connect(&mut sender, &mut both.right, ConnectAttr::new());
     // A device may have room for one more than it says.
     for n in 0..small.capacity() + 2 {
         both.right.post_recv(RecvWr::new(n.into()).sge(region.slice(..8))).unwrap();

@@ -232,7 +232,7 @@ fn what_does_not_fit_together() {
     // One that says no. The request of the client before is still there.
     let client = Running::start(&format!("{OURS} -c -C 1 -a {four} -p {port}"));
     for _ in 0..2 {
-        let asked = holder.channel().wait(Some(SOON)).unwrap().unwrap();
+        let asked = holder.channel().wait(Some(SOON)).unwrap().ready().unwrap();
         let _ = asked.request.unwrap().reject(&[]);
     }
     assert_refused(&client.finish(SOON), "a rejected client", &["RDMA_CM_EVENT_REJECTED, error 28"]);

@@ -104,7 +104,8 @@ impl Odd {
         while !answered && !self.left {
             assert!(start.elapsed() < SOON, "the other side neither answers nor leaves");
             let mut wcs = [Wc::default()];
-            let come = self.cq.wait(&mut wcs, Wait::Events, Some(Duration::from_millis(20))).unwrap();
+            let come =
+                self.cq.wait(&mut wcs, Wait::Events, Some(Duration::from_millis(20))).unwrap().completions();
             answered = come.iter().any(|wc| wc.wr_id == RECEIVE);
             if answered && come.iter().all(Wc::is_success) {
                 self.post_recv();

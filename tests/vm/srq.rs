@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use bareverbs::{
-    Access, AsyncEvent, AsyncEventType, Context, Cq, CqInit, Device, EventSource, Mr, Pd, Qp, QpInit, RcAttr,
-    RecvWr, Refusal, SendWr, Srq, SrqInit, WcStatus,
+    Access, AsyncEvent, AsyncEventType, ConnectAttr, Context, Cq, CqInit, Device, EventSource, Mr, Pd, Qp,
+    QpInit, RecvWr, Refusal, SendWr, Srq, SrqInit, WcStatus,
 };
 use nix::libc::O_CREAT;
 use nix::poll::{PollFd, PollFlags};
@@ -31,7 +31,7 @@ impl Shared {
         let pair = |_| {
             let mut left = pd.create_qp(QpInit::rc(&left_cq, &left_cq).max_send_wr(8)).unwrap();
             let mut right = pd.create_qp(QpInit::rc(&right_cq, &right_cq).srq(&srq)).unwrap();
-            connect(&mut left, &mut right, RcAttr::new());
+            connect(&mut left, &mut right, ConnectAttr::new());
             (left, right)
         };
         let pairs = (0..pairs).map(pair).collect();

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bareverbs::netlink::{DriverId, Nldev};
 use bareverbs::{
-    Access, Context, Cq, CqInit, Device, Gid, Lid, LinkLayer, Mr, Pd, PortNum, Qp, QpInit, RcAttr, Wait, Wc,
+    Access, ConnectAttr, Context, Cq, CqInit, Device, Gid, Lid, LinkLayer, Mr, Pd, PortNum, Qp, QpInit, Wait,
+    Waited, Wc,
 };
 
 /// Whether the device under test is rxe's.
@@ -297,19 +298,19 @@ pub struct Loop {
 
 impl Loop {
     pub fn new() -> Self {
-        Self::with(RcAttr::new(), 4)
+        Self::with(ConnectAttr::new(), 4)
     }
 
-    pub fn with(attr: RcAttr, sges: u32) -> Self {
+    pub fn with(attr: ConnectAttr, sges: u32) -> Self {
         Self::made(Device::first().unwrap().open().unwrap(), attr, sges)
     }
 
     /// The same on an open device, with a protection domain of their own.
     pub fn new_in(ctx: &Context) -> Self {
-        Self::made(ctx.clone(), RcAttr::new(), 4)
+        Self::made(ctx.clone(), ConnectAttr::new(), 4)
     }
 
-    fn made(ctx: Context, attr: RcAttr, sges: u32) -> Self {
+    fn made(ctx: Context, attr: ConnectAttr, sges: u32) -> Self {
         let pd = ctx.alloc_pd().unwrap();
         let left_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();
         let right_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();
@@ -339,11 +340,11 @@ impl Loop {
 }
 
 /// Connects two queue pairs of this process.
-pub fn connect(left: &mut Qp, right: &mut Qp, attr: RcAttr) {
+pub fn connect(left: &mut Qp, right: &mut Qp, attr: ConnectAttr) {
     let rights = Access::LOCAL_WRITE | Access::REMOTE_READ | Access::REMOTE_WRITE | Access::REMOTE_ATOMIC;
     let attr = attr.access(rights).max_rd_atomic(4);
-    let at_left = left.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
-    let at_right = right.endpoint(PortNum::ONE, Some(gid_index())).unwrap();
+    let at_left = left.init_endpoint(PortNum::ONE, Some(gid_index())).unwrap();
+    let at_right = right.init_endpoint(PortNum::ONE, Some(gid_index())).unwrap();
     left.connect(&at_right, attr).unwrap();
     right.connect(&at_left, attr).unwrap();
 }
@@ -351,17 +352,24 @@ pub fn connect(left: &mut Qp, right: &mut Qp, attr: RcAttr) {
 /// The next completion, which must come soon.
 pub fn completion(cq: &mut Cq) -> Wc {
     let mut wcs = [Wc::default()];
-    match cq.wait(&mut wcs, Wait::default(), Some(Duration::from_secs(20))).unwrap() {
+    match cq.wait(&mut wcs, Wait::default(), Some(Duration::from_secs(20))).unwrap().completions() {
         [wc] => *wc,
         _ => panic!("no completion within 20 s"),
     }
+}
+
+/// Sets a signal's handler, which must do only what is allowed in one.
+#[allow(unsafe_code)]
+pub fn handle_signal(signal: nix::sys::signal::Signal, action: &nix::sys::signal::SigAction) {
+    // SAFETY: the handlers of these tests do nothing, or exit.
+    unsafe { nix::sys::signal::sigaction(signal, action) }.unwrap();
 }
 
 /// Asserts that nothing completes for a moment.
 pub fn assert_quiet(cq: &mut Cq) {
     let mut wcs = [Wc::default()];
     let got = cq.wait(&mut wcs, Wait::Events, Some(Duration::from_millis(50))).unwrap();
-    assert!(got.is_empty(), "{got:?}");
+    assert_eq!(got, Waited::TimedOut);
 }
 
 /// Bytes that look random and are the same every time.

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bareverbs::{
-    Access, Cause, Cq, CqInit, Device, Error, LinkLayer, Mr, PortNum, Qp, QpInit, RcAttr, RecvWr, SendWr,
-    Wait, Wc,
+    Access, Cause, ConnectAttr, Cq, CqInit, Device, Error, LinkLayer, Mr, PortNum, Qp, QpInit, RecvWr,
+    SendWr, Wait, Wc,
 };
 
 use super::finding::Finding;
@@ -101,9 +101,10 @@ fn ping(device: &str, port: u32, gid_index: Option<u32>) -> Result<Duration, Pin
         Ok(Side { qp, cq, mr: pd.alloc_mr(2 * MESSAGE.len(), Access::LOCAL_WRITE)? })
     };
     let (mut left, mut right) = (side()?, side()?);
-    let (at_left, at_right) = (left.qp.endpoint(port, gid_index)?, right.qp.endpoint(port, gid_index)?);
-    left.qp.connect(&at_right, RcAttr::new())?;
-    right.qp.connect(&at_left, RcAttr::new())?;
+    let (at_left, at_right) =
+        (left.qp.init_endpoint(port, gid_index)?, right.qp.init_endpoint(port, gid_index)?);
+    left.qp.connect(&at_right, ConnectAttr::new())?;
+    right.qp.connect(&at_left, ConnectAttr::new())?;
     left.post_recv()?;
     right.post_recv()?;
     let start = Instant::now();
@@ -143,7 +144,7 @@ impl Side {
     /// Waits for the completion of this request.
     fn completion(&mut self, wanted: u64) -> Result<(), Ping> {
         let mut wcs = [Wc::default()];
-        match self.cq.wait(&mut wcs, Wait::default(), Some(PATIENCE))? {
+        match self.cq.wait(&mut wcs, Wait::default(), Some(PATIENCE))?.completions() {
             [wc] if !wc.is_success() => {
                 Err(Ping::Lost(format!("{} ({})", wc.status.name().unwrap_or("unknown"), wc.status.0)))
             }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use bareverbs::{AsyncEventType, Context, Qpn, Wait, Wc, WcStatus};
+use bareverbs::{AsyncEventType, Context, Qpn, Wait, Waited, Wc, WcStatus};
 
 use super::cycles::Cycles;
 use super::plan::Plan;
@@ -111,7 +111,7 @@ impl Game {
                 return End::Interrupted;
             }
             match setup.cq.wait(&mut wcs, how, timeout) {
-                Ok([]) => {
+                Ok(Waited::TimedOut | Waited::Interrupted) => {
                     if let Some(why) = broken(&setup.qps[0].context()) {
                         return End::Failed(why);
                     }
@@ -122,7 +122,7 @@ impl Game {
                         ));
                     }
                 }
-                Ok(wcs) => {
+                Ok(Waited::Ready(wcs)) => {
                     for wc in wcs {
                         if let Err(why) = self.take(setup, plan, wc) {
                             return End::Failed(why);

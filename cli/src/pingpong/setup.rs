@@ -1,8 +1,8 @@
 //! What a run needs: an open device, a region, a completion queue, queue pairs, perhaps a queue that they share.
 
 use bareverbs::{
-    AddressVector, Ah, Context, Cq, CqInit, Endpoint, LinkLayer, Mr, Mtu, Pd, PostError, Qp, QpInit, Qpn,
-    RcAttr, RecvWr, SendFlags, SendWr, Sge, Srq, Wait,
+    AddressVector, Ah, ConnectAttr, Context, Cq, CqInit, Endpoint, LinkLayer, Mr, Mtu, Pd, PostError, Qp,
+    QpInit, Qpn, RecvWr, SendFlags, SendWr, Sge, Srq, Wait,
 };
 
 use super::limits;
@@ -87,10 +87,11 @@ impl Setup {
         let (mut qps, mut local) = (Vec::new(), Vec::new());
         for n in 0..plan.num_qp as usize {
             let mut qp = pd.create_qp(wanted).in_c(format!("Couldn't create {}", plan.kind.qp(n)))?;
-            let endpoint = qp.endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
-                LinkLayer::ETHERNET if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
-                _ => e.to_string(),
-            });
+            let endpoint =
+                qp.init_endpoint(plan.ib_port, plan.gid_index).map_err(|e| match port.link_layer {
+                    LinkLayer::ETHERNET if plan.gid_index.is_none() => format!("{e}, -g chooses one"),
+                    _ => e.to_string(),
+                });
             let endpoint = endpoint.in_c(plan.kind.no_gid(plan.gid_index))?;
             local.push(endpoint);
             qps.push(qp);
@@ -123,7 +124,7 @@ impl Setup {
     }
 
     fn reach(&mut self, plan: &Plan, peers: &[Endpoint]) -> Result<(), String> {
-        let attr = RcAttr::new().mtu(plan.mtu).sl(plan.sl).hop_limit(1);
+        let attr = ConnectAttr::new().mtu(plan.mtu).sl(plan.sl).hop_limit(1);
         for (qp, peer) in self.qps.iter_mut().zip(peers) {
             if plan.kind == Kind::Ud {
                 let av = qp.address(peer).map_err(|e| e.to_string())?;

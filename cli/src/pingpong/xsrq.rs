@@ -129,9 +129,9 @@ impl Run {
             recv.init(plan.ib_port, Access::REMOTE_WRITE | Access::REMOTE_READ)?;
             let wanted = QpInit::xrc_send(&send_cq).max_send_wr(clients.saturating_mul(plan.iters));
             let mut send = pd.create_qp(wanted).in_c(format!("Couldn't create send QP[{n}]"))?;
-            let endpoint = recv.endpoint(plan.ib_port, plan.gid_index);
+            let endpoint = recv.init_endpoint(plan.ib_port, plan.gid_index);
             let Endpoint { lid, psn, gid, .. } = endpoint.in_c(plan.kind.no_gid(plan.gid_index))?;
-            send.endpoint(plan.ib_port, plan.gid_index)?;
+            send.init_endpoint(plan.ib_port, plan.gid_index)?;
             let (recv_qpn, send_qpn) = (recv.qp_num(), send.qp_num());
             let local = Dest { lid, recv_qpn, send_qpn, psn, srqn, gid };
             connections.push(Connection { recv, send, local, peer: None, sent: 0 });
@@ -215,7 +215,7 @@ impl Run {
                 true => self.recv_cq.wait(&mut wcs, plan.wait, timeout),
                 false => self.send_cq.wait(&mut wcs, Wait::Poll, Some(Duration::from_secs(1))),
             };
-            match waited.map_err(|e| e.to_string())? {
+            match waited.map_err(|e| e.to_string())?.completions() {
                 [wc] if !wc.is_success() => return Err(failure(wc)),
                 [wc] if received < total => {
                     let from = wc.qp_num;

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use bareverbs::{CmEvent, CmEventType, CmId, ConnParam, EventChannel, PortSpace};
+use bareverbs::{CmEvent, CmEventType, CmId, ConnParam, EventChannel, PortSpace, Waited};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
@@ -113,13 +113,12 @@ impl Run<'_> {
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.events.wait(Some(left)) {
-                Ok(Some(event)) if event.event_type == CmEventType::DISCONNECTED => {
+                Ok(Waited::Ready(event)) if event.event_type == CmEventType::DISCONNECTED => {
                     self.told(&event, &session.wires.id)?;
                     self.tool.say("client DISCONNECT EVENT...");
                     break;
                 }
-                Ok(Some(_)) => {}
-                Ok(None) if !left.is_zero() => {}
+                Ok(Waited::Ready(_) | Waited::Interrupted) => {}
                 _ => break,
             }
         }
@@ -133,14 +132,14 @@ impl Run<'_> {
         loop {
             let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
             match self.events.wait(left)? {
-                Some(event) => {
+                Waited::Ready(event) => {
                     self.told(&event, id)?;
                     if event.event_type == wanted && event.status == 0 {
                         return Ok(());
                     }
                     return Err(bad_event(id, &event));
                 }
-                None if left.is_some_and(|left| left.is_zero()) => {
+                Waited::TimedOut => {
                     return Err(Failure::new(format!(
                         "no {} from {} within {} s: is it up, is UDP port 4791 (RoCE) open?",
                         wanted,
@@ -148,7 +147,7 @@ impl Run<'_> {
                         start.elapsed().as_secs()
                     )));
                 }
-                None => self.interrupted()?,
+                Waited::Interrupted => self.interrupted()?,
             }
         }
     }

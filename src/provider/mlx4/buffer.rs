@@ -36,7 +36,7 @@ pub(super) struct Position {
 impl Buffer {
     /// Maps memory for entries that all belong to the device, which will fill the one with the index `first` next.
     pub(super) fn map(entries: u32, log2_size: u32, first: u64) -> Result<Self, Errno> {
-        let memory = Region::anonymous((entries as usize) << log2_size)?;
+        let memory = Region::queue((entries as usize) << log2_size)?;
         Self::new(memory, entries, log2_size, first).ok_or(Errno::EINVAL)
     }
 

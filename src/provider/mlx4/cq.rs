@@ -14,6 +14,7 @@ use super::{Context, command, dbrec};
 use crate::error::{Error, Result};
 use crate::provider::{self, CompletionQueue, Created, NewCq};
 use crate::sys::barrier;
+use crate::sys::process::Process;
 use crate::sys::region::Word;
 use crate::types::Wc;
 use crate::uverbs::Uverbs;
@@ -40,6 +41,7 @@ pub(crate) struct Cq {
     uar: Arc<Uar>,
     /// Entries have a timestamp.
     timestamps: bool,
+    created_by: Process,
 }
 
 /// Finds the work queues of entries. The two that were found last are at hand.
@@ -95,8 +97,8 @@ impl Cq {
         let shared = Shared::new(buffer.clone());
         let (consumer, armed) = (record.word(0), record.word(1));
         let next = buffer.position(0);
-        let senders = Senders::new()?;
-        Ok(Self { buffer, next, senders, shared, consumer, armed, cqn, uar, timestamps: false })
+        let (senders, created_by) = (Senders::new()?, Process::current());
+        Ok(Self { buffer, next, senders, shared, consumer, armed, cqn, uar, timestamps: false, created_by })
     }
 
     /// What queues that complete here are registered with.
@@ -137,15 +139,6 @@ impl Cq {
         self.take::<true>(out)
     }
 
-    /// Gives the device every entry that was taken out.
-    #[inline(always)]
-    fn publish(&mut self) {
-        self.shared.set_consumed(self.next.index);
-        // Our reads of the entries, and the index that other threads go by, come before the device fills the entries anew.
-        barrier::back_to_device();
-        self.consumer.store(((self.next.index & INDEX) as u32).to_be());
-    }
-
     /// Asks for an event at the next completion; `events` counts those that there have been.
     fn ring_to_arm(&self, solicited: bool, events: u32) {
         // The device takes a command for a repetition unless its number is another after each event.
@@ -171,6 +164,22 @@ impl CompletionQueue for Cq {
             self.publish();
         }
         taken
+    }
+
+    #[inline(never)]
+    fn take_one(&mut self) -> Option<Wc> {
+        let mut wc = [Wc::default()];
+        let taken =
+            if self.timestamps { self.take_with_timestamps(&mut wc) } else { self.take::<false>(&mut wc) };
+        (taken == 1).then_some(wc[0])
+    }
+
+    #[inline(always)]
+    fn publish(&mut self) {
+        self.shared.set_consumed(self.next.index);
+        // Our reads of the entries, and the index that other threads go by, come before the device fills the entries anew.
+        barrier::back_to_device();
+        self.consumer.store(((self.next.index & INDEX) as u32).to_be());
     }
 
     #[inline(always)]
@@ -226,6 +235,10 @@ impl CompletionQueue for Cq {
 impl Drop for Cq {
     /// Takes everything out: a slot of a shared receive queue becomes free by its completion alone.
     fn drop(&mut self) {
+        if !self.created_by.is_current() {
+            // A child process does not have the entries.
+            return;
+        }
         let mut wcs = [Wc::default(); 16];
         for _ in 0..self.buffer.entries {
             if self.take::<false>(&mut wcs) == 0 {

@@ -44,7 +44,7 @@ impl Pool {
         let at = match unused.pop() {
             Some(at) => at,
             None => {
-                let page = Arc::new(Region::anonymous(linux::page_size())?);
+                let page = Arc::new(Region::queue(linux::page_size())?);
                 // The first record is taken first.
                 let places = (0..page.len() / STRIDE).rev();
                 unused.extend(places.map(|n| Place { page: Arc::clone(&page), offset: n * STRIDE }));

@@ -114,7 +114,7 @@ pub(super) fn create(
     let layout = Layout::new(qp_type, &init.cap, has_rq).ok_or(fail(Errno::EINVAL))?;
     // A mapping has a byte at least.
     let bytes = (layout.send_bytes() + layout.recv_bytes()).max(1);
-    let memory = Region::anonymous(bytes).map_err(fail)?;
+    let memory = Region::queue(bytes).map_err(fail)?;
     let record = if has_rq { Some(ctx.records.take().map_err(fail)?) } else { None };
     let word = record.as_ref().map(|record| record.word(0));
     let mut init = *init;

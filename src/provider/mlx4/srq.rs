@@ -57,7 +57,7 @@ pub(super) fn create(
     }
     let slots = (init.max_wr + 1).next_power_of_two();
     let log2_size = (HEAD + 16 * init.max_sge as usize).max(32).next_power_of_two().trailing_zeros();
-    let region = Region::anonymous((slots as usize) << log2_size).map_err(fail)?;
+    let region = Region::queue((slots as usize) << log2_size).map_err(fail)?;
     let record = ctx.records.take().map_err(fail)?;
     // The device may look at the chain as soon as it knows of it.
     let srq = Srq::new(region, slots, log2_size, init.max_sge, record.word(0)).map_err(fail)?;

@@ -59,6 +59,21 @@ impl CompletionQueue for Cq {
         }
     }
 
+    #[inline]
+    fn take_one(&mut self) -> Option<Wc> {
+        if self.ring.filled() == 0 {
+            return None;
+        }
+        let wc = translate(&self.ring.oldest().get::<Cqe>(0));
+        self.ring.take();
+        Some(wc)
+    }
+
+    #[inline]
+    fn publish(&mut self) {
+        self.ring.publish();
+    }
+
     #[inline(always)]
     fn is_empty(&self) -> bool {
         self.ring.filled() == 0

@@ -225,7 +225,7 @@ impl World<'_> {
                 if let Some(qp) = any(self.random, &mut self.qps) {
                     drop(qp.query().map(|attr| format!("{attr:?}")));
                     drop(qp.state());
-                    drop(qp.endpoint(PortNum::ONE, Some(0)));
+                    drop(qp.init_endpoint(PortNum::ONE, Some(0)));
                 }
             }
             22 => {

@@ -146,7 +146,7 @@ fn private_data_that_are_too_long() {
 /// The id of the next request, whatever comes before it.
 fn skipping(listener: &CmId) -> CmId {
     loop {
-        let event = listener.channel().wait(Some(SOON)).unwrap().unwrap();
+        let event = listener.channel().wait(Some(SOON)).unwrap().ready().unwrap();
         if let Some(id) = event.request {
             return id;
         }

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::vm::Vm;
 
 /// Those that need no peer.
-const QUIET: [&str; 10] = [
+const QUIET: [&str; 12] = [
     "atomics",
     "cm_echo",
     "datagrams",
@@ -18,6 +18,8 @@ const QUIET: [&str; 10] = [
     "rdma_write_read",
     "shared_receive_queue",
     "two_processes",
+    "threads",
+    "tokio",
 ];
 
 /// Lets a completion queue overrun, of which the kernel complains.
@@ -62,6 +64,7 @@ fn run(checks: &mut Checks<'_>, on: &On, names: &[&str]) {
         checks.check(&format!("example {name}"), |guests| {
             let arguments = match *name {
                 "cm_echo" => format!("{}:7471", on.address),
+                "tokio" => format!("{}:7472", on.address),
                 "devices" => String::new(),
                 _ => on.device.to_owned(),
             };
