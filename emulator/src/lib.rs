@@ -12,6 +12,7 @@
 
 pub mod be;
 pub mod bus;
+pub mod cli;
 pub mod control;
 pub mod device;
 pub mod fabric;

@@ -1,9 +1,7 @@
 //! `connectx`: emulated ConnectX cards for any QEMU that has `vfio-user-pci`.
 
-mod cli;
-
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    connectx3::cli::main()
 }

@@ -7,16 +7,20 @@
 //! | [`packages`] | kernels, QEMU and C tools from Debian's archive |
 //! | [`cache`] | where all of that is kept between runs |
 //! | [`protocol`] | what the host and the guest's init say to each other |
-//! | [`cargo`], [`process`], [`progress`] | builds, programs of the host, progress of long steps |
+//! | [`installation`] | where the programs of this package are |
+//! | [`command`] | the command line of `rdma-lab` |
+//! | [`process`], [`progress`] | programs of the host, progress of long steps |
 //!
-//! The program that runs inside a guest as process 1 is the binary `bareverbs-guest` of this package, in `guest/`.
+//! The program that runs inside a guest as process 1 is the binary `rdma-lab-guest` of this package, in `guest/`.
 
 #[cfg(feature = "host")]
 pub mod cache;
 #[cfg(feature = "host")]
-pub mod cargo;
+pub mod command;
 #[cfg(feature = "host")]
 pub mod image;
+#[cfg(feature = "host")]
+pub mod installation;
 #[cfg(feature = "host")]
 pub mod packages;
 #[cfg(feature = "host")]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use crate::Result;
@@ -43,10 +43,4 @@ pub fn last_lines(bytes: &[u8], count: usize) -> String {
 pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     std::env::split_paths(&paths).map(|folder| folder.join(program.as_ref())).find(|path| path.is_file())
-}
-
-/// The checkout's top folder.
-pub fn checkout() -> &'static Path {
-    let lab = Path::new(env!("CARGO_MANIFEST_DIR"));
-    lab.parent().unwrap_or(lab)
 }

@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Where the guest finds its [`Boot`] file.
-pub const BOOT_FILE: &str = "/etc/bareverbs-guest.json";
+pub const BOOT_FILE: &str = "/etc/rdma-lab-guest.json";
+
+/// Where the guest has its init, and the name by which commands run the init's helpers.
+pub const INIT: &str = "/init";
 
 /// How often the host says [`Request::Alive`].
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -22,6 +25,8 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 pub struct Boot {
     /// The guest's host name.
     pub hostname: String,
+    /// The words that start [`INIT`]: its loader and the loader's arguments come first where it is dynamically linked.
+    pub init: Vec<String>,
     /// Module files to load, in order.
     pub modules: Vec<Module>,
     /// Nothing is loaded and nothing but the loopback device is brought up; the helper `load` may load modules later.

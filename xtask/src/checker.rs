@@ -7,6 +7,11 @@ use crate::{Result, cache, compiler, packages, process};
 /// The program's name.
 pub(crate) const NAME: &str = "verbscheck";
 
+/// Builds the checker if `name` is its name.
+pub(crate) fn named(name: &str) -> Option<Result<PathBuf>> {
+    (name == NAME).then(build)
+}
+
 /// Builds the checker.
 pub(crate) fn build() -> Result<PathBuf> {
     let folder = process::checkout().join("emulator/checker");

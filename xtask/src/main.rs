@@ -2,18 +2,18 @@
 //!
 //! Where to look: [`commands`] has a file per subcommand. They stand on the library [`rdma_lab`], which makes the guests.
 
+mod cargo;
 mod checker;
 mod commands;
 mod compiler;
+mod process;
 mod tally;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rdma_lab::{Result, cache, cargo, image, packages, process, progress, vm};
-
-/// The exit code of a guest or a tool that failed, apart from what a command says.
-const BROKEN: u8 = 125;
+use rdma_lab::command::{self, BROKEN};
+use rdma_lab::{Result, cache, image, installation, packages, progress, vm};
 
 /// Build, boot, test and measure bareverbs.
 #[derive(Debug, Parser)]
@@ -28,20 +28,21 @@ enum Task {
     Bench(commands::bench::Arguments),
     Demo(commands::demo::Arguments),
     Test(commands::test::Arguments),
-    Vm(Box<commands::vm::Arguments>),
+    Vm(Box<command::Arguments>),
     /// Compare the declared structures and numbers with the kernel's headers
     Abi,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match &arguments.command {
+    let set = installation::set(cargo::INSTALLATION);
+    let result = set.and_then(|()| match &arguments.command {
         Task::Bench(arguments) => commands::bench::run(arguments),
         Task::Demo(arguments) => commands::demo::run(arguments),
         Task::Test(arguments) => commands::test::run(arguments),
-        Task::Vm(arguments) => commands::vm::run(arguments),
+        Task::Vm(arguments) => command::run(arguments, checker::named),
         Task::Abi => commands::abi::run(),
-    };
+    });
     result.unwrap_or_else(|error| {
         eprintln!("xtask: {error}");
         ExitCode::from(BROKEN)

@@ -23,8 +23,8 @@ enum Command {
     Control(control::Arguments),
 }
 
-/// Runs the subcommand.
-pub(crate) fn main() -> ExitCode {
+/// Runs the subcommand that the process was given, and returns its exit code.
+pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Control(arguments) => control::run(&arguments),

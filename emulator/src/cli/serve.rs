@@ -13,7 +13,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use connectx::{
+use crate::{
     bus::server,
     control,
     device::Device,

@@ -43,7 +43,7 @@ impl Wire {
 pub(crate) fn run() -> ! {
     if let Err(reason) = serve() {
         // No way to the host: the kernel's log is what is left, through its console.
-        eprintln!("bareverbs-guest: {reason}");
+        eprintln!("rdma-lab-guest: {reason}");
     }
     power_off()
 }
@@ -56,21 +56,21 @@ fn serve() -> Result<(), String> {
         let lifetime = boot.lifetime;
         spawn(move || {
             sleep(lifetime);
-            eprintln!("bareverbs-guest: the guest's time of {} s is up", lifetime.as_secs());
+            eprintln!("rdma-lab-guest: the guest's time of {} s is up", lifetime.as_secs());
             power_off()
         });
         setup::apply(&boot, |what| wire.tell(&Event::Doing(what)))?;
-        Ok(boot.links)
+        Ok(boot)
     });
-    let links = match prepared {
-        Ok(links) => links,
+    let boot = match prepared {
+        Ok(boot) => boot,
         Err(reason) => {
             wire.tell(&Event::Failed(reason));
             wire.drain();
             return Ok(());
         }
     };
-    let jobs = Jobs::new(wire.clone());
+    let jobs = Jobs::new(wire.clone(), boot.init);
     let heard = Arc::new(Mutex::new(Instant::now()));
     watch(heard.clone());
     wire.tell(&Event::Ready);
@@ -86,7 +86,7 @@ fn serve() -> Result<(), String> {
     jobs.end();
     // What the kernel complains about when a device goes belongs to the run. A test may have removed the device
     // itself, so no answer is wrong here; a removal that hangs shows in the log of a host that waits in vain.
-    for link in &links {
+    for link in &boot.links {
         wire.tell(&Event::Doing(format!("removing {}", link.name)));
         let _ = setup::remove_link(&link.name);
     }
@@ -102,7 +102,7 @@ fn watch(heard: Arc<Mutex<Instant>>) {
             sleep(HEARTBEAT);
             let silence = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
             if silence > HEARTBEAT * 6 {
-                eprintln!("bareverbs-guest: nothing from the host for {} s", silence.as_secs());
+                eprintln!("rdma-lab-guest: nothing from the host for {} s", silence.as_secs());
                 power_off()
             }
         }

@@ -19,7 +19,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use crate::agent::Wire;
-use crate::protocol::{Command, Event, Status, Stream, Usage};
+use crate::protocol::{Command, Event, INIT, Status, Stream, Usage};
 
 /// How long nothing may come after a command's end from children that it left behind, until no more is waited for.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -30,6 +30,7 @@ const PATH: &str = "/bin:/usr/bin:/sbin:/usr/sbin";
 pub(crate) struct Jobs {
     running: Arc<Mutex<HashMap<i32, Job>>>,
     wire: Wire,
+    init: Arc<Vec<String>>,
 }
 
 struct Job {
@@ -53,8 +54,9 @@ struct Output {
 }
 
 impl Jobs {
-    pub(crate) fn new(wire: Wire) -> Self {
-        let jobs = Self { running: Arc::default(), wire };
+    /// `init` is how this program is started, for commands that run its helpers.
+    pub(crate) fn new(wire: Wire, init: Vec<String>) -> Self {
+        let jobs = Self { running: Arc::default(), wire, init: Arc::new(init) };
         let reaper = jobs.clone();
         thread::spawn(move || reaper.reap());
         jobs
@@ -64,7 +66,7 @@ impl Jobs {
     pub(crate) fn start(&self, number: u32, command: &Command) {
         // Taken before the start, so that the reaper cannot meet a process that is not in the table yet.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let child = match spawn(command) {
+        let child = match spawn(command, &self.init) {
             Ok(child) => child,
             Err(reason) => return self.wire.tell(&Event::Refused { job: number, reason }),
         };
@@ -206,12 +208,17 @@ fn report(job: &Job, status: Status, usage: Usage, wire: &Wire) {
     wire.tell(&Event::Exit { job: job.number, status, usage });
 }
 
-fn spawn(command: &Command) -> Result<Child, String> {
+fn spawn(command: &Command, init: &[String]) -> Result<Child, String> {
     let [program, arguments @ ..] = command.argv.as_slice() else {
         return Err("no command was given".into());
     };
+    let (program, leading) = match init {
+        [loader, leading @ ..] if program == INIT => (loader, leading),
+        _ => (program, [].as_slice()),
+    };
     let mut process = std::process::Command::new(program);
     process
+        .args(leading)
         .args(arguments)
         .env_clear()
         .envs([("PATH", PATH), ("HOME", "/"), ("TERM", "linux")])

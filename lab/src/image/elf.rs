@@ -1,5 +1,9 @@
 //! The few things that an image needs to know about ELF files.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
 use object::elf::{FileHeader64, PT_INTERP};
 use object::read::elf::{Dyn, ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection};
@@ -25,6 +29,14 @@ impl<'data> Elf<'data> {
     /// Whether it needs a dynamic loader.
     pub fn has_interpreter(&self) -> bool {
         self.0.elf_program_headers().iter().any(|header| header.p_type(self.0.endian()) == PT_INTERP)
+    }
+
+    /// The path of the dynamic loader that it needs, if any.
+    pub fn interpreter(&self) -> Option<PathBuf> {
+        let endian = self.0.endian();
+        let mut headers = self.0.elf_program_headers().iter();
+        let path = headers.find_map(|header| header.interpreter(endian, self.0.data()).ok().flatten())?;
+        Some(OsStr::from_bytes(path).into())
     }
 
     /// Whether it is a kernel that can be started directly, by an address in one of its notes.

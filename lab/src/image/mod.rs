@@ -5,6 +5,7 @@
 
 pub mod cpio;
 pub mod elf;
+pub mod libraries;
 pub mod modules;
 pub mod tools;
 pub mod vmlinux;
@@ -13,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::{Result, cargo};
+use crate::Result;
 
 /// Reads a host's file, naming it in the error.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
@@ -48,9 +49,8 @@ pub fn check_program(path: &Path, has_loader: bool) -> Result<()> {
     }
     if elf.has_interpreter() && !has_loader {
         return Err(format!(
-            "{}: dynamically linked; build it for {} (or add --c-tools for Debian 12's C library)",
-            path.display(),
-            cargo::MUSL
+            "{}: dynamically linked; build it for x86_64-unknown-linux-musl (or add --c-tools for Debian 12's C library)",
+            path.display()
         ));
     }
     Ok(())

@@ -10,7 +10,7 @@
 //! guests.shutdown()?; // an error if the kernel complained about anything
 //! ```
 
-pub mod emulator;
+pub mod cards;
 pub mod kernel;
 pub mod log;
 pub mod node;
@@ -27,11 +27,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::image::cpio::Archive;
-use crate::image::{modules, tools, vmlinux};
-use crate::protocol::{Address, BOOT_FILE, Boot, Link};
-use crate::{Result, cache, cargo, image, process};
+use crate::image::{libraries, modules, tools, vmlinux};
+use crate::protocol::{Address, BOOT_FILE, Boot, INIT, Link};
+use crate::{Result, cache, image, installation};
 
-pub use emulator::{Emulator, Mlx4};
+pub use cards::{Emulator, Mlx4};
 pub use kernel::Kernel;
 pub use node::{Job, Node};
 pub use run::{Output, Run};
@@ -157,7 +157,7 @@ impl Vm {
     /// Fetches and builds all that the guests are made of, which takes a while the first time.
     pub fn prepare(&self) -> Result<Prepared<'_>> {
         let mut files = self.kernel.files(self.modules.as_deref())?;
-        let emulator = self.mlx4.as_ref().map(|_| emulator::build()).transpose()?;
+        let emulator = self.mlx4.as_ref().map(|_| (installation::current().emulator)()).transpose()?;
         let oldest = if self.mlx4.is_some() { qemu::VFIO_USER } else { qemu::OLDEST };
         let qemu = qemu::Qemu::find(oldest)?;
         let mut layers = vec![self.modules_layer(&files)?];
@@ -165,7 +165,9 @@ impl Vm {
         if self.c_tools {
             layers.push(tools::archive()?);
         }
-        Ok(Prepared { vm: self, files, qemu, layers, init: cargo::guest_init()?, emulator })
+        let init = (installation::current().guest)()?;
+        let linked = libraries::of(&init)?;
+        Ok(Prepared { vm: self, files, qemu, layers, init: Init { program: init, linked }, emulator })
     }
 
     /// What the guests are made of that comes from elsewhere: kernel, QEMU, C tools. Equal values mean equal packages.
@@ -219,7 +221,7 @@ impl Vm {
     }
 
     /// The image of one node: what is cached, then what belongs to this run.
-    fn write_initrd(&self, path: &Path, number: u32, init: &Path, layers: &[PathBuf]) -> Result<()> {
+    fn write_initrd(&self, path: &Path, number: u32, init: &Init, layers: &[PathBuf]) -> Result<()> {
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let mut out = BufWriter::new(File::create(path).map_err(failed)?);
         let mut base = Archive::new(&mut out);
@@ -240,11 +242,11 @@ impl Vm {
             .map_err(failed)?;
         base.file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/false\nuser:x:1000:1000:user:/:/bin/false\n")
             .map_err(failed)?;
-        base.file("init", 0o755, &image::read(init)?).map_err(failed)?;
-        let boot =
-            serde_json::to_vec(&self.boot_file(number, &layers[0])?).map_err(|error| error.to_string())?;
+        base.file("init", 0o755, &image::read(&init.program)?).map_err(failed)?;
+        let boot = serde_json::to_vec(&self.boot_file(number, init, &layers[0])?)
+            .map_err(|error| error.to_string())?;
         base.file(BOOT_FILE, 0o644, &boot).map_err(failed)?;
-        for (host, guest) in &self.files {
+        for (host, guest) in self.files.iter().chain(&init.linked.files) {
             let content = image::read(host)?;
             base.file(&in_usr(guest), image::mode(host)?, &content).map_err(failed)?;
         }
@@ -256,10 +258,11 @@ impl Vm {
         io::Write::flush(&mut out).map_err(failed)
     }
 
-    fn boot_file(&self, number: u32, modules: &Path) -> Result<Boot> {
+    fn boot_file(&self, number: u32, init: &Init, modules: &Path) -> Result<Boot> {
         let order = modules.with_extension("order");
         Ok(Boot {
             hostname: format!("node{number}"),
+            init: init.command_line(),
             modules: serde_json::from_slice(&image::read(&order)?)
                 .map_err(|error| format!("{}: {error}; remove it and the file beside it", order.display()))?,
             bare: self.bare,
@@ -302,8 +305,22 @@ pub struct Prepared<'vm> {
     files: kernel::Files,
     qemu: qemu::Qemu,
     layers: Vec<PathBuf>,
-    init: PathBuf,
+    init: Init,
     emulator: Option<PathBuf>,
+}
+
+/// The program that a guest runs as process 1. It is static where it was built for guests alone, and dynamic where it was
+/// built for the host, by `cargo install` for instance.
+struct Init {
+    program: PathBuf,
+    linked: libraries::Linked,
+}
+
+impl Init {
+    /// The words that start it in a guest.
+    fn command_line(&self) -> Vec<String> {
+        self.linked.loader.iter().cloned().chain([INIT.to_owned()]).collect()
+    }
 }
 
 impl Prepared<'_> {
@@ -328,11 +345,12 @@ impl Prepared<'_> {
             let listener =
                 UnixListener::bind(&control).map_err(|error| format!("{}: {error}", control.display()))?;
             let log = log_path(&vm.kernel, &format!("node{number}"))?;
-            let card = guests.emulator.as_ref().map(|_| emulator::socket(&guests.folder.0, number));
+            let card = guests.emulator.as_ref().map(|_| cards::socket(&guests.folder.0, number));
             let wire =
                 vm.has_wire().then_some(qemu::Wire { socket: &socket, listens: number == 1, node: number });
             let child = self.qemu.start(&qemu::Machine {
                 image: &self.files.image,
+                init: &self.init.command_line(),
                 initrd: &initrd,
                 cpus: vm.cpus,
                 memory: vm.memory,
@@ -377,7 +395,6 @@ impl Guests {
     ///
     /// # Errors
     /// They have none.
-    #[allow(dead_code, reason = "tests of faults use it")]
     pub fn emulator(&self) -> Result<&Emulator> {
         self.emulator.as_ref().ok_or_else(|| "these guests have no emulated cards".into())
     }
@@ -444,7 +461,7 @@ fn serial() -> u32 {
 }
 
 fn log_path(kernel: &Kernel, whose: &str) -> Result<PathBuf> {
-    let folder = process::checkout().join("target/guest-logs");
+    let folder = (installation::current().logs)()?;
     cache::create(&folder)?;
     let kernel = kernel.to_string().replace('/', "_");
     Ok(folder.join(format!("{kernel}-{whose}-{}-{}.log", std::process::id(), serial())))

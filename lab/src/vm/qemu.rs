@@ -20,8 +20,7 @@ pub(super) const VFIO_USER: Version = (10, 1);
 
 /// An emulated TSC drifts enough at boot that some kernels fall back to a clock whose every reading is a system call and
 /// a device access; real machines read the TSC in user space, so the guests are told to trust it.
-const COMMAND_LINE: &str =
-    "console=ttyS0 loglevel=6 panic=-1 mitigations=off tsc=reliable clocksource=tsc rdinit=/init";
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=6 panic=-1 mitigations=off tsc=reliable clocksource=tsc";
 
 /// A QEMU that works here.
 #[derive(Debug, Clone)]
@@ -35,6 +34,8 @@ pub struct Qemu {
 pub struct Machine<'a> {
     /// The kernel's image.
     pub image: &'a Path,
+    /// The words that start its init.
+    pub init: &'a [String],
     /// The initramfs.
     pub initrd: &'a Path,
     /// Virtual processors.
@@ -160,6 +161,13 @@ impl Qemu {
             words.extend(tsc_khz(&processor).map(|khz| format!(" tsc_early_khz={khz}")));
         }
         command.arg("-kernel").arg(machine.image).arg("-initrd").arg(machine.initrd);
+        if let [program, arguments @ ..] = machine.init {
+            words.extend([" rdinit=", program]);
+            // The kernel passes what stands behind two hyphens to its init.
+            if !arguments.is_empty() {
+                words.extend([" -- ", &arguments.join(" ")]);
+            }
+        }
         command.args(["-append", &words]);
         command.arg("-chardev").arg(format!("file,id=log,path={}", escaped(machine.log)));
         command

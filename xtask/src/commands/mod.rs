@@ -4,4 +4,3 @@ pub(crate) mod abi;
 pub(crate) mod bench;
 pub(crate) mod demo;
 pub(crate) mod test;
-pub(crate) mod vm;

@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::{Result, cargo, process};
+use crate::{Result, process};
 
 /// How long it may take to listen, and to end after its guests.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +29,6 @@ impl Default for Mlx4 {
     }
 }
 
-#[allow(dead_code, reason = "tests of faults and of the older card use the rest")]
 impl Mlx4 {
     /// A ConnectX-2, set up as the one of the reference transcript.
     pub fn connectx2(self) -> Self {
@@ -96,18 +94,8 @@ pub(super) fn socket(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("hca-{number}"))
 }
 
-/// Builds the emulator.
-pub(super) fn build() -> Result<PathBuf> {
-    const ARGUMENTS: [&str; 7] =
-        ["build", "--package", "connectx", "--bin", "connectx", "--profile", "emulator"];
-    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
-    let build = || cargo::only(cargo::build(&ARGUMENTS)?, "connectx");
-    BUILT.get_or_init(build).clone()
-}
-
 /// The running emulator. Dropping it ends it at once.
 #[derive(Debug)]
-#[allow(dead_code, reason = "tests of faults use the control socket")]
 pub struct Emulator {
     child: Child,
     control: PathBuf,
@@ -116,7 +104,6 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    #[allow(dead_code, reason = "tests of faults use it")]
     /// Asks for something on the control socket, and gives the answer.
     pub fn control(&self, request: &str) -> Result<String> {
         let mut command = Command::new(&self.program);

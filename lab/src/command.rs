@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: any static command in a guest with a working RDMA device.
+//! The command line of `rdma-lab`: a command in a guest with a working RDMA device, and its exit code.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,33 +9,38 @@ use clap::{Parser, ValueEnum};
 
 use crate::image::{check_program, tools};
 use crate::vm::{Job, Kernel, Mlx4, Run, Vm};
-use crate::{Result, checker, packages};
+use crate::{Result, packages};
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo xtask vm -- ibv_devinfo                       a C tool on kernel 6.1
-  cargo xtask vm --kernel 7.3 -- ./my-test --all      a static program of yours on 7.3
-  cargo xtask vm --c-tools -- strace -c ./my-test     tools of the image and a program of yours
-  cargo xtask vm --nodes 2 -- ./my-test               the same on two guests; each reads BAREVERBS_NODE (1 or 2)
-                                                      and BAREVERBS_PEER (the other's address)
-  cargo xtask vm --client 'ibv_rc_pingpong -g 1 127.0.0.1' -- ibv_rc_pingpong -g 1
-                                                      a server and a client in one guest
-  cargo xtask vm --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
-                                                      a server on guest 1 and a client on guest 2
-  cargo xtask vm --device mlx4 -- ibv_devinfo -v      an emulated ConnectX-3 and the kernel's own driver
-  cargo xtask vm --device mlx4 --emulator=--model=connectx-2 --emulator=--trace=/tmp/trace -- ibv_devinfo
-                                                      a ConnectX-2, and all that the card does in /tmp/trace
-  cargo xtask vm --device mlx4 --link-layer ethernet --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
-                                                      RoCE between two guests, whose network device is the card
+  rdma-lab -- ibv_devinfo                       a C tool on kernel 6.1
+  rdma-lab --kernel 7.3 -- ./my-test --all      a static program of yours on 7.3
+  rdma-lab --c-tools -- strace -c ./my-test     a tool of the image on a program of yours
+  rdma-lab --nodes 2 -- ./my-test               the same program in two guests; each reads BAREVERBS_NODE (1 or 2)
+                                                and BAREVERBS_PEER (the other's address)
+  rdma-lab --client 'ibv_rc_pingpong -g 1 127.0.0.1' -- ibv_rc_pingpong -g 1
+                                                a server and a client in one guest
+  rdma-lab --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
+                                                a server in guest 1 and a client in guest 2
+  rdma-lab --device mlx4 -- ibv_devinfo -v      an emulated ConnectX-3 and the kernel's own driver
+  rdma-lab --device mlx4 --emulator=--model=connectx-2 --emulator=--trace=/tmp/trace -- ibv_devinfo
+                                                a ConnectX-2, and all that the card does in /tmp/trace
+  rdma-lab --device mlx4 --link-layer ethernet --nodes 2 --client 'ibv_rc_pingpong -g 1 10.0.0.1' -- ibv_rc_pingpong -g 1
+                                                RoCE between two guests whose network device is the card
 
-A guest has the RDMA device rxe0 on dummy0 (or, with two, on eth0) with the address 10.0.0.1 (and 10.0.0.2) at GID
-index 1; with --device mlx4 it has mlx4_0, with LID 1 (and 9). The exit code is the command's; 128 + N after signal N; 124 when its time was up; 125 when the guest
-itself failed or its kernel complained.";
+A guest has the RDMA device rxe0 on dummy0 (with two guests, on eth0). Its address is 10.0.0.1 (the second guest's
+10.0.0.2), at GID index 1. With --device mlx4 it has mlx4_0 with LID 1 (the second, 9).
+
+The exit code is the command's own; 128 + N after signal N; 124 after a timeout; 125 if the guest failed, its kernel
+logged a warning or an error, or the options are wrong.";
+
+/// The exit code of a guest that failed and of wrong options, as opposed to a command that failed.
+pub const BROKEN: u8 = 125;
 
 /// Run a static command in a guest with an RDMA device.
 #[derive(Debug, Parser)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// A kernel: 6.1, 6.12, 7.3, host, or the path of an image
     #[arg(long, default_value = "6.1")]
     kernel: Kernel,
@@ -81,7 +86,7 @@ pub(crate) struct Arguments {
     /// What the ports of mlx4 devices are plugged into
     #[arg(long, value_enum, default_value_t = LinkLayer::Infiniband)]
     link_layer: LinkLayer,
-    /// One more argument for the emulator of mlx4 devices, `connectx serve` (may be repeated)
+    /// One more argument for the emulator of mlx4 devices, `rdma-lab-emulator serve` (may be repeated)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     emulator: Vec<String>,
     /// Boot without an RDMA link
@@ -122,8 +127,15 @@ enum LinkLayer {
     Ethernet,
 }
 
-/// Runs the subcommand.
-pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+/// Finds a program that the caller builds and names like a C tool. It is linked to the C tools' libraries.
+pub type Extra = fn(name: &str) -> Option<Result<PathBuf>>;
+
+/// Boots the guests, runs the commands in them and returns the exit code.
+///
+/// # Errors
+///
+/// The options contradict each other, a program cannot run in a guest, a guest failed, or its kernel complained.
+pub fn run(arguments: &Arguments, extra: Extra) -> Result<ExitCode> {
     let mut environment = Vec::new();
     for pair in &arguments.env {
         environment.push(pair.split_once('=').ok_or_else(|| format!("--env {pair}: not KEY=VALUE"))?);
@@ -170,9 +182,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             let path = Path::new(word.as_str());
             if at == 0 && tools::PROGRAMS.contains(&word.as_str()) {
                 needs_c_tools = true;
-            } else if at == 0 && word == checker::NAME {
+            } else if let Some(program) = (at == 0).then(|| extra(word)).flatten() {
                 needs_c_tools = true;
-                vm = vm.clone().file(checker::build()?, format!("/bin/{word}"));
+                vm = vm.clone().file(program?, format!("/bin/{word}"));
             } else if at == 0 && !word.starts_with("/init") || (word.contains('/') && is_program(path)) {
                 if !path.is_file() {
                     return Err(unknown(word));
@@ -245,7 +257,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for job in jobs {
         let output = job.wait()?;
         if !output.success() {
-            eprintln!("xtask: {}: {}", output.command, output.ending());
+            eprintln!("rdma-lab: {}: {}", output.command, output.ending());
             code = if code == 0 { output.code() } else { code };
         }
     }

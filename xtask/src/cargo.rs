@@ -4,22 +4,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use rdma_lab::installation::Installation;
 use serde_json::Value;
 
 use crate::{Result, process};
 
 /// The target of everything that runs in a guest.
-pub const MUSL: &str = "x86_64-unknown-linux-musl";
+pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
 
 /// cargo, in the checkout.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(process::checkout());
     command
 }
 
 /// Has rustup add a target unless it is there.
-pub fn require_target(target: &str) -> Result<()> {
+pub(crate) fn require_target(target: &str) -> Result<()> {
     let listed = match process::output(Command::new("rustup").args(["target", "list", "--installed"])) {
         Ok(listed) => listed,
         // A toolchain from elsewhere brings its own targets; the build will tell if this one is missing.
@@ -33,7 +34,7 @@ pub fn require_target(target: &str) -> Result<()> {
 }
 
 /// Builds with these arguments for the guest, and gives the executables' names and paths.
-pub fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     require_target(MUSL)?;
     let (verb, rest) = arguments.split_first().ok_or("nothing to build")?;
     let mut command = cargo();
@@ -60,8 +61,12 @@ pub fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         .collect())
 }
 
+/// The programs that guests need, built in the checkout, and the folder for their logs.
+pub(crate) const INSTALLATION: Installation =
+    Installation { guest: guest_init, emulator, logs: || Ok(process::checkout().join("target/guest-logs")) };
+
 /// The guest's init, built once in a run.
-pub fn guest_init() -> Result<PathBuf> {
+fn guest_init() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
     BUILT.get_or_init(build_guest_init).clone()
 }
@@ -77,28 +82,36 @@ fn build_guest_init() -> Result<PathBuf> {
         "rdma-lab",
         "--no-default-features",
         "--bin",
-        "bareverbs-guest",
+        "rdma-lab-guest",
         "--profile",
         "guest",
     ];
     for setting in &settings {
         arguments.extend(["--config", setting]);
     }
-    only(build(&arguments)?, "bareverbs-guest")
+    only(build(&arguments)?, "rdma-lab-guest")
+}
+
+/// The emulator of cards, built once in a run.
+fn emulator() -> Result<PathBuf> {
+    const ARGUMENTS: [&str; 7] =
+        ["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
+    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(|| only(build(&ARGUMENTS)?, "connectx3")).clone()
 }
 
 /// The release binary of bareverbs, static.
-pub fn release_binary() -> Result<PathBuf> {
+pub(crate) fn release_binary() -> Result<PathBuf> {
     only(build(&["build", "--release", "--package", "bareverbs-cli", "--bin", "bareverbs"])?, "bareverbs")
 }
 
 /// An example of bareverbs, static.
-pub fn release_example(name: &str) -> Result<PathBuf> {
+pub(crate) fn release_example(name: &str) -> Result<PathBuf> {
     only(build(&["build", "--release", "--package", "bareverbs", "--example", name])?, name)
 }
 
 /// The named one of the executables that a build gave.
-pub fn only(built: Vec<(String, PathBuf)>, name: &str) -> Result<PathBuf> {
+pub(crate) fn only(built: Vec<(String, PathBuf)>, name: &str) -> Result<PathBuf> {
     let found = built.into_iter().find(|(built, _)| built == name).map(|(_, path)| path);
     found.filter(|path| Path::new(path).is_file()).ok_or_else(|| format!("cargo built no {name}"))
 }

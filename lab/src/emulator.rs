@@ -1,0 +1,7 @@
+//! `rdma-lab-emulator`: the emulator of ConnectX cards, so that `cargo install` puts it beside `rdma-lab`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    connectx3::cli::main()
+}
