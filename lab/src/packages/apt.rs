@@ -130,9 +130,9 @@ impl Apt {
             return Ok(());
         }
         process::output(self.get().args(["--quiet", "update"])).map_err(|error| {
-            let mend =
+            let fix =
                 if error.contains("NO_PUBKEY") { "; install the current debian-archive-keyring" } else { "" };
-            format!("{error}{mend}")
+            format!("{error}{fix}")
         })?;
         fs::write(&stamp, "").map_err(|error| format!("{}: {error}", stamp.display()))
     }
@@ -160,17 +160,23 @@ fn sources(suite: Suite) -> Result<String> {
     Ok(names.map(|name| format!("deb {signed}{mirror} {name} main\n")).collect())
 }
 
-/// The Debian mirror in the host's own apt configuration.
+/// Names the mirror on hosts whose apt configuration has none of Debian's.
+const MIRROR: &str = "RDMA_LAB_MIRROR";
+
+/// The mirror that the environment names, else the Debian mirror in the host's own apt configuration.
 fn mirror() -> Result<String> {
-    const MEND: &str =
-        "on a host that is not Debian, use --kernel host (or a kernel's path) and install QEMU";
+    const FIX: &str = "on a host that is not Debian, set RDMA_LAB_MIRROR to the address of a Debian mirror, or use \
+                       --kernel host (or a kernel's path) and install QEMU";
+    if let Some(mirror) = std::env::var(MIRROR).ok().filter(|mirror| !mirror.is_empty()) {
+        return Ok(mirror);
+    }
     let mut command = Command::new("apt-get");
     let targets = process::output(command.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)"]))
-        .map_err(|error| format!("{error}; {MEND}"))?;
+        .map_err(|error| format!("{error}; {FIX}"))?;
     targets
         .lines()
         .filter_map(|line| line.split_once(' '))
         .find(|(_, release)| SUITES.contains(release))
         .map(|(uri, _)| uri.to_owned())
-        .ok_or_else(|| format!("the host's apt configuration names no Debian mirror; {MEND}"))
+        .ok_or_else(|| format!("the host's apt configuration names no Debian mirror; {FIX}"))
 }
