@@ -12,7 +12,6 @@ use std::{
     thread,
 };
 
-use clap::{Parser, ValueEnum};
 use crate::{
     bus::server,
     control,
@@ -24,6 +23,7 @@ use crate::{
     },
     trace::Trace,
 };
+use clap::{Parser, ValueEnum};
 use nix::sys::signal::{SigSet, Signal};
 
 const EXAMPLES: &str = "\
