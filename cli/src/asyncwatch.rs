@@ -1,4 +1,4 @@
-//! `bareverbs asyncwatch`, `ibv_asyncwatch`: what happens to a device and its ports without being asked for.
+//! `bareverbs asyncwatch`, `ibv_asyncwatch`: asynchronous events of a device and its ports.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,8 +16,8 @@ use super::output::Tool;
 
 const EXAMPLES: &str = "\
 Examples:
-  bareverbs asyncwatch -d rxe0     a line for each event of rxe0 and its ports, until it is interrupted
-  bareverbs asyncwatch --json      an object on a line for each";
+  bareverbs asyncwatch -d rxe0     print a line for each event of rxe0 and its ports, until interrupted
+  bareverbs asyncwatch --json      print each event as a JSON object on a line";
 
 /// What `bareverbs asyncwatch` takes.
 #[derive(Debug, Args)]

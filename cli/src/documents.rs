@@ -1,7 +1,7 @@
-//! `bareverbs completions` and `bareverbs man`: what a shell completes and what man(1) shows, from the command line's own
-//! definition, so that the one file that is copied to a node brings them along.
+//! `bareverbs completions` and `bareverbs man`: shell completions and man pages, generated from the definition of the
+//! command line, so that a node needs only the binary.
 //!
-//! The old names have theirs too: a C tool's options are those of our tool that its parser knows.
+//! The C tools' names have theirs too: the options of our tool that the C tool's parser knows.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ Examples:
   bareverbs completions bash --out /usr/share/bash-completion/completions
   bareverbs completions zsh --out /usr/local/share/zsh/site-functions
   bareverbs completions fish --out /usr/share/fish/vendor_completions.d
-  source <(bareverbs completions bash)    for this shell alone";
+  source <(bareverbs completions bash)    for this shell only";
 
 const MAN_EXAMPLES: &str = "\
 Examples:
@@ -30,7 +30,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, after_help = COMPLETIONS_EXAMPLES)]
 pub(crate) struct Completions {
-    /// Whose completions
+    /// The shell
     shell: Shell,
     /// A command's name: bareverbs, or an old name
     #[arg(default_value = "bareverbs")]

@@ -1,4 +1,4 @@
-//! `bareverbs link`: software devices over network devices, and the links of all devices, as `rdma link` does it.
+//! `bareverbs link`: software devices on network devices, and the state of all ports, like `rdma link`.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use super::output::Tool;
 
 const EXAMPLES: &str = "\
 Examples:
-  bareverbs link add rxe0 type rxe netdev eth0   software RoCE over eth0 (needs CAP_NET_ADMIN and the module rdma_rxe)
+  bareverbs link add rxe0 type rxe netdev eth0   software RoCE on eth0 (needs CAP_NET_ADMIN and the module rdma_rxe)
   bareverbs link                                 the state of every port
   bareverbs link show rxe0/1 --json
   bareverbs link delete rxe0";
@@ -34,17 +34,17 @@ struct Alone {
 const ACTIONS: &[Entry] = &[
     Entry {
         name: "add",
-        about: "Make a software device over a network device",
+        about: "Add a software device on a network device",
         is: Is::Tool { takes: Add::augment_args, run: |tool, given| call(tool, given, Add::run) },
     },
     Entry {
         name: "delete",
-        about: "Remove a software device; programs that use it see it go away",
+        about: "Delete a software device; programs that use it lose it",
         is: Is::Tool { takes: Delete::augment_args, run: |tool, given| call(tool, given, Delete::run) },
     },
     Entry {
         name: "show",
-        about: "Show the state of ports: what `link` alone does",
+        about: "Show the state of ports, like `link` without an action",
         is: Is::Tool { takes: Show::augment_args, run: |tool, given| call(tool, given, Show::run) },
     },
 ];
@@ -63,7 +63,7 @@ struct Add {
     /// The word "netdev"
     #[arg(value_name = "netdev", value_parser = ["netdev"], hide_possible_values = true)]
     _netdev: String,
-    /// The network device to stand on
+    /// The network device that carries it
     #[arg(value_name = "NETDEV")]
     netdev: OsString,
 }

@@ -1,12 +1,12 @@
 //! The tools: `bareverbs SUBCOMMAND`, or a C tool's name by `argv[0]`.
 //!
-//! A tool has two doors. [`TOOLS`] is ours: clap's options, `--json`, one clear line for every error. [`OLD_NAMES`] is
-//! for scripts that know the C tools: the same options, output and exit codes. Behind the doors is the same code; a
-//! [`Tool`] tells which one it came through.
+//! Each tool has two command lines. [`TOOLS`] is ours: clap's options, `--json`, one line for every error. [`OLD_NAMES`] is
+//! for scripts written for the C tools: the same options, output and exit codes. Both run the same code; a [`Tool`] says which
+//! of them was used.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `outcome` | how a tool ends: exit code and last words |
+//! | `outcome` | how a tool ends: exit code and error message |
 //! | `output` | writing to standard output and standard error |
 //! | `ours` | our command line |
 //! | `getopt` | the C library's option parser |
@@ -45,23 +45,23 @@ use pingpong::Kind;
 
 const EXAMPLES: &str = "\
 Examples:
-  bareverbs devices             which RDMA devices there are
-  bareverbs devinfo -d rxe0 -v  all that a device and its ports say of themselves
+  bareverbs devices             list the RDMA devices
+  bareverbs devinfo -d rxe0 -v  the attributes of a device and its ports
   bareverbs devinfo --json      the same for programs
   bareverbs pingpong rc -g 1    wait for a client on this node; then, on another:
   bareverbs pingpong rc -g 1 node1
-  bareverbs rping -s            the same without telling where the device is: wait for a client; then, on another:
+  bareverbs rping -s            find the device by IP address: wait for a client; then, on another:
   bareverbs rping -c -a 10.0.0.1 -C 20 -v
 
-Called as ibv_devices, ibv_devinfo, ibv_asyncwatch, rping, or ibv_rc_pingpong and its sisters uc, ud, srq and xsrq (by a link
-of that name), it behaves as the C tool does.
-BAREVERBS_ABI=ioctl or =write keeps it to one of the kernel's two command interfaces.";
+Called as ibv_devices, ibv_devinfo, ibv_asyncwatch, rping, or ibv_rc_pingpong (also uc, ud, srq, xsrq), for instance through a
+symbolic link, it behaves like that C tool.
+BAREVERBS_ABI=ioctl or =write restricts it to one of the kernel's two command interfaces.";
 
 /// What follows `bareverbs`.
 const TOOLS: &[Entry] = &[
     Entry {
         name: "asyncwatch",
-        about: "Watch what happens to a device and its ports",
+        about: "Print asynchronous events of a device and its ports",
         is: Is::Tool {
             takes: asyncwatch::Arguments::augment_args,
             run: |tool, given| call(tool, given, asyncwatch::run),
@@ -77,7 +77,7 @@ const TOOLS: &[Entry] = &[
     },
     Entry {
         name: "devinfo",
-        about: "Show what devices and their ports say of themselves",
+        about: "Show the attributes of devices and their ports",
         is: Is::Tool {
             takes: devinfo::Arguments::augment_args,
             run: |tool, given| call(tool, given, devinfo::run),
@@ -85,7 +85,7 @@ const TOOLS: &[Entry] = &[
     },
     Entry {
         name: "doctor",
-        about: "Find what stands between this machine and RDMA, and what mends it",
+        about: "Find what keeps RDMA from working on this machine, and how to fix it",
         is: Is::Tool {
             takes: doctor::Arguments::augment_args,
             run: |tool, given| call(tool, given, doctor::run),
@@ -93,17 +93,17 @@ const TOOLS: &[Entry] = &[
     },
     Entry {
         name: "link",
-        about: "Make, remove and show links: software devices over network devices, and the state of ports",
+        about: "Add, delete and show links: software devices on network devices, and the state of ports",
         is: Is::Tool { takes: link::takes, run: link::run },
     },
     Entry {
         name: "pingpong",
-        about: "Send messages to a peer and back, and measure",
+        about: "Exchange messages with a peer and measure the time",
         is: Is::Family(pingpong::SERVICES),
     },
     Entry {
         name: "rping",
-        about: "Connect by IP address and let the server read and write, as rping does",
+        about: "Connect by IP address and exchange messages by RDMA read and write, like rping",
         is: Is::Tool {
             takes: rping::Arguments::augment_args,
             run: |tool, given| call(tool, given, rping::run),
@@ -127,16 +127,16 @@ const TOOLS: &[Entry] = &[
     },
 ];
 
-/// A tool behind the name of a C tool; it gets the arguments without `argv[0]`.
+/// Runs a tool with the arguments of its C counterpart, without `argv[0]`.
 type OldTool = fn(&Tool, Vec<OsString>) -> Outcome;
 
-/// A C tool that this binary stands in for.
+/// A C tool that this binary replaces.
 struct OldName {
     name: &'static str,
     run: OldTool,
     /// Its options.
     options: &'static [Spec],
-    /// Our subcommand that does the same.
+    /// The equivalent subcommand.
     twin: &'static [&'static str],
 }
 
@@ -182,11 +182,11 @@ const OLD_NAMES: &[OldName] = &[
     OldName { name: "rping", run: rping::as_c, options: rping::OPTIONS, twin: &["rping"] },
 ];
 
-/// musl's allocator maps and unmaps a page for nearly every size that a short run asks for; this one maps 64 KiB once.
+/// musl's allocator maps and unmaps a page for nearly every size class that a short run uses; this one maps 64 KiB once.
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-/// Runs the tool that the command line asks for.
+/// Runs the tool that `argv` names.
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let name = arguments.first().map(OsString::as_os_str).unwrap_or_default();

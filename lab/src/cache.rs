@@ -1,7 +1,7 @@
-//! The cache outside the checkout: finished folders and files, each made once.
+//! The cache in the user's home: folders and files that are made once and kept.
 //!
-//! A thing is made under a temporary name while a lock is held and renamed when it is complete, so an interrupted run
-//! leaves nothing half-made behind and two runs at once do not make it twice.
+//! An entry is made under a temporary name while a lock is held, and renamed when it is complete. So an interrupted run leaves
+//! nothing incomplete behind, and two runs at once do not make it twice.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,18 +11,18 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::Result;
 use crate::progress::Progress;
 
-/// The cache's root.
+/// Returns the root folder of the cache: `bareverbs` in `$XDG_CACHE_HOME` or `~/.cache`.
 pub fn root() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = match (set("XDG_CACHE_HOME").filter(|path| path.is_absolute()), set("HOME")) {
         (Some(cache), _) => cache,
         (None, Some(home)) => home.join(".cache"),
-        (None, None) => return Err("no place for the cache: set HOME or XDG_CACHE_HOME".into()),
+        (None, None) => return Err("no folder for the cache: set HOME or XDG_CACHE_HOME".into()),
     };
     Ok(base.join("bareverbs"))
 }
 
-/// The path of `name` in the cache, made by `make` if it is not there. `make` gets the temporary path to fill.
+/// Returns the path of `name` in the cache. If it does not exist, `make` creates it at a temporary path.
 pub fn produce(name: &str, what: &str, make: impl FnOnce(&Path, &Progress) -> Result<()>) -> Result<PathBuf> {
     let root = root()?;
     let path = root.join(name);
@@ -45,7 +45,7 @@ pub fn produce(name: &str, what: &str, make: impl FnOnce(&Path, &Progress) -> Re
     Ok(path)
 }
 
-/// The path with one more extension.
+/// Appends an extension to a path.
 pub fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -60,7 +60,7 @@ pub fn lock(path: &Path) -> Result<Flock<File>> {
         .map_err(|(_, errno)| format!("lock {}: {errno}", path.display()))
 }
 
-/// Makes a folder and its parents.
+/// Creates a folder and its parents.
 pub fn create(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -75,7 +75,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A key for things that depend on these values.
+/// Returns a hash of the values, for names of entries that depend on them.
 pub fn key(values: &impl std::hash::Hash) -> u64 {
     use std::hash::{DefaultHasher, Hasher};
     let mut hasher = DefaultHasher::new();

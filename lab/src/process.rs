@@ -1,4 +1,4 @@
-//! Running programs of the host, with errors that name the program and what it said.
+//! Programs of the host, with errors that name the program and quote its output.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-/// Runs a program with its output captured, whatever its exit status.
+/// Runs a program and captures its output, whatever its exit status.
 pub fn run(command: &mut Command) -> Result<Output> {
     command.output().map_err(|error| cannot_start(command, &error))
 }
@@ -32,14 +32,14 @@ fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-/// The last lines of a program's output, for messages.
+/// Returns the last lines of a program's output, for messages.
 pub fn last_lines(bytes: &[u8], count: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// Where a program is in PATH.
+/// Finds a program in PATH.
 pub fn find(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH")?;
     std::env::split_paths(&paths).map(|folder| folder.join(program.as_ref())).find(|path| path.is_file())

@@ -1,9 +1,9 @@
-//! Progress of long steps: a line that is rewritten on a terminal, one plain line per step when piped.
+//! Progress of long steps: a line that is rewritten on a terminal, one line per step elsewhere.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// A step that takes long enough for a person to wonder.
+/// A step that takes more than a moment.
 pub struct Progress {
     what: String,
     started: Instant,
@@ -20,14 +20,14 @@ impl Progress {
         progress
     }
 
-    /// Tells how far the step is.
+    /// Shows how far the step is.
     pub fn at(&self, detail: &str) {
         if self.terminal {
             self.rewrite(detail);
         }
     }
 
-    /// Ends the step's line.
+    /// Ends the step's line with its outcome and its time.
     pub fn done(&self, outcome: &str) {
         let seconds = self.started.elapsed();
         if self.terminal {
@@ -39,12 +39,12 @@ impl Progress {
 
     fn rewrite(&self, detail: &str) {
         let mut out = stderr().lock();
-        // A terminal that went away is no reason to stop working.
+        // The terminal may be gone, which is no reason to stop.
         let _ = write!(out, "\r\x1b[2K{}: {detail}", self.what).and_then(|()| out.flush());
     }
 }
 
-/// A duration as people say it.
+/// Formats a duration: `3.2 s`, `2 min 5 s`.
 pub fn human(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{:.1} s", duration.as_secs_f64()),

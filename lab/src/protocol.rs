@@ -1,8 +1,7 @@
-//! What the host and the guest's init say to each other over the guest's second serial port.
+//! The protocol between the host and the guest's init, over the guest's second serial port.
 //!
-//! Both directions carry one JSON value a line; an [`Event::Output`] line is followed by that many raw bytes, so a
-//! command's output travels unchanged whatever it contains. The kernel's log has a serial port of its own and
-//! never mixes with this.
+//! Both directions carry one JSON value per line. An [`Event::Output`] line is followed by raw bytes, so a command's output
+//! travels unchanged. The kernel's log has a serial port of its own.
 
 use std::io::{self, BufRead, Write};
 use std::net::IpAddr;
@@ -17,10 +16,10 @@ pub const BOOT_FILE: &str = "/etc/rdma-lab-guest.json";
 /// Where the guest has its init, and the name by which commands run the init's helpers.
 pub const INIT: &str = "/init";
 
-/// How often the host says [`Request::Alive`].
+/// The interval of the host's [`Request::Alive`].
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// What the guest has to set up before it takes requests.
+/// What the guest sets up before it accepts requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
     /// The guest's host name.
@@ -29,7 +28,7 @@ pub struct Boot {
     pub init: Vec<String>,
     /// Module files to load, in order.
     pub modules: Vec<Module>,
-    /// Nothing is loaded and nothing but the loopback device is brought up; the helper `load` may load modules later.
+    /// Loads no module and brings only the loopback device up. The helper `load` can load modules later.
     pub bare: bool,
     /// The network device that carries RDMA.
     pub netdev: String,
@@ -37,26 +36,26 @@ pub struct Boot {
     pub address: [u8; 4],
     /// Its MTU.
     pub mtu: u32,
-    /// The soft-RDMA links to make: kind and name.
+    /// The software RDMA devices to add.
     pub links: Vec<Link>,
-    /// RDMA devices that have to get a GID of that address.
+    /// RDMA devices to wait for until they have a GID of that address.
     pub gids: Vec<String>,
-    /// RDMA devices whose port 1 has to become active.
+    /// RDMA devices to wait for until their port 1 is active.
     pub ports: Vec<String>,
     /// Addresses of network devices that come with the RDMA devices.
     pub addresses: Vec<Address>,
-    /// The guest powers itself off after this time even if the host says nothing.
+    /// The guest powers off after this time, whatever the host says.
     pub lifetime: Duration,
 }
 
-/// An address of a network device, and how many of its bits are the network's.
+/// An address of a network device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The network device.
     pub netdev: String,
     /// The address.
     pub ip: IpAddr,
-    /// The bits.
+    /// The length of the network's prefix in bits.
     pub prefix: u8,
 }
 
@@ -67,16 +66,16 @@ pub struct Module {
     pub path: String,
     /// Its parameters.
     pub parameters: String,
-    /// Whether the guest can go on without it.
+    /// Whether a failure to load it is ignored.
     pub optional: bool,
 }
 
-/// A soft-RDMA link.
+/// A software RDMA device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The RDMA device's name.
     pub name: String,
-    /// The kernel's name for its kind, such as `rxe`.
+    /// The kernel's name of its type, such as `rxe`.
     pub kind: String,
 }
 
@@ -85,19 +84,19 @@ pub struct Link {
 pub struct Command {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Added to the guest's environment.
+    /// Variables added to the guest's environment.
     pub env: Vec<(String, String)>,
-    /// The working folder; `/` if none.
+    /// The working directory; `/` if none.
     pub cwd: Option<String>,
-    /// What the command reads; nothing if none.
+    /// Standard input; empty if none.
     pub stdin: Option<String>,
     /// The user and group to run as; root if none.
     pub uid: Option<u32>,
     /// The limit of locked memory in bytes; unlimited if none.
     pub memlock: Option<u64>,
-    /// The processor that it stays on; any if none.
+    /// The processor that it is bound to; any if none.
     pub cpu: Option<usize>,
-    /// Its output is told when it has ended: carrying it takes time from whoever is measured.
+    /// Whether its output is sent only after it has ended, because sending takes processor time from a measurement.
     pub held: bool,
     /// After this time the command's process group is killed.
     pub timeout: Duration,
@@ -120,9 +119,9 @@ pub enum Request {
         /// The signal's number.
         signal: i32,
     },
-    /// Nothing but that the host is still there.
+    /// Says that the host is still there.
     Alive,
-    /// Take the links down, say [`Event::Bye`] and power off.
+    /// Remove the software devices, send [`Event::Bye`] and power off.
     Off,
 }
 
@@ -146,12 +145,12 @@ pub enum Status {
     TimedOut,
 }
 
-/// What a command took.
+/// The time that a command took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// From start to end.
     pub wall: Duration,
-    /// Processor time in user mode, in the kernel's clock ticks' resolution.
+    /// Processor time in user mode, in the resolution of the kernel's clock ticks.
     pub user: Duration,
     /// Processor time in the kernel.
     pub system: Duration,
@@ -160,7 +159,7 @@ pub struct Usage {
 /// Guest to host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// What the guest is about to do during its setup.
+    /// The next step of the guest's setup.
     Doing(String),
     /// The setup is done.
     Ready,
@@ -170,9 +169,9 @@ pub enum Event {
     Output {
         /// The job.
         job: u32,
-        /// Where it wrote them.
+        /// The stream it wrote them to.
         stream: Stream,
-        /// How many.
+        /// The number of bytes.
         len: usize,
     },
     /// A job ended; all its output has been sent.
@@ -181,7 +180,7 @@ pub enum Event {
         job: u32,
         /// How it ended.
         status: Status,
-        /// What it took.
+        /// The time it took.
         usage: Usage,
     },
     /// A job could not be started.
@@ -191,7 +190,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The last word before the power goes.
+    /// The last event before power-off.
     Bye,
 }
 
@@ -202,7 +201,7 @@ pub fn send<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
     out.write_all(&line)
 }
 
-/// Reads one value; nothing at the end of the stream.
+/// Reads one value; `None` at the end of the stream.
 pub fn receive<T: DeserializeOwned>(input: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     if input.read_until(b'\n', &mut line)? == 0 {

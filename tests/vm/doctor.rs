@@ -1,4 +1,4 @@
-//! Guests broken on purpose: doctor names what is broken, says the command that mends it, and that command mends it.
+//! Guests broken on purpose: doctor names what is broken, says the command that fixes it, and that command fixes it.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output};
@@ -46,13 +46,13 @@ impl Diagnosis {
         found.unwrap_or_else(|| panic!("no finding {check} {object}: {:#}", self.value))
     }
 
-    /// Asserts a finding that is not well, and gives its mend.
+    /// Asserts a finding that is not well, and gives its fix.
     fn names(&self, check: &str, object: &str, level: &str, reason: &str) -> String {
         let finding = self.finding(check, object);
         assert_eq!(finding["level"], level, "{finding:#}");
         let said = finding["reason"].as_str().unwrap();
         assert!(said.contains(reason), "{check} {object} does not say {reason:?} but {said:?}");
-        finding["mend"].as_str().unwrap_or_default().to_owned()
+        finding["fix"].as_str().unwrap_or_default().to_owned()
     }
 
     /// Asserts that nothing but these checks is not well.
@@ -64,8 +64,8 @@ impl Diagnosis {
     }
 }
 
-/// Runs a mend as a shell would, without one: commands joined by `&&`.
-fn mend(commands: &str) {
+/// Runs a fix as a shell would, without one: commands joined by `&&`.
+fn fix(commands: &str) {
     for line in commands.split(" && ") {
         let mut words = line.split_whitespace();
         match (words.next(), words.collect::<Vec<_>>().as_slice()) {
@@ -128,7 +128,7 @@ fn no_device() {
     let command = diagnosis.names("device", "", "fail", "there is none");
     assert_eq!(command, format!("bareverbs link add rxe0 type rxe netdev {}", netdev()));
     diagnosis.only(&["device"]);
-    mend(&command);
+    fix(&command);
     await_gid();
     assert_eq!(Diagnosis::now().code, 0);
 }
@@ -146,27 +146,27 @@ fn a_node_that_is_missing_wrong_or_closed() {
     assert_eq!(command, format!("mkdir -p /dev/infiniband && {mknod}"));
     missing.names("ping", "rxe0/1", "fail", "not tried: the device does not open");
     missing.only(&["node", "ping"]);
-    mend(&command);
+    fix(&command);
     assert_eq!(Diagnosis::now().code, 0);
 
     std::fs::remove_file(NODE).unwrap();
     std::os::unix::fs::symlink("/dev/null", NODE).unwrap();
     let command = Diagnosis::now().names("node", NODE, "fail", "the node is 1:3");
     assert_eq!(command, format!("rm {NODE} && {mknod}"));
-    mend(&command);
+    fix(&command);
     assert_eq!(Diagnosis::now().code, 0);
 
     // A number of old, behind which nothing is any more.
     std::fs::remove_file(NODE).unwrap();
-    mend(&format!("mknod -m 666 {NODE} c 231 255"));
+    fix(&format!("mknod -m 666 {NODE} c 231 255"));
     let command = Diagnosis::now().names("node", NODE, "fail", "the node is 231:255");
     assert_eq!(command, format!("rm {NODE} && {mknod}"));
-    mend(&command);
+    fix(&command);
     {
         const FOLDER: &str = "/dev/infiniband";
         mount(Some("none"), FOLDER, Some("tmpfs"), MsFlags::MS_NODEV, None::<&str>).unwrap();
         let _off = Put(|| umount(FOLDER).unwrap());
-        mend(&mknod);
+        fix(&mknod);
         let command = Diagnosis::now().names("node", NODE, "fail", "nodev");
         assert!(command.contains("--device") && command.contains("without nodev"), "{command}");
     }
@@ -180,14 +180,14 @@ fn a_node_that_is_missing_wrong_or_closed() {
     assert_eq!(command, format!("as root: chmod 666 {NODE}"));
     // What needs no node is still told.
     closed.names("port", "rxe0/1", "ok", "ACTIVE");
-    mend(command.strip_prefix("as root: ").unwrap());
+    fix(command.strip_prefix("as root: ").unwrap());
     nobody().only(&["memlock"]);
 
     let cm = std::fs::metadata("/dev/infiniband/rdma_cm").unwrap();
     std::fs::rename("/dev/infiniband/rdma_cm", "/dev/hidden_cm").unwrap();
     let without = Diagnosis::now();
     let command = without.names("node", "/dev/infiniband/rdma_cm", "warning", "missing");
-    mend(&command);
+    fix(&command);
     let made = std::fs::metadata("/dev/infiniband/rdma_cm").unwrap();
     std::fs::rename("/dev/hidden_cm", "/dev/infiniband/rdma_cm").unwrap();
     assert_eq!((without.code, made.rdev()), (1, cm.rdev()));
@@ -223,7 +223,7 @@ fn a_port_that_is_down() {
     assert_eq!(command, format!("ip link set dev {} up", netdev()));
     diagnosis.names("ping", "rxe0/1", "fail", "not tried: the port is not active");
     diagnosis.only(&["port", "ping", "gid"]);
-    mend(&command);
+    fix(&command);
     await_gid();
     assert_eq!(Diagnosis::now().code, 0);
 }
@@ -232,7 +232,7 @@ fn a_port_that_is_down() {
 #[ignore = "runs in the guest: cargo xtask test"]
 fn no_ipv4_address() {
     let address = "ip address add 10.0.0.1/24 dev";
-    mend(&format!("ip address del 10.0.0.1/24 dev {}", netdev()));
+    fix(&format!("ip address del 10.0.0.1/24 dev {}", netdev()));
     let _back = Put(|| {
         run(&format!("{address} {}", netdev()));
         await_gid();
@@ -250,7 +250,7 @@ fn no_ipv4_address() {
     let command = diagnosis.names("gid", "rxe0/1", "warning", "no IPv4 address; index 0 is fe80::");
     diagnosis.only(&["gid"]);
     assert_eq!(diagnosis.finding("ping", "rxe0/1")["level"], "ok", "the link-local GID does for a ping");
-    mend(&command.replace("ADDRESS", "10.0.0.1"));
+    fix(&command.replace("ADDRESS", "10.0.0.1"));
     await_gid();
     assert_eq!(Diagnosis::now().code, 0);
 }
@@ -258,7 +258,7 @@ fn no_ipv4_address() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn packets_that_do_not_fit() {
-    let set = |mtu: &str| mend(&format!("ip link set dev {} mtu {mtu}", netdev()));
+    let set = |mtu: &str| fix(&format!("ip link set dev {} mtu {mtu}", netdev()));
     set("250");
     let _back = Put(|| {
         set("9000");
@@ -267,10 +267,10 @@ fn packets_that_do_not_fit() {
     });
     let command = Diagnosis::now().names("mtu", "rxe0/1", "warning", "256 bytes, do not fit into");
     assert_eq!(command, format!("ip link set dev {} mtu 1500", netdev()));
-    mend(&command);
-    let mended = Diagnosis::now();
-    assert_eq!(mended.finding("mtu", "rxe0/1")["level"], "ok", "{:#}", mended.value);
-    assert!(mended.finding("mtu", "rxe0/1")["reason"].as_str().unwrap().contains("1024 bytes active"));
+    fix(&command);
+    let fixed = Diagnosis::now();
+    assert_eq!(fixed.finding("mtu", "rxe0/1")["level"], "ok", "{:#}", fixed.value);
+    assert!(fixed.finding("mtu", "rxe0/1")["reason"].as_str().unwrap().contains("1024 bytes active"));
 }
 
 /// Netlink and the devices tell what /sys would.

@@ -1,4 +1,4 @@
-//! Building with cargo: static programs for the guest.
+//! Builds with cargo: static programs for guests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,21 +9,21 @@ use serde_json::Value;
 
 use crate::{Result, process};
 
-/// The target of everything that runs in a guest.
+/// The target of programs that run in a guest.
 pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// cargo, in the checkout.
+/// Returns cargo, run in the checkout.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(process::checkout());
     command
 }
 
-/// Has rustup add a target unless it is there.
+/// Adds a target with rustup, unless it is installed.
 pub(crate) fn require_target(target: &str) -> Result<()> {
     let listed = match process::output(Command::new("rustup").args(["target", "list", "--installed"])) {
         Ok(listed) => listed,
-        // A toolchain from elsewhere brings its own targets; the build will tell if this one is missing.
+        // Without rustup, the build reports a missing target.
         Err(_) => return Ok(()),
     };
     if listed.lines().any(|line| line == target) {
@@ -33,7 +33,7 @@ pub(crate) fn require_target(target: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Builds with these arguments for the guest, and gives the executables' names and paths.
+/// Builds for the guest with these arguments, and returns the names and paths of the executables.
 pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
     require_target(MUSL)?;
     let (verb, rest) = arguments.split_first().ok_or("nothing to build")?;
@@ -47,7 +47,7 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
         .args(rest);
     let out = process::run(&mut command)?;
     if !out.status.success() {
-        // Warnings are clippy's to show; only what stopped the build matters here.
+        // Warnings are shown by clippy; here only errors matter.
         eprintln!("{}", String::from_utf8_lossy(&out.stderr));
         return Err(format!("cargo {} failed, see above", arguments.join(" ")));
     }
@@ -65,14 +65,14 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
 pub(crate) const INSTALLATION: Installation =
     Installation { guest: guest_init, emulator, logs: || Ok(process::checkout().join("target/guest-logs")) };
 
-/// The guest's init, built once in a run.
+/// Returns the guest's init, built once per run.
 fn guest_init() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
     BUILT.get_or_init(build_guest_init).clone()
 }
 
 fn build_guest_init() -> Result<PathBuf> {
-    // A profile of its own: small enough to boot with, without the release profile's long link.
+    // A profile of its own: small enough for an initramfs, without the release profile's slow link.
     let profile =
         ["inherits=\"release\"", "lto=false", "codegen-units=16", "opt-level=1", "incremental=true"];
     let settings: Vec<String> = profile.iter().map(|setting| format!("profile.guest.{setting}")).collect();
@@ -92,7 +92,7 @@ fn build_guest_init() -> Result<PathBuf> {
     only(build(&arguments)?, "rdma-lab-guest")
 }
 
-/// The emulator of cards, built once in a run.
+/// Returns the emulator of cards, built once per run.
 fn emulator() -> Result<PathBuf> {
     const ARGUMENTS: [&str; 7] =
         ["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
@@ -100,17 +100,17 @@ fn emulator() -> Result<PathBuf> {
     BUILT.get_or_init(|| only(build(&ARGUMENTS)?, "connectx3")).clone()
 }
 
-/// The release binary of bareverbs, static.
+/// Builds the static release binary `bareverbs`.
 pub(crate) fn release_binary() -> Result<PathBuf> {
     only(build(&["build", "--release", "--package", "bareverbs-cli", "--bin", "bareverbs"])?, "bareverbs")
 }
 
-/// An example of bareverbs, static.
+/// Builds a static release binary of an example.
 pub(crate) fn release_example(name: &str) -> Result<PathBuf> {
     only(build(&["build", "--release", "--package", "bareverbs", "--example", name])?, name)
 }
 
-/// The named one of the executables that a build gave.
+/// Returns the executable of this name.
 pub(crate) fn only(built: Vec<(String, PathBuf)>, name: &str) -> Result<PathBuf> {
     let found = built.into_iter().find(|(built, _)| built == name).map(|(_, path)| path);
     found.filter(|path| Path::new(path).is_file()).ok_or_else(|| format!("cargo built no {name}"))

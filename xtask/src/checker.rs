@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{Result, cache, compiler, packages, process};
 
-/// The program's name.
+/// The name of the program.
 pub(crate) const NAME: &str = "verbscheck";
 
 /// Builds the checker if `name` is its name.
@@ -19,7 +19,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     let mut sources: Vec<PathBuf> = listed.flatten().map(|entry| entry.path()).collect();
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
     sources.sort();
-    // At -O2 its random scripts find differences; at -O1 there are none.
+    // At -O2 its random scripts report differences that -O1 does not show.
     compile(NAME, &sources, "-O1")
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn run(tool: &Tool, arguments: &Arguments) -> Outcome {
         None => Device::list()?,
     };
     if devices.is_empty() {
-        // Its error has the mend.
+        // The error says how to fix it.
         Device::first()?;
     }
     show(

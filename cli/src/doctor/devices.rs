@@ -12,8 +12,8 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
     let devices = match &snapshot.devices {
         Ok(devices) => devices,
         Err(trouble) => {
-            let mend = none(snapshot).mend.filter(|_| trouble.absent);
-            return vec![Finding { mend, ..Finding::fail(DEVICE, "", trouble.reason.clone()) }];
+            let fix = none(snapshot).fix.filter(|_| trouble.absent);
+            return vec![Finding { fix, ..Finding::fail(DEVICE, "", trouble.reason.clone()) }];
         }
     };
     if devices.is_empty() {
@@ -25,7 +25,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
         findings.push(match &device.node {
             Some(node) => opens(node),
             None => Finding::fail(NODE, device.name.clone(), "the kernel made no uverbs device for it")
-                .mend("modprobe ib_uverbs"),
+                .fix("modprobe ib_uverbs"),
         });
     }
     if let Some(node) = &snapshot.rdma_cm {
@@ -49,15 +49,15 @@ fn none(snapshot: &Snapshot) -> Finding {
     };
     let driver = snapshot.adapters.iter().find(|adapter| loads(adapter.module));
     if let Some(adapter) = driver.filter(|adapter| adapter.always) {
-        return finding.mend(format!("modprobe {}", adapter.module));
+        return finding.fix(format!("modprobe {}", adapter.module));
     }
     let netdev = snapshot.netdevs.first().map_or("NETDEV", String::as_str);
     let add = format!("bareverbs link add rxe0 type rxe netdev {netdev}");
     match snapshot.modules.state("rdma_rxe") {
-        ModuleState::Loaded | ModuleState::BuiltIn => finding.mend(add),
-        ModuleState::Available | ModuleState::Unknown => finding.mend(format!("modprobe rdma_rxe && {add}")),
+        ModuleState::Loaded | ModuleState::BuiltIn => finding.fix(add),
+        ModuleState::Available | ModuleState::Unknown => finding.fix(format!("modprobe rdma_rxe && {add}")),
         ModuleState::Absent | ModuleState::Impossible => {
-            finding.mend("boot a kernel that has rdma_rxe, or that has the driver of an adapter")
+            finding.fix("boot a kernel that has rdma_rxe, or that has the driver of an adapter")
         }
     }
 }
@@ -75,25 +75,25 @@ fn opens(node: &Node) -> Finding {
         NodeState::Missing => {
             let folder = path.rsplit_once('/').map_or("/dev", |(folder, _)| folder);
             fail(format!("missing; the kernel has the device as {major}:{minor}"))
-                .mend(format!("mkdir -p {folder} && {mknod}"))
+                .fix(format!("mkdir -p {folder} && {mknod}"))
         }
         NodeState::Denied => fail("this user may not read and write it (EACCES)".into())
-            .mend(format!("as root: chmod 666 {path}")),
+            .fix(format!("as root: chmod 666 {path}")),
         NodeState::Barred => {
             let folder = path.rsplit_once('/').map_or("/dev", |(folder, _)| folder);
             fail("its mode permits it, but its mount (nodev) or a security module does not (EACCES)".into())
-                .mend(format!("start the container with --device {path}, or mount {folder} without nodev"))
+                .fix(format!("start the container with --device {path}, or mount {folder} without nodev"))
         }
         NodeState::Forbidden => fail("a device policy (container, cgroup) forbids it (EPERM)".into())
-        .mend(format!("start the container with --device {path}, or the service with DeviceAllow={path} rw")),
-        NodeState::Wrong(why) => fail(why.clone()).mend(format!("rm {path} && {mknod}")),
-        NodeState::Gone => fail(format!("no device is behind {major}:{minor}")).mend("modprobe ib_uverbs"),
+        .fix(format!("start the container with --device {path}, or the service with DeviceAllow={path} rw")),
+        NodeState::Wrong(why) => fail(why.clone()).fix(format!("rm {path} && {mknod}")),
+        NodeState::Gone => fail(format!("no device is behind {major}:{minor}")).fix("modprobe ib_uverbs"),
         NodeState::Unasked(why) => Finding::warning(
             NODE,
             path.clone(),
             format!("character device {major}:{minor}, can be read and written; its driver tells nothing here ({why})"),
         )
-        .mend("see ibv_devinfo: nothing in bareverbs drives such devices"),
+        .fix("see ibv_devinfo: nothing in bareverbs drives such devices"),
         NodeState::Failed(why) => fail(why.clone()),
     }
 }
@@ -125,30 +125,30 @@ mod tests {
         let findings = check(&snapshot);
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].level, Level::Fail);
-        assert_eq!(findings[0].mend.as_deref(), Some("bareverbs link add rxe0 type rxe netdev eth0"));
+        assert_eq!(findings[0].fix.as_deref(), Some("bareverbs link add rxe0 type rxe netdev eth0"));
         snapshot.modules.loaded.as_mut().unwrap().remove("rdma_rxe");
         snapshot.netdevs.clear();
-        assert!(check(&snapshot)[0].mend.as_deref().unwrap().contains("a kernel that has rdma_rxe"));
+        assert!(check(&snapshot)[0].fix.as_deref().unwrap().contains("a kernel that has rdma_rxe"));
         snapshot.modules.available.as_mut().unwrap().insert("rdma_rxe".into());
-        let mend = check(&snapshot).remove(0).mend.unwrap();
-        assert_eq!(mend, "modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV");
+        let fix = check(&snapshot).remove(0).fix.unwrap();
+        assert_eq!(fix, "modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV");
         // An adapter's module that does not exist is not proposed.
         snapshot.adapters = vec![&ADAPTERS[1]];
-        assert!(check(&snapshot)[0].mend.as_deref().unwrap().contains("rdma_rxe"));
+        assert!(check(&snapshot)[0].fix.as_deref().unwrap().contains("rdma_rxe"));
         snapshot.modules.available.as_mut().unwrap().insert("mlx5_ib".into());
-        assert_eq!(check(&snapshot)[0].mend.as_deref(), Some("modprobe mlx5_ib"));
+        assert_eq!(check(&snapshot)[0].fix.as_deref(), Some("modprobe mlx5_ib"));
         snapshot.namespaces = Some(NetNamespaceMode::EXCLUSIVE);
         assert!(check(&snapshot)[0].reason.contains("exclusive"));
         snapshot.devices = Err(Trouble { reason: "no RDMA".into(), absent: true });
-        assert!(check(&snapshot)[0].mend.is_some());
+        assert!(check(&snapshot)[0].fix.is_some());
         snapshot.devices = Err(Trouble { reason: "refused (EPERM)".into(), absent: false });
         let finding = check(&snapshot).remove(0);
-        assert_eq!((finding.reason.as_str(), finding.mend), ("refused (EPERM)", None));
+        assert_eq!((finding.reason.as_str(), finding.fix), ("refused (EPERM)", None));
     }
 
     #[test]
     fn each_way_of_not_opening_has_its_own_mend() {
-        for (state, reason, mend) in [
+        for (state, reason, fix) in [
             (
                 NodeState::Missing,
                 "missing",
@@ -163,7 +163,7 @@ mod tests {
             let finding = node_in(state);
             assert_eq!(finding.level, Level::Fail);
             assert!(finding.reason.contains(reason), "{}", finding.reason);
-            assert!(finding.mend.as_deref().unwrap().contains(mend), "{finding:?}");
+            assert!(finding.fix.as_deref().unwrap().contains(fix), "{finding:?}");
         }
         let unasked = node_in(NodeState::Unasked("get_context: EINVAL".into()));
         assert_eq!(unasked.level, Level::Warning, "{unasked:?}");
@@ -173,6 +173,6 @@ mod tests {
         assert_eq!((finding.level, finding.object.as_str()), (Level::Warning, "/dev/infiniband/rdma_cm"));
         snapshot.devices.as_mut().unwrap()[0].node = None;
         let findings = check(&snapshot);
-        assert!(findings.iter().any(|finding| finding.mend.as_deref() == Some("modprobe ib_uverbs")));
+        assert!(findings.iter().any(|finding| finding.fix.as_deref() == Some("modprobe ib_uverbs")));
     }
 }

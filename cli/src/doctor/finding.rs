@@ -31,8 +31,8 @@ pub(super) struct Finding {
     pub(super) object: String,
     pub(super) level: Level,
     pub(super) reason: String,
-    /// The command that mends it, or what to do.
-    pub(super) mend: Option<String>,
+    /// The command that fixes it, or what to do.
+    pub(super) fix: Option<String>,
     /// The index for `-g`, of a port that has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) gid_index: Option<u32>,
@@ -40,7 +40,7 @@ pub(super) struct Finding {
 
 impl Finding {
     fn new(check: &'static str, object: impl Into<String>, level: Level, reason: impl Into<String>) -> Self {
-        Self { check, object: object.into(), level, reason: reason.into(), mend: None, gid_index: None }
+        Self { check, object: object.into(), level, reason: reason.into(), fix: None, gid_index: None }
     }
 
     pub(super) fn ok(check: &'static str, object: impl Into<String>, reason: impl Into<String>) -> Self {
@@ -55,12 +55,12 @@ impl Finding {
         Self::new(check, object, Level::Fail, reason)
     }
 
-    pub(super) fn mend(mut self, mend: impl Into<String>) -> Self {
-        self.mend = Some(mend.into());
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
         self
     }
 
-    /// A warning where it was a failure.
+    /// Turns a failure into a warning.
     pub(super) fn softened(mut self) -> Self {
         self.level = self.level.min(Level::Warning);
         self
@@ -81,15 +81,15 @@ pub(super) fn exit_code(findings: &[Finding]) -> u8 {
     }
 }
 
-/// A line for each finding, one more for a mend, and a sum.
+/// A line for each finding, one more for a fix, and a sum.
 pub(super) fn text(findings: &[Finding]) -> String {
     let mut out = String::new();
     for finding in findings {
-        let Finding { check, object, level, reason, mend, .. } = finding;
+        let Finding { check, object, level, reason, fix, .. } = finding;
         let blank = if object.is_empty() { "" } else { " " };
         let _ = writeln!(out, "{:<8} {check}{blank}{object}: {reason}", level.word());
-        if let Some(mend) = mend {
-            let _ = writeln!(out, "         mend: {mend}");
+        if let Some(fix) = fix {
+            let _ = writeln!(out, "         fix: {fix}");
         }
     }
     let (warnings, failures) = (count(findings, Level::Warning), count(findings, Level::Fail));
@@ -106,7 +106,7 @@ pub(super) fn text(findings: &[Finding]) -> String {
     out
 }
 
-/// The same for programs.
+/// The report as JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Report<'a> {
     failures: usize,
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn the_worst_finding_is_the_exit_code() {
         let ok = || Finding::ok("module", "ib_uverbs", "loaded");
-        let warning = || Finding::warning("memlock", "", "small").mend("ulimit -l unlimited");
+        let warning = || Finding::warning("memlock", "", "small").fix("ulimit -l unlimited");
         let fail = || Finding::fail("device", "", "there is none");
         assert_eq!(exit_code(&[]), 0);
         assert_eq!(exit_code(&[ok()]), 0);
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(
             text(&[ok(), warning(), fail()]),
             "ok       module ib_uverbs: loaded\n\
-             warning  memlock: small\n         mend: ulimit -l unlimited\n\
+             warning  memlock: small\n         fix: ulimit -l unlimited\n\
              fail     device: there is none\n\
              3 checks: 1 failure, 1 warning\n"
         );
@@ -148,7 +148,7 @@ mod tests {
         let value = serde_json::to_value(Report::new(&[fail(), warning()])).unwrap();
         assert_eq!(value["failures"], 1);
         assert_eq!(value["findings"][0]["level"], "fail");
-        assert_eq!(value["findings"][1]["mend"], "ulimit -l unlimited");
-        assert!(value["findings"][0]["mend"].is_null() && value["findings"][0].get("gid_index").is_none());
+        assert_eq!(value["findings"][1]["fix"], "ulimit -l unlimited");
+        assert!(value["findings"][0]["fix"].is_null() && value["findings"][0].get("gid_index").is_none());
     }
 }

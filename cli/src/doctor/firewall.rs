@@ -72,7 +72,7 @@ fn dropping(chain: &Chain) -> Finding {
         format!("chain {family} {table} {name} ({hook}) drops {but}; rxe needs UDP port 4791"),
     );
     let accept = format!("nft insert rule {family} {table} {name} udp dport 4791 accept");
-    finding.mend(match rules {
+    finding.fix(match rules {
         0 => accept,
         // A rule that is there already stays unseen here.
         _ => format!("unless nft list chain {family} {table} {name} has it: {accept}"),
@@ -112,11 +112,11 @@ mod tests {
         assert_eq!(drops.level, Level::Warning);
         let accept = "nft insert rule inet filter input udp dport 4791 accept";
         let unless = format!("unless nft list chain inet filter input has it: {accept}");
-        assert_eq!(drops.mend, Some(unless));
+        assert_eq!(drops.fix, Some(unless));
         let mut snapshot = sample::healthy();
         snapshot.filter.nf_tables = NfTables::Chains(vec![chain(true, 0), chain(false, 1), chain(true, 0)]);
-        let mends: Vec<_> = check(&snapshot).into_iter().filter_map(|finding| finding.mend).collect();
-        assert_eq!(mends, [accept, accept], "each chain that drops");
+        let fixes: Vec<_> = check(&snapshot).into_iter().filter_map(|finding| finding.fix).collect();
+        assert_eq!(fixes, [accept, accept], "each chain that drops");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
             *folder,
             format!("{kind} is not mounted: part of the other findings is a guess"),
         )
-        .mend(format!("mount -t {kind} {kind} {folder}"))
+        .fix(format!("mount -t {kind} {kind} {folder}"))
     });
     let mut findings = vec![memlock(snapshot.memlock)];
     findings.extend(snapshot.namespaces.map(namespaces));
@@ -46,7 +46,7 @@ fn memlock(Memlock { soft, hard, exempt }: Memlock) -> Finding {
     } else {
         Finding::warning(MEMLOCK, "", format!("{shown}: no more than that can be registered (ENOMEM)"))
     };
-    finding.mend(match hard {
+    finding.fix(match hard {
         None => "ulimit -l unlimited".to_owned(),
         Some(hard) if hard > DEFAULT_LIMIT => format!("ulimit -l {}", hard >> 10),
         Some(_) => "as root: prlimit --memlock=unlimited --pid PID-OF-THE-SHELL; for good: memlock in \
@@ -94,7 +94,7 @@ mod tests {
         snapshot.unmounted = vec![("/sys", "sysfs")];
         let finding = check(&snapshot).pop().unwrap();
         assert_eq!(
-            (finding.level, finding.mend.as_deref()),
+            (finding.level, finding.fix.as_deref()),
             (Level::Warning, Some("mount -t sysfs sysfs /sys"))
         );
     }
@@ -103,11 +103,11 @@ mod tests {
     fn a_small_limit_has_the_mend_that_works() {
         let small = with(Some(65536), Some(65536), false);
         assert_eq!(small.level, Level::Warning);
-        assert!(small.reason.contains("64 KiB") && small.mend.unwrap().contains("prlimit"));
+        assert!(small.reason.contains("64 KiB") && small.fix.unwrap().contains("prlimit"));
         let soft = with(Some(65536), None, false);
-        assert_eq!(soft.mend.as_deref(), Some("ulimit -l unlimited"));
+        assert_eq!(soft.fix.as_deref(), Some("ulimit -l unlimited"));
         let hard = with(Some(65536), Some(1 << 30), false);
-        assert_eq!(hard.mend.as_deref(), Some("ulimit -l 1048576"));
+        assert_eq!(hard.fix.as_deref(), Some("ulimit -l 1048576"));
         assert_eq!(with(Some(100), None, false).level, Level::Fail);
     }
 }

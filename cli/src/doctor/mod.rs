@@ -1,15 +1,15 @@
-//! `bareverbs doctor`: what stands between this machine and RDMA, and what mends it.
+//! `bareverbs doctor`: what keeps RDMA from working on this machine, and how to fix it.
 //!
-//! [`gather`] looks at the machine once; every check is a function of the [`snapshot`] it makes, so that tests can show it
+//! [`gather`] reads the machine's state once. Each check is a function of the resulting [`snapshot`], so tests can describe
 //! machines that are broken in any way.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `gather`, `netfilter` | looking |
-//! | `snapshot` | what was seen |
+//! | `gather`, `netfilter` | reading the machine's state |
+//! | `snapshot` | that state |
 //! | `modules`, `devices`, `ports`, `limits`, `firewall` | the checks, by family |
 //! | `ping` | a message through each port |
-//! | `finding` | what a check comes to, and how it is shown |
+//! | `finding` | the result of a check, and how it is printed |
 
 mod devices;
 mod finding;
@@ -34,11 +34,11 @@ use snapshot::Snapshot;
 
 const EXAMPLES: &str = "\
 Examples:
-  bareverbs doctor          modules, nodes, ports, GIDs, limits: what is well, what is not, and the command that mends it
-  bareverbs doctor --ping   and send a message through each port
+  bareverbs doctor          check modules, nodes, ports, GIDs and limits, and print commands that fix what is wrong
+  bareverbs doctor --ping   also send a message through each port
   bareverbs doctor --json | jq '.findings[] | select(.level != \"ok\")'
 
-Exit code: 0 all is well, 1 there are warnings, 2 something does not work. It mends nothing itself.";
+Exit code: 0 no problem, 1 warnings, 2 failures. It changes nothing itself.";
 
 /// What `bareverbs doctor` takes.
 #[derive(Debug, Args)]
@@ -77,14 +77,14 @@ mod tests {
     fn a_healthy_machine_has_nothing_to_mend() {
         let findings = check(&sample::healthy());
         assert_eq!(finding::exit_code(&findings), 0, "{findings:#?}");
-        assert!(findings.iter().all(|finding| finding.mend.is_none()));
+        assert!(findings.iter().all(|finding| finding.fix.is_none()));
     }
 
     #[test]
     fn a_machine_without_rdma_is_told_all_at_once() {
         let findings = check(&sample::no_modules());
         assert_eq!(finding::exit_code(&findings), 2);
-        let mends: Vec<&str> = findings.iter().filter_map(|finding| finding.mend.as_deref()).collect();
-        assert_eq!(mends.len(), 4, "{findings:#?}");
+        let fixes: Vec<&str> = findings.iter().filter_map(|finding| finding.fix.as_deref()).collect();
+        assert_eq!(fixes.len(), 4, "{findings:#?}");
     }
 }

@@ -79,13 +79,13 @@ fn needed(modules: &Modules, name: &str, what_for: &str) -> Finding {
         ModuleState::Available if modules.locked => {
             let reason = "not loaded, and kernel.modules_disabled forbids it until the next boot";
             Finding::fail(CHECK, name, format!("{reason}; {what_for}"))
-                .mend(format!("name {name} in /etc/modules-load.d/rdma.conf and boot anew"))
+                .fix(format!("add {name} to /etc/modules-load.d/rdma.conf and reboot"))
         }
         ModuleState::Available => {
-            Finding::fail(CHECK, name, format!("not loaded; {what_for}")).mend(format!("modprobe {name}"))
+            Finding::fail(CHECK, name, format!("not loaded; {what_for}")).fix(format!("modprobe {name}"))
         }
         ModuleState::Absent => {
-            Finding::fail(CHECK, name, format!("there is none for this kernel ({release}); {what_for}")).mend(
+            Finding::fail(CHECK, name, format!("there is none for this kernel ({release}); {what_for}")).fix(
                 format!(
                     "install the rest of the kernel's modules (linux-modules-extra-{release} on Ubuntu, \
                  kernel-modules-extra on Fedora), or boot a kernel that has it"
@@ -100,19 +100,19 @@ fn needed(modules: &Modules, name: &str, what_for: &str) -> Finding {
                 modules.other_releases.join(", ")
             ),
         )
-        .mend("reboot"),
+        .fix("reboot"),
         ModuleState::Unknown => Finding::fail(
             CHECK,
             name,
             format!("not loaded, and /lib/modules/{release} does not tell whether it can be; {what_for}"),
         )
-        .mend(format!("modprobe {name} (in a container: on its host)")),
+        .fix(format!("modprobe {name} (in a container: on its host)")),
         ModuleState::Impossible => Finding::fail(
             CHECK,
             name,
             format!("not part of this kernel ({release}), which takes no modules; {what_for}"),
         )
-        .mend("boot a kernel that has it"),
+        .fix("boot a kernel that has it"),
     }
 }
 
@@ -152,11 +152,11 @@ mod tests {
         let mut snapshot = sample::no_modules();
         snapshot.modules.available = Some(names(["ib_uverbs", "rdma_ucm"]));
         let uverbs = finding(&snapshot, "ib_uverbs");
-        assert_eq!((uverbs.level, uverbs.mend.as_deref()), (Level::Fail, Some("modprobe ib_uverbs")));
+        assert_eq!((uverbs.level, uverbs.fix.as_deref()), (Level::Fail, Some("modprobe ib_uverbs")));
         assert_eq!(finding(&snapshot, "rdma_ucm").level, Level::Warning);
         let rxe = finding(&snapshot, "rdma_rxe");
         assert_eq!(rxe.level, Level::Fail);
-        assert!(rxe.mend.unwrap().contains("linux-modules-extra-6.1.0-test"));
+        assert!(rxe.fix.unwrap().contains("linux-modules-extra-6.1.0-test"));
 
         snapshot.modules.locked = true;
         assert!(finding(&snapshot, "ib_uverbs").reason.contains("modules_disabled"));
@@ -164,7 +164,7 @@ mod tests {
         assert!(finding(&snapshot, "ib_uverbs").reason.contains("/lib/modules/6.1.0-test"));
         snapshot.modules.other_releases = vec!["6.1.0-newer".into()];
         let stale = finding(&snapshot, "ib_uverbs");
-        assert!(stale.reason.contains("6.1.0-newer only") && stale.mend.as_deref() == Some("reboot"));
+        assert!(stale.reason.contains("6.1.0-newer only") && stale.fix.as_deref() == Some("reboot"));
         snapshot.modules.loaded = None;
         assert!(finding(&snapshot, "ib_uverbs").reason.contains("takes no modules"));
     }
@@ -175,7 +175,7 @@ mod tests {
         snapshot.modules.available = Some(names(["mlx4_ib", "ib_uverbs"]));
         snapshot.adapters = vec![&ADAPTERS[0]];
         let found = finding(&snapshot, "mlx4_ib");
-        assert_eq!((found.level, found.mend.as_deref()), (Level::Fail, Some("modprobe mlx4_ib")));
+        assert_eq!((found.level, found.fix.as_deref()), (Level::Fail, Some("modprobe mlx4_ib")));
         assert!(!check(&snapshot).iter().any(|finding| finding.object == "rdma_rxe"));
         // Beside a device that works it is worth a warning only.
         snapshot.devices = sample::healthy().devices;

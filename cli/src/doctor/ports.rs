@@ -60,20 +60,20 @@ fn state(device: &Device, port: &Port, name: &str) -> Finding {
             Finding::ok(PORT, name, format!("ACTIVE{layer}{over}"))
         }
         PortState::INIT => {
-            fail("INIT: no subnet manager has set it up").mend("start opensm on a node of this network")
+            fail("INIT: no subnet manager has set it up").fix("start opensm on a node of this network")
         }
         PortState::ARMED => {
-            fail("ARMED: the subnet manager has not set it up to the end").mend("see opensm's log")
+            fail("ARMED: the subnet manager has not set it up to the end").fix("see opensm's log")
         }
         _ => {
             let netdev = port.netdev.as_ref();
             match netdev.filter(|netdev| netdev.up == Some(false)) {
                 Some(netdev) => fail("DOWN: its network device is switched off")
-                    .mend(format!("ip link set dev {} up", netdev.name)),
+                    .fix(format!("ip link set dev {} up", netdev.name)),
                 None if port.phys_state == PhysState::DISABLED => {
-                    fail("DOWN: the port is disabled").mend("see the switch, and ibportstate on InfiniBand")
+                    fail("DOWN: the port is disabled").fix("see the switch, and ibportstate on InfiniBand")
                 }
-                None => fail("DOWN: there is no link").mend("see the cable, the other end, and the switch"),
+                None => fail("DOWN: there is no link").fix("see the cable, the other end, and the switch"),
             }
         }
     }
@@ -97,7 +97,7 @@ fn mtu(port: &Port, detail: &Detail, name: &str) -> Option<Finding> {
         let reason = format!("packets of the active MTU, {active} bytes, do not fit into {netdev}'s {below}");
         return Some(
             Finding::warning(MTU, name, reason)
-                .mend(format!("ip link set dev {netdev} mtu {}", if active > 1024 { ROOMY } else { 1500 })),
+                .fix(format!("ip link set dev {netdev} mtu {}", if active > 1024 { ROOMY } else { 1500 })),
         );
     }
     let more = match detail.max_mtu.bytes() {
@@ -136,15 +136,15 @@ fn gid(port: &Port, detail: &Detail, name: &str) -> Finding {
                 Finding::ok(GID, name, reason).gid_index(entry.index)
             }
             (Some(_), 0) => {
-                Finding::fail(GID, name, "the port has no LID").mend("start opensm on a node of this network")
+                Finding::fail(GID, name, "the port has no LID").fix("start opensm on a node of this network")
             }
             (None, _) => {
-                Finding::fail(GID, name, "the port has no GID").mend("start opensm on a node of this network")
+                Finding::fail(GID, name, "the port has no GID").fix("start opensm on a node of this network")
             }
         };
     }
     let netdev = port.netdev.as_ref().map_or("NETDEV", |netdev| netdev.name.as_str());
-    let give = |finding: Finding| finding.mend(format!("ip address add ADDRESS/24 dev {netdev}"));
+    let give = |finding: Finding| finding.fix(format!("ip address add ADDRESS/24 dev {netdev}"));
     let Some(entry) = chosen else {
         return give(Finding::fail(GID, name, "the port has no GID: nothing can be connected"));
     };
@@ -154,7 +154,7 @@ fn gid(port: &Port, detail: &Detail, name: &str) -> Finding {
             "index {index} is {gid}, of a network device in another network namespace; RDMA-CM cannot use it here"
         );
         return Finding::warning(GID, name, reason)
-            .mend("start the program in that namespace: ip netns exec NAMESPACE PROGRAM")
+            .fix("start the program in that namespace: ip netns exec NAMESPACE PROGRAM")
             .gid_index(*index);
     }
     // Routers know nothing of v1, with whatever address: some devices have no other.

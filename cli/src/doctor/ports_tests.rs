@@ -36,11 +36,11 @@ fn a_port_that_is_down_says_why() {
         port.state = PortState::DOWN;
         port.netdev.as_mut().unwrap().up = Some(false);
     });
-    assert_eq!((off(PORT).level, off(PORT).mend.as_deref()), (Level::Fail, Some("ip link set dev eth0 up")));
+    assert_eq!((off(PORT).level, off(PORT).fix.as_deref()), (Level::Fail, Some("ip link set dev eth0 up")));
     let unplugged = with(|port| port.state = PortState::DOWN);
-    assert!(unplugged(PORT).mend.unwrap().contains("cable"));
+    assert!(unplugged(PORT).fix.unwrap().contains("cable"));
     let alone = with(|port| port.state = PortState::INIT);
-    assert!(alone(PORT).mend.unwrap().contains("opensm"));
+    assert!(alone(PORT).fix.unwrap().contains("opensm"));
     let unknown = with(|port| port.state = PortState(77));
     assert_eq!(unknown(PORT).level, Level::Fail);
 }
@@ -70,11 +70,11 @@ fn a_second_port_may_be_unplugged() {
 fn packets_must_fit_into_the_network_device() {
     let small = with(|port| port.netdev.as_mut().unwrap().mtu = Some(1000));
     assert_eq!(
-        (small(MTU).level, small(MTU).mend.as_deref()),
+        (small(MTU).level, small(MTU).fix.as_deref()),
         (Level::Warning, Some("ip link set dev eth0 mtu 1500"))
     );
     let stale = with(|port| detail(port).active_mtu = Mtu::MTU_4096);
-    assert_eq!(stale(MTU).mend.as_deref(), Some("ip link set dev eth0 mtu 4200"));
+    assert_eq!(stale(MTU).fix.as_deref(), Some("ip link set dev eth0 mtu 4200"));
     let large = with(|port| {
         detail(port).active_mtu = Mtu::MTU_4096;
         port.netdev.as_mut().unwrap().mtu = Some(9000);
@@ -96,7 +96,7 @@ fn without_an_ipv4_address_the_next_best_gid_is_named() {
     let local = gids(&[(0, "fe80::1", GidType::ROCE_V2)]);
     assert_eq!((local.level, local.gid_index), (Level::Warning, Some(0)));
     assert!(local.reason.contains("no IPv4 address") && local.reason.contains("same Ethernet"));
-    assert_eq!(local.mend.as_deref(), Some("ip address add ADDRESS/24 dev eth0"));
+    assert_eq!(local.fix.as_deref(), Some("ip address add ADDRESS/24 dev eth0"));
     let global = gids(&[(0, "fe80::1", GidType::ROCE_V2), (2, "2001:db8::1", GidType::ROCE_V2)]);
     assert_eq!((global.level, global.gid_index), (Level::Warning, Some(2)));
     let far = gids(&[(0, "fe80::1", GidType::ROCE_V2), (300, "::ffff:10.0.0.1", GidType::ROCE_V2)]);
@@ -118,7 +118,7 @@ fn a_device_of_roce_v1_alone_is_well() {
     let local = of_v1(&["fe80::1"]);
     assert_eq!((local.level, local.gid_index), (Level::Warning, Some(0)));
     assert!(local.reason.contains("no IPv4 address") && local.reason.contains("RoCE v1"), "{}", local.reason);
-    assert_eq!(local.mend.as_deref(), Some("ip address add ADDRESS/24 dev eth0"));
+    assert_eq!(local.fix.as_deref(), Some("ip address add ADDRESS/24 dev eth0"));
 }
 
 #[test]
@@ -133,14 +133,14 @@ fn roce_v2_is_chosen_before_v1() {
 fn gids_that_could_not_be_read_are_not_taken_for_none() {
     let unread =
         with(|port| detail(port).gids = Err("query_gid_table: Input/output error (EIO)".into()))(GID);
-    assert_eq!((unread.level, unread.mend), (Level::Fail, None));
+    assert_eq!((unread.level, unread.fix), (Level::Fail, None));
     assert_eq!(unread.reason, "the port's GIDs are not known: query_gid_table: Input/output error (EIO)");
 }
 
 #[test]
 fn a_network_device_of_another_namespace_is_told() {
     let elsewhere = with(|port| (port.netdev, port.elsewhere) = (None, true));
-    assert!(elsewhere(GID).level == Level::Warning && elsewhere(GID).mend.unwrap().contains("ip netns exec"));
+    assert!(elsewhere(GID).level == Level::Warning && elsewhere(GID).fix.unwrap().contains("ip netns exec"));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn infiniband_needs_a_lid() {
     };
     assert_eq!(infiniband(1)(GID).level, Level::Ok);
     assert_eq!(infiniband(1)(PORT).reason, "ACTIVE, InfiniBand");
-    assert!(infiniband(0)(GID).level == Level::Fail && infiniband(0)(GID).mend.unwrap().contains("opensm"));
+    assert!(infiniband(0)(GID).level == Level::Fail && infiniband(0)(GID).fix.unwrap().contains("opensm"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::service::Kind;
 use super::start;
 use crate::ours::{Entry, Is, call};
 
-/// Which service the messages travel by.
+/// The transport services.
 pub(crate) const SERVICES: &[Entry] = &[
     Entry {
         name: "rc",
@@ -57,27 +57,27 @@ pub(crate) const SERVICES: &[Entry] = &[
 
 const RC_EXAMPLES: &str = "\
 Examples:
-  bareverbs pingpong rc -g 1              wait for a client, on the first device
+  bareverbs pingpong rc -g 1              wait for a client on the first device
   bareverbs pingpong rc -g 1 node1        exchange 1000 messages of 4096 bytes with the server on node1
-  bareverbs pingpong rc -g 1 -e -s 1 node1    the latency of one byte, sleeping between messages
+  bareverbs pingpong rc -g 1 -e -s 1 node1    latency of one byte, sleeping between messages
   bareverbs pingpong rc -g 1 -c -s 8388608 -n 10 node1    large messages, with every byte checked by the server
 
-Both sides want the same -s and -n. devinfo -v shows what -g chooses from.";
+Both sides need the same -s and -n. devinfo -v lists the GIDs that -g selects.";
 
 const UC_EXAMPLES: &str = "\
 Examples:
   bareverbs pingpong uc -g 1              wait for a client
   bareverbs pingpong uc -g 1 node1        exchange 1000 messages of 4096 bytes with the server on node1
 
-Both sides want the same -s and -n. Nothing that is lost on the way is sent again: the run ends after --timeout then.";
+Both sides need the same -s and -n. Lost messages are not resent: the run then ends after --timeout.";
 
 const UD_EXAMPLES: &str = "\
 Examples:
   bareverbs pingpong ud -g 1              wait for a client
   bareverbs pingpong ud -g 1 node1        exchange 1000 datagrams of 1024 bytes with the server on node1
 
-Both sides want the same -s and -n; a datagram fits one packet. What is lost on the way is not sent again: the run
-ends after --timeout then.";
+Both sides need the same -s and -n; a datagram is one packet. Lost datagrams are not resent: the run then ends after
+--timeout.";
 
 const SRQ_EXAMPLES: &str = "\
 Examples:
@@ -85,16 +85,16 @@ Examples:
   bareverbs pingpong srq -g 1 node1       exchange 1000 messages in all with the server on node1
   bareverbs pingpong srq -g 1 -q 4 node1  with 4 queue pairs, as the server must have too
 
-Both sides want the same -s, -n and -q.";
+Both sides need the same -s, -n and -q.";
 
 const XSRQ_EXAMPLES: &str = "\
 Examples:
   bareverbs pingpong xsrq -c 3            wait for three clients
-  bareverbs pingpong xsrq node1           be one of them
+  bareverbs pingpong xsrq node1           connect as one of them
 
-All sides want the same -s and -n. The device must have XRC.";
+All sides need the same -s and -n. The device must support XRC.";
 
-/// What every pingpong takes.
+/// Options of every pingpong.
 #[derive(Debug, Args)]
 struct Common {
     /// The server to connect to; without one, wait for a client
@@ -109,7 +109,7 @@ struct Common {
     /// Use this port of the device
     #[arg(short = 'i', long, value_name = "PORT", default_value = "1", value_parser = plan::ib_port)]
     ib_port: PortNum,
-    /// Bytes of a message: 4096, or 1024 for ud, where nothing is said
+    /// Bytes of a message (4096 by default, 1024 for ud)
     #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true, value_parser = plan::count)]
     size: Option<u32>,
     /// Service level, 0 to 15
@@ -124,15 +124,15 @@ struct Common {
     /// Index of the port's GID; Ethernet ports need one
     #[arg(short, long, value_name = "INDEX", allow_hyphen_values = true, value_parser = plan::gid_index)]
     gid_idx: Option<i32>,
-    /// Give up when nothing has come from the peer for so long; 0 waits for ever
+    /// Give up after so many seconds without a message from the peer; 0 waits forever
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = plan::seconds)]
     timeout: u32,
-    /// Print the result as one object
+    /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// What those take that are connected.
+/// Options of connected services.
 #[derive(Debug, Args)]
 struct Path {
     /// Path MTU: 256, 512, 1024, 2048 or 4096
@@ -140,7 +140,7 @@ struct Path {
     mtu: Mtu,
 }
 
-/// What those take that are measured.
+/// Options of the services that are measured.
 #[derive(Debug, Args)]
 struct Turns {
     /// Receives to post at a time
@@ -149,7 +149,7 @@ struct Turns {
     /// Number of exchanges
     #[arg(short = 'n', long, value_name = "N", default_value = "1000", allow_hyphen_values = true, value_parser = plan::count)]
     iters: u32,
-    /// Check every byte that the server receives last
+    /// Check every byte of the server's last received message
     #[arg(short, long)]
     chk: bool,
 }
@@ -173,13 +173,13 @@ struct Rc {
     /// Prefetch an on-demand region
     #[arg(short = 'P', long)]
     prefetch: bool,
-    /// Get completions with timestamps
+    /// Report timestamps of completions
     #[arg(short, long)]
     ts: bool,
     /// Use device memory
     #[arg(short = 'j', long)]
     dm: bool,
-    /// Post by libibverbs's newer calls; here all calls are the same
+    /// Accepted for compatibility: there is only one way to post
     #[arg(short = 'N', long = "new_send")]
     _new_send: bool,
 }

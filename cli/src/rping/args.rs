@@ -14,21 +14,21 @@ use crate::output::Tool;
 const EXAMPLES: &str = "\
 Examples:
   bareverbs rping -s                       wait for a client, on all addresses
-  bareverbs rping -c -a 10.0.0.1 -C 20 -v  exchange 20 messages with the server at 10.0.0.1, and show them
+  bareverbs rping -c -a 10.0.0.1 -C 20 -v  exchange 20 messages with the server at 10.0.0.1 and print them
   bareverbs rping -s -P -a ::              serve any number of clients over IPv6 and IPv4, until killed
   bareverbs rping -c -a fe80::1%eth0 -C 1000 -V --json
-                                           check every byte, and print what was measured
+                                           check every byte and print the measurements
 
-Both sides want the same -S.";
+Both sides need the same -S.";
 
 /// What the subcommand takes.
 #[derive(Debug, Args)]
 #[command(infer_long_args = true, args_override_self = true, disable_version_flag = true, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Be the server
+    /// Run as the server
     #[arg(short, long, required_unless_present = "client", conflicts_with = "client")]
     server: bool,
-    /// Be the client
+    /// Run as the client
     #[arg(short, long, requires = "address")]
     client: bool,
     /// The server's address; without one, a server listens on all IPv4 addresses (on all with ::)
@@ -43,13 +43,13 @@ pub(crate) struct Arguments {
     /// Bytes of a message, 23 to 65535
     #[arg(short = 'S', long, value_name = "BYTES", default_value = "64", allow_hyphen_values = true, value_parser = size)]
     size: u32,
-    /// Number of messages the client sends; 0 is without end
+    /// Number of messages the client sends; 0 means no limit
     #[arg(short = 'C', long, value_name = "N", default_value = "0", allow_hyphen_values = true, value_parser = count)]
     count: u32,
     /// Print the messages
     #[arg(short, long)]
     verbose: bool,
-    /// Compare what comes back with what was sent (client)
+    /// Check that the received data equals the sent data (client)
     #[arg(short = 'V', long)]
     validate: bool,
     /// Print every step
@@ -58,26 +58,26 @@ pub(crate) struct Arguments {
     /// Serve any number of clients, several at a time
     #[arg(short = 'P', long, conflicts_with = "client")]
     persistent: bool,
-    /// Bring the queue pair to its states here, attribute by attribute
+    /// Change the queue pair's states in the program, not in the library
     #[arg(short = 'q', long)]
     own_qp: bool,
-    /// Give up when nothing has come from the peer for so long; 0 waits for ever
+    /// Give up after so many seconds without progress; 0 waits forever
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: u32,
-    /// Print what was measured as one object for each connection
+    /// Print the measurements of each connection as a JSON object
     #[arg(long, conflicts_with_all = ["verbose", "debug"])]
     json: bool,
 }
 
-/// What is to be done, through whichever door it was asked for.
+/// The parsed command line, ours or the C tool's.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(super) server: bool,
-    /// Where the server is, or listens.
+    /// The address that the client connects to or the server listens on.
     pub(super) address: SocketAddr,
     pub(super) source: Option<SocketAddr>,
     pub(super) size: u32,
-    /// 0 is without end.
+    /// 0 means no limit.
     pub(super) count: u32,
     pub(super) verbose: bool,
     pub(super) validate: bool,
@@ -109,11 +109,11 @@ impl Default for Plan {
 
 const PORT: u16 = 7174;
 
-/// Room for the words before the filling and its number.
+/// The smallest message holds the prefix and the message's number.
 const LEAST: u32 = 23;
 const MOST: u32 = 65535;
 
-/// What the C tool exits with after a command line that makes no sense.
+/// The C tool's exit code after an invalid command line.
 const EINVAL: u8 = 22;
 
 pub(crate) const OPTIONS: &[Spec] = &[

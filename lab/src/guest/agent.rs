@@ -1,4 +1,4 @@
-//! Process 1: the setup, then the host's requests until it says off.
+//! Process 1: the setup, then the host's requests until power-off.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, Write};
@@ -14,15 +14,15 @@ use crate::jobs::Jobs;
 use crate::protocol::{Event, HEARTBEAT, Request, receive, send};
 use crate::setup;
 
-/// The serial port that belongs to the host; the first one is the kernel's log.
+/// The serial port of the protocol; the first one carries the kernel's log.
 const CONTROL: &str = "/dev/ttyS1";
 
-/// The way to the host.
+/// The connection to the host.
 #[derive(Clone)]
 pub(crate) struct Wire(Arc<Mutex<File>>);
 
 impl Wire {
-    /// Sends an event. A host that is gone cannot be told so, and will have killed the guest's machine.
+    /// Sends an event. Errors are ignored: a host that is gone has killed the virtual machine.
     pub(crate) fn tell(&self, event: &Event) {
         self.tell_with(event, &[]);
     }
@@ -39,10 +39,10 @@ impl Wire {
     }
 }
 
-/// Runs the guest from its first instruction to the end of its power.
+/// Runs the guest from the start of process 1 to power-off.
 pub(crate) fn run() -> ! {
     if let Err(reason) = serve() {
-        // No way to the host: the kernel's log is what is left, through its console.
+        // There is no connection to the host; the console is the kernel's log.
         eprintln!("rdma-lab-guest: {reason}");
     }
     power_off()
@@ -84,8 +84,8 @@ fn serve() -> Result<(), String> {
         }
     }
     jobs.end();
-    // What the kernel complains about when a device goes belongs to the run. A test may have removed the device
-    // itself, so no answer is wrong here; a removal that hangs shows in the log of a host that waits in vain.
+    // Complaints of the kernel about the removal belong to the run. A test may have removed the device itself, so the result
+    // is ignored; a removal that hangs is reported by the host, which waits in vain.
     for link in &boot.links {
         wire.tell(&Event::Doing(format!("removing {}", link.name)));
         let _ = setup::remove_link(&link.name);
@@ -95,7 +95,7 @@ fn serve() -> Result<(), String> {
     Ok(())
 }
 
-/// Ends the guest when its host has gone without a word, so that no machine runs on for nobody.
+/// Powers the guest off when its host has been silent for a minute, so that no abandoned guest keeps running.
 fn watch(heard: Arc<Mutex<Instant>>) {
     spawn(move || {
         loop {
@@ -125,7 +125,7 @@ fn open_control() -> Result<(Wire, BufReader<File>), String> {
 
 fn power_off() -> ! {
     loop {
-        // Infallible or an errno: there is nothing else to try.
+        // There is nothing else to try.
         let _ = reboot(RebootMode::RB_POWER_OFF);
         sleep(Duration::from_secs(1));
     }

@@ -1,4 +1,4 @@
-//! Small commands that tests and measurements run in the guest: `/init NAME ARGUMENTS`.
+//! Small commands for tests and measurements in the guest: `/init NAME ARGUMENTS`.
 
 use std::io::Write;
 use std::thread::sleep;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const NAMES: &str = "await-active DEVICE, await-carrier NETDEV, await-port PORT SECONDS, cat FILE..., drop-input, \
                      link-add NAME KIND NETDEV, link-del NAME, load MODULE, sleep MS, unload MODULE, write FILE";
 
-/// Runs the helper that `arguments` names.
+/// Runs the helper that `arguments` name.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
             sleep(Duration::from_millis(number(milliseconds)?));
             Ok(())
         }
-        _ => Err(format!("unknown: {words:?}; there are {NAMES}")),
+        _ => Err(format!("unknown helper: {words:?}; available: {NAMES}")),
     }
 }
 
@@ -33,7 +33,7 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text}: not a number in range"))
 }
 
-/// Waits until something listens on a TCP port, so that a client may be started without a guess at the server's pace.
+/// Waits until a program listens on a TCP port, so that a client is not started too early.
 fn await_port(port: u16, seconds: u64) -> Result<(), String> {
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
@@ -57,7 +57,7 @@ fn listens(table: &str, port: u16) -> bool {
     })
 }
 
-/// Makes a file of what is read, with the folders above it.
+/// Writes standard input to a file, and creates the folders above it.
 fn write(file: &str) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{file}: {error}");
     if let Some(folder) = std::path::Path::new(file).parent() {
@@ -67,7 +67,7 @@ fn write(file: &str) -> Result<(), String> {
     std::io::copy(&mut std::io::stdin(), &mut out).map(drop).map_err(failed)
 }
 
-/// For files under `/proc` and `/sys`, in a guest without a shell.
+/// Prints a file, for those under `/proc` and `/sys`: a guest has no shell.
 fn cat(file: &str) -> Result<(), String> {
     let bytes = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
     std::io::stdout().write_all(&bytes).map_err(|error| error.to_string())

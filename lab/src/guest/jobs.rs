@@ -1,4 +1,4 @@
-//! One command: how it is started, how its output is carried to the host, how its end is told.
+//! Commands: starting them, sending their output to the host, reporting their end.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,11 +21,11 @@ use nix::unistd::Pid;
 use crate::agent::Wire;
 use crate::protocol::{Command, Event, INIT, Status, Stream, Usage};
 
-/// How long nothing may come after a command's end from children that it left behind, until no more is waited for.
+/// After a command's end, how long children that it left behind may be silent before their output is given up.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 const PATH: &str = "/bin:/usr/bin:/sbin:/usr/sbin";
 
-/// The commands that run now, by process.
+/// The running commands, by process.
 #[derive(Clone)]
 pub(crate) struct Jobs {
     running: Arc<Mutex<HashMap<i32, Job>>>,
@@ -41,15 +41,15 @@ struct Job {
     held: Arc<Mutex<Vec<Piece>>>,
 }
 
-/// What a command has said on one of its outputs.
+/// A piece of a command's output.
 type Piece = (Stream, Vec<u8>);
 
 /// One of a command's two outputs.
 struct Output {
     pipe: Arc<File>,
-    /// Locked while something out of the pipe is on its way to the host.
+    /// Locked while a piece of output is being sent to the host.
     carrying: Arc<Mutex<()>>,
-    /// One message when it has ended.
+    /// Receives one message at the end of the stream.
     ended: Receiver<()>,
 }
 
@@ -62,9 +62,9 @@ impl Jobs {
         jobs
     }
 
-    /// Starts a command, or tells the host why it can't be.
+    /// Starts a command, or tells the host why it cannot be started.
     pub(crate) fn start(&self, number: u32, command: &Command) {
-        // Taken before the start, so that the reaper cannot meet a process that is not in the table yet.
+        // Locked before the start, so that the reaper never sees a process that is not in the table yet.
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let child = match spawn(command, &self.init) {
             Ok(child) => child,
@@ -101,13 +101,13 @@ impl Jobs {
             let mut running = jobs.running.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(job) = running.get_mut(&pid).filter(|job| job.number == number) {
                 job.timed_out = true;
-                // Already gone is as good as killed.
+                // It may have exited already.
                 let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
             }
         });
     }
 
-    /// Sends a signal to a job's process group; a job that is gone needs none.
+    /// Sends a signal to a job's process group, if it still runs.
     pub(crate) fn signal(&self, number: u32, signal: i32) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = running.iter().find(|(_, job)| job.number == number).map(|(pid, _)| *pid);
@@ -116,7 +116,7 @@ impl Jobs {
         }
     }
 
-    /// Kills every job and waits a while for them to be gone.
+    /// Kills every job and waits up to 2 s for them to exit.
     pub(crate) fn end(&self) {
         for _ in 0..200 {
             let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -131,7 +131,7 @@ impl Jobs {
         }
     }
 
-    /// Waits for every process that process 1 gets to be the parent of.
+    /// Reaps every child of process 1, adopted ones included.
     fn reap(&self) {
         loop {
             let seen = waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
@@ -139,7 +139,7 @@ impl Jobs {
                 thread::sleep(Duration::from_millis(2));
                 continue;
             };
-            // The times can be read as long as the process has not been waited for.
+            // The times can be read until the process is reaped.
             let (user, system) = times(pid);
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             let status = match waitpid(pid, None) {
@@ -157,44 +157,44 @@ impl Jobs {
 }
 
 impl Output {
-    /// Has what comes out of the pipe told, piece by piece, until its end.
+    /// Passes the pipe's content to `tell`, piece by piece, until its end.
     fn carry(pipe: File, tell: impl Fn(&[u8]) + Send + 'static) -> Self {
         let (pipe, carrying, (tell_end, ended)) = (Arc::new(pipe), Arc::new(Mutex::new(())), channel());
         let output = Self { pipe: Arc::clone(&pipe), carrying: Arc::clone(&carrying), ended };
         thread::spawn(move || {
             let mut buffer = vec![0; 16 << 10];
             loop {
-                // What is waited for is not on its way yet. Where this fails, the read says why.
+                // Waits without the lock. If this fails, the read reports why.
                 readable(&pipe, PollTimeout::NONE);
                 let _carrying = carrying.lock();
                 let Ok(len @ 1..) = (&*pipe).read(&mut buffer) else { break };
                 tell(&buffer[..len]);
             }
-            // Nobody listens any more if the job's last words came too late.
+            // The receiver is gone if the output came too late.
             let _ = tell_end.send(());
         });
         output
     }
 
-    /// Waits for its end, or until only children that were left behind could still say something.
+    /// Waits for the end of the stream, or until only children that were left behind could still write.
     fn wait(&self) {
         while self.ended.recv_timeout(LAST_WORDS).is_err() && self.has_more() {}
     }
 
-    /// Whether something is in the pipe, when nothing is on its way any more: the way may be slow.
+    /// Whether the pipe has content, once no piece is being sent.
     fn has_more(&self) -> bool {
         let _carrying = self.carrying.lock();
         readable(&self.pipe, PollTimeout::ZERO)
     }
 }
 
-/// Waits for so long until a pipe has something.
+/// Waits until a pipe has content; false after `patience`.
 fn readable(pipe: &File, patience: PollTimeout) -> bool {
     let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, patience).is_ok_and(|_| fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLIN)))
 }
 
-/// Tells a piece of a command's output.
+/// Sends a piece of a command's output.
 fn output(wire: &Wire, job: u32, stream: Stream, bytes: &[u8]) {
     wire.tell_with(&Event::Output { job, stream, len: bytes.len() }, bytes);
 }
@@ -231,7 +231,7 @@ fn spawn(command: &Command, init: &[String]) -> Result<Child, String> {
     if let Some(uid) = command.uid {
         process.uid(uid).gid(uid);
     }
-    // A child inherits the limit; process 1 itself locks no memory, and root may raise it again.
+    // The child inherits the limit. Process 1 locks no memory, and root may raise the limit again.
     let limit = command.memlock.unwrap_or(RLIM_INFINITY);
     setrlimit(Resource::RLIMIT_MEMLOCK, limit, limit)
         .map_err(|errno| format!("memlock limit {limit}: {errno}"))?;
@@ -242,7 +242,7 @@ fn spawn(command: &Command, init: &[String]) -> Result<Child, String> {
     .map_err(|error| format!("{program}: {error}"))
 }
 
-/// Does something on one processor, the first being 0 and all counted round: a child that is made meanwhile stays there.
+/// Runs `act` bound to processor `cpu`, modulo their number. A child that `act` starts stays bound.
 fn on_processor<T>(cpu: usize, act: impl FnOnce() -> T) -> Result<T, String> {
     let this = Pid::from_raw(0);
     let before = sched_getaffinity(this).map_err(|errno| format!("processors: {errno}"))?;
@@ -256,12 +256,12 @@ fn on_processor<T>(cpu: usize, act: impl FnOnce() -> T) -> Result<T, String> {
     Ok(done)
 }
 
-/// A process's user and system time, all its threads together.
+/// Returns the user and system time of a process, all threads together.
 fn times(pid: Pid) -> (Duration, Duration) {
     /// USER_HZ, which is 100 on every x86 and arm64 kernel.
     const TICK: Duration = Duration::from_millis(10);
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The command's name may hold spaces; the fields after its closing bracket do not.
+    // The command's name may contain spaces; the fields behind its closing bracket do not.
     let after = text.rsplit_once(") ").map_or("", |(_, after)| after);
     let mut ticks = after.split(' ').skip(11).map(|field| field.parse::<u32>().unwrap_or(0));
     (TICK * ticks.next().unwrap_or(0), TICK * ticks.next().unwrap_or(0))

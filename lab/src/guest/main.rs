@@ -1,8 +1,7 @@
-//! The guest's init: sets up the machine, then runs what the host asks for and reports on it.
+//! The guest's init: sets up the machine, then runs commands for the host.
 //!
-//! Read in this order: [`setup`] (what a bare kernel needs before RDMA works), [`agent`] (the host's requests),
-//! [`jobs`] (one command). As `/init` it is process 1; under a further argument it is one of the [`helpers`] that tests
-//! run as ordinary commands.
+//! Read in this order: [`setup`] (from a bare kernel to an RDMA device), [`agent`] (the host's requests), [`jobs`] (one command).
+//! Process 1 runs without arguments; with arguments it is one of the [`helpers`] that tests run as ordinary commands.
 
 mod agent;
 mod helpers;

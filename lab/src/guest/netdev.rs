@@ -35,7 +35,7 @@ pub(crate) fn up(name: &str, mtu: Option<u32>) -> Result<(), String> {
     request(RTM_NEWLINK, 0, &body).map_err(|error| format!("bringing {name} up: {error}"))
 }
 
-/// Gives a device an address, which nobody else is asked about first.
+/// Adds an address to a device, without duplicate address detection.
 pub(crate) fn set_address(name: &str, address: IpAddr, prefix: u8) -> Result<(), String> {
     let (family, bytes) = match address {
         IpAddr::V4(address) => (AF_INET, address.octets().to_vec()),
@@ -71,7 +71,7 @@ fn request(kind: u16, flags: u16, body: &[u8]) -> Result<(), String> {
     message.extend(((HEADER + body.len()) as u32).to_ne_bytes());
     message.extend(kind.to_ne_bytes());
     message.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
-    message.extend([0u8; 8]); // sequence and port: one question, one answer
+    message.extend([0u8; 8]); // sequence and port are not needed: one request, one answer
     message.extend(body);
     sendto(fd.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())
         .map_err(|errno| errno.to_string())?;

@@ -1,4 +1,4 @@
-//! A packet filter for tests: one chain of nf_tables that drops what comes in.
+//! A packet filter for tests: a chain of nf_tables that drops all input.
 
 use std::os::fd::AsRawFd;
 
@@ -27,7 +27,7 @@ const NLM_F_REQUEST: u16 = 0x1;
 const NLM_F_ACK: u16 = 0x4;
 const NLM_F_CREATE: u16 = 0x400;
 
-/// Makes `table inet filter { chain input { type filter hook input priority 0; policy drop; } }`.
+/// Adds `table inet filter { chain input { type filter hook input priority 0; policy drop; } }`.
 pub(crate) fn drop_input() -> Result<(), String> {
     let failed = |errno: Errno| format!("nf_tables: {errno}");
     let fd =
@@ -53,7 +53,7 @@ pub(crate) fn drop_input() -> Result<(), String> {
         message(NFNL_MSG_BATCH_END, NLM_F_REQUEST, 0, SUBSYS_NFTABLES, &[]),
     ];
     sendto(fd.as_raw_fd(), &batch.concat(), &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(failed)?;
-    // An acknowledgement for the table, and one for the chain.
+    // One acknowledgement for the table, one for the chain.
     for _ in 0..2 {
         let mut answer = [0; 4096];
         recv(fd.as_raw_fd(), &mut answer, MsgFlags::empty()).map_err(failed)?;

@@ -19,7 +19,7 @@ use crate::protocol::{Address, BOOT_FILE, Boot, Module};
 /// How long a device or an address may take to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Mounts what every program expects.
+/// Mounts the file systems that programs expect.
 pub(crate) fn mounts() -> Result<(), String> {
     let table: [(&str, &str, &str); 6] = [
         ("proc", "/proc", "proc"),
@@ -41,19 +41,19 @@ pub(crate) fn mounts() -> Result<(), String> {
     for (target, link) in
         [("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/1", "/dev/stdout"), ("/proc/self/fd/2", "/dev/stderr")]
     {
-        // Only a convenience, and it may be there already.
+        // A convenience, which may exist already.
         let _ = symlink(target, link);
     }
     Ok(())
 }
 
-/// Reads the host's wishes.
+/// Reads the boot file.
 pub(crate) fn boot_file() -> Result<Boot, String> {
     let bytes = fs::read(BOOT_FILE).map_err(|error| format!("{BOOT_FILE}: {error}"))?;
     serde_json::from_slice(&bytes).map_err(|error| format!("{BOOT_FILE}: {error}"))
 }
 
-/// Does everything that [`Boot`] asks for, telling `doing` before each part.
+/// Sets up everything that [`Boot`] describes, and reports each step to `doing` first.
 pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), String> {
     nix::unistd::sethostname(&boot.hostname).map_err(|errno| format!("host name: {errno}"))?;
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
@@ -93,16 +93,16 @@ pub(crate) fn apply(boot: &Boot, mut doing: impl FnMut(String)) -> Result<(), St
     Ok(())
 }
 
-/// Has network devices that come later take their addresses at once. As long as a device still asks whether its link-local
-/// address is another's, the kernel looks for no neighbour over IPv6, and a connection may give up before.
+/// Disables duplicate address detection. While it runs, the kernel resolves no IPv6 neighbours on the device, and a connection may
+/// give up before it ends.
 fn no_duplicates() {
     for devices in ["all", "default"] {
-        // A kernel without IPv6 has no such file, and asks nobody.
+        // A kernel without IPv6 has no such file.
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{devices}/accept_dad"), "0");
     }
 }
 
-/// Loads a module of the boot file, and what stands before it there without being optional: what it needs, and more.
+/// Loads a module of the boot file, and before it all earlier modules that are not optional, its dependencies among them.
 pub(crate) fn load_up_to(name: &str) -> Result<(), String> {
     let modules = boot_file()?.modules;
     let file = format!("/{name}.ko");
@@ -128,14 +128,14 @@ fn load(module: &Module) -> Result<(), String> {
     }
 }
 
-/// Makes a soft-RDMA device on a network device.
+/// Adds a software RDMA device on a network device.
 pub(crate) fn add_link(name: &str, kind: &str, netdev: &str) -> Result<(), String> {
     Nldev::open()
         .and_then(|mut socket| socket.link_add(name, kind, netdev))
         .map_err(|error| error.to_string())
 }
 
-/// Removes a soft-RDMA device.
+/// Removes a software RDMA device.
 pub(crate) fn remove_link(name: &str) -> Result<(), String> {
     Nldev::open().and_then(|mut socket| socket.link_del(name)).map_err(|error| error.to_string())
 }
@@ -145,7 +145,7 @@ fn await_path(path: &str) -> Result<(), String> {
         .map_err(|seconds| format!("{path} has not appeared in {seconds} s"))
 }
 
-/// Waits for the IPv4-mapped GID, which the kernel adds a moment after the link and the address meet.
+/// Waits for the IPv4-mapped GID, which the kernel adds a moment after the device and the address exist.
 fn await_gid(device: &str, address: [u8; 4]) -> Result<(), String> {
     let [a, b, c, d] = address;
     let wanted = format!("0000:0000:0000:0000:0000:ffff:{a:02x}{b:02x}:{c:02x}{d:02x}");
@@ -154,8 +154,8 @@ fn await_gid(device: &str, address: [u8; 4]) -> Result<(), String> {
         .map_err(|seconds| format!("{path} is not {wanted} after {seconds} s"))
 }
 
-/// Waits until port 1 of a device is active, and programs can open it: a driver that comes back after a reset makes the
-/// port first, then the node, and lets programs in last.
+/// Waits until port 1 of a device is active and programs can open the device. A driver that restarts after a reset creates the
+/// port first, then the node, and lets programs open it last.
 pub(crate) fn await_active(device: &str) -> Result<(), String> {
     let path = format!("/sys/class/infiniband/{device}/ports/1/state");
     await_that(|| fs::read_to_string(&path).is_ok_and(|state| state.trim() == "4: ACTIVE"))
@@ -164,7 +164,7 @@ pub(crate) fn await_active(device: &str) -> Result<(), String> {
         .map_err(|seconds| format!("{device} cannot be opened after {seconds} s"))
 }
 
-/// Waits until a network device can send; one of IP over InfiniBand has joined its broadcast group then.
+/// Waits until a network device has a carrier. IP over InfiniBand has then joined its broadcast group.
 pub(crate) fn await_carrier(netdev: &str) -> Result<(), String> {
     let path = format!("/sys/class/net/{netdev}/carrier");
     await_that(|| fs::read_to_string(&path).is_ok_and(|carrier| carrier.trim() == "1"))

@@ -1,4 +1,4 @@
-//! Writing the archive format that the kernel takes as initramfs (cpio "newc").
+//! Writer of cpio archives in the format of an initramfs ("newc").
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ const LINK: u32 = 0o120_777;
 const REGULAR: u32 = 0o100_000;
 const DEVICE: u32 = 0o020_600;
 
-/// An archive being written. Folders of a path are made as they are needed.
+/// An archive being written. Missing folders of a path are added.
 pub struct Archive<W: Write> {
     out: W,
     made: BTreeSet<String>,
@@ -16,7 +16,7 @@ pub struct Archive<W: Write> {
 }
 
 impl<W: Write> Archive<W> {
-    /// An archive without entries.
+    /// Creates an archive without entries.
     pub fn new(out: W) -> Self {
         Self { out, made: BTreeSet::new(), entries: 0 }
     }
@@ -46,7 +46,7 @@ impl<W: Write> Archive<W> {
         self.entry(path, DEVICE, &[], (major, minor))
     }
 
-    /// Ends the archive.
+    /// Writes the end of the archive.
     pub fn finish(mut self) -> io::Result<W> {
         self.entry("TRAILER!!!", 0, &[], (0, 0))?;
         self.out.flush()?;
@@ -82,7 +82,7 @@ impl<W: Write> Archive<W> {
         self.pad(content.len(), 0)
     }
 
-    /// Zeroes up to a multiple of four, at least `least` of them.
+    /// Writes at least `least` zeroes, up to a multiple of four.
     fn pad(&mut self, written: usize, least: usize) -> io::Result<()> {
         let zeroes = (written + least).next_multiple_of(4) - written;
         self.out.write_all(&[0; 8][..zeroes])

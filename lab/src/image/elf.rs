@@ -1,4 +1,4 @@
-//! The few things that an image needs to know about ELF files.
+//! The parts of an ELF file that an image depends on.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -21,7 +21,7 @@ impl<'data> Elf<'data> {
         ElfFile64::parse(bytes).map(Self).map_err(|error| format!("{name}: not a 64-bit ELF file: {error}"))
     }
 
-    /// Whether it is for this machine's guests.
+    /// Whether it is a program for x86-64.
     pub fn is_x86_64(&self) -> bool {
         self.0.architecture() == object::Architecture::X86_64
     }
@@ -31,7 +31,7 @@ impl<'data> Elf<'data> {
         self.0.elf_program_headers().iter().any(|header| header.p_type(self.0.endian()) == PT_INTERP)
     }
 
-    /// The path of the dynamic loader that it needs, if any.
+    /// Returns the path of its dynamic loader, if it has one.
     pub fn interpreter(&self) -> Option<PathBuf> {
         let endian = self.0.endian();
         let mut headers = self.0.elf_program_headers().iter();
@@ -39,7 +39,7 @@ impl<'data> Elf<'data> {
         Some(OsStr::from_bytes(path).into())
     }
 
-    /// Whether it is a kernel that can be started directly, by an address in one of its notes.
+    /// Whether it is a kernel with a PVH entry point, which QEMU can start directly.
     pub fn has_pvh_entry(&self) -> bool {
         const PHYS32_ENTRY: u32 = 18;
         let endian = self.0.endian();
@@ -51,7 +51,7 @@ impl<'data> Elf<'data> {
         })
     }
 
-    /// The names of the libraries that it links to, its loader's included.
+    /// Returns the names of the libraries it links to, the loader included.
     pub fn needed(&self, name: &str) -> Result<Vec<String>> {
         let bad = |error: object::Error| format!("{name}: {error}");
         let endian = self.0.endian();

@@ -1,7 +1,7 @@
-//! The guest's initramfs: archives that the kernel unpacks one over the other.
+//! The guest's initramfs: cpio archives that the kernel unpacks one over the other.
 //!
-//! The large ones (a kernel's modules, the C tools) are made once and cached; the one with the init, the boot file and
-//! the caller's files is made for each run.
+//! The large ones (a kernel's modules, the C tools) are cached. One with the init, the boot file and the caller's files is
+//! written for each run.
 
 pub mod cpio;
 pub mod elf;
@@ -16,25 +16,25 @@ use std::time::SystemTime;
 
 use crate::Result;
 
-/// Reads a host's file, naming it in the error.
+/// Reads a file of the host; the error names it.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// A host's file's permission bits.
+/// Returns the permission bits of a file of the host.
 pub fn mode(path: &Path) -> Result<u32> {
     use std::os::unix::fs::PermissionsExt;
     let data = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(data.permissions().mode() & 0o777)
 }
 
-/// What tells a file from another one of its name, for cache keys.
+/// Returns what identifies a version of a file, for cache keys.
 pub fn identity(path: &Path) -> Result<(PathBuf, u64, Option<SystemTime>)> {
     let data = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok((path.to_owned(), data.len(), data.modified().ok()))
 }
 
-/// Refuses a program that the guest could not start, before it boots.
+/// Checks that a guest can start a program, before it boots.
 pub fn check_program(path: &Path, has_loader: bool) -> Result<()> {
     let bytes = read(path)?;
     if !bytes.starts_with(b"\x7fELF") {

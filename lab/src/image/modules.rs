@@ -1,7 +1,6 @@
 //! A kernel's modules: which ones a guest needs, in which order, uncompressed.
 //!
-//! Debian's packages come without depmod's files, so names and dependencies are read from the modules themselves
-//! (their `.modinfo` sections).
+//! Debian's packages have no depmod files, so names and dependencies are read from the modules' `.modinfo` sections.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +18,7 @@ use crate::{Result, process};
 pub struct Wanted {
     /// Its name.
     pub name: Cow<'static, str>,
-    /// Whether a kernel without it will do.
+    /// Whether a kernel may lack it.
     pub optional: bool,
 }
 
@@ -31,22 +30,21 @@ const fn like(name: &'static str) -> Wanted {
     Wanted { name: Cow::Borrowed(name), optional: true }
 }
 
-/// What every guest has.
+/// Modules of every guest.
 pub const BASE: &[Wanted] =
     &[need("ib_uverbs"), need("rdma_ucm"), like("ib_umad"), need("dummy"), need("veth")];
 
-/// What a guest with software RoCE has besides. Some kernels look a checksum up by name when a link is made, and a guest
-/// has no modprobe.
+/// Further modules for software RoCE. Some kernels look a checksum up by name when a device is added, and a guest has no modprobe.
 pub const RXE: &[Wanted] =
     &[like("crc32_generic"), like("crc32c_generic"), like("crc32c_intel"), need("rdma_rxe")];
 
-/// What a guest with a ConnectX card has besides. RDMA-CM finds peers on InfiniBand by the addresses of IPoIB.
+/// Further modules for a ConnectX card. RDMA-CM finds peers on InfiniBand by the addresses of IP over InfiniBand.
 pub const MLX4: &[Wanted] = &[need("mlx4_core"), need("mlx4_ib"), need("ib_ipoib")];
 
-/// What a guest has besides whose ConnectX card is on Ethernet.
+/// Further modules for a ConnectX card on Ethernet.
 pub const MLX4_ETHERNET: &[Wanted] = &[need("mlx4_en")];
 
-/// What a guest on a wire has besides. The bus is built into some kernels that do not say so in a file.
+/// Further modules for a guest on a wire. Some kernels have the bus built in and do not list it in a file.
 pub const WIRE: &[Wanted] = &[like("virtio_pci"), need("virtio_net")];
 
 /// A module with its content.
@@ -81,7 +79,7 @@ impl Modules {
                 }
             }
         }
-        // Absent from some packages; then what is neither a file nor in this list is taken as not there.
+        // Some packages lack the list; a module that is neither a file nor listed counts as missing.
         let list = fs::read_to_string(folder.join("modules.builtin")).unwrap_or_default();
         let stem = |line: &str| Some(canonical(Path::new(line).file_name()?.to_str()?.strip_suffix(".ko")?));
         let builtin = list.lines().filter_map(stem).collect();
@@ -91,7 +89,7 @@ impl Modules {
         Ok(Self { folder: folder.into(), files, builtin })
     }
 
-    /// Reads the wanted modules and all that they depend on, in an order in which they load.
+    /// Reads the wanted modules and their dependencies, in loading order.
     pub fn closure(&self, wanted: &[Wanted]) -> Result<Vec<Loaded>> {
         let mut order = Vec::new();
         let mut seen = BTreeSet::new();
@@ -137,7 +135,7 @@ impl Modules {
                 }
             }
         }
-        // Exactly one dummy0 on every kernel, whatever its default.
+        // One device dummy0 on every kernel, whatever its default.
         let parameters = if name == "dummy" { "numdummies=1" } else { "" };
         let module =
             Module { path: format!("/usr/lib/modules/{name}.ko"), parameters: parameters.into(), optional };
@@ -146,7 +144,7 @@ impl Modules {
     }
 }
 
-/// A module's name, whose file may have dashes where the kernel has underscores.
+/// A module's name. The kernel uses underscores where file names may have dashes.
 fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }

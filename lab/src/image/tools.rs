@@ -1,4 +1,4 @@
-//! The C tools' archive: their programs, the libraries that those link to, and what they load at run time.
+//! The archive of the C tools: programs, the libraries they link to, and the plugins they load.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -46,9 +46,9 @@ pub const PROGRAMS: &[&str] = &[
     "ss",
 ];
 
-/// What is loaded by name at run time: a folder and how its wanted files begin.
+/// Plugins: a folder, and the prefixes of the files to take from it.
 const PLUGINS: &[(&str, &[&str])] = &[
-    // All providers, as an installation has them: libibverbs opens every one, and that is part of its cost.
+    // All providers, as an installation has them: libibverbs opens each, which is part of its cost.
     ("usr/lib/x86_64-linux-gnu/libibverbs", &["lib"]),
     ("etc/libibverbs.d", &[""]),
     (
@@ -67,10 +67,10 @@ const LIBRARIES: [&str; 4] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"
 const LOADER: &str = "ld-linux-x86-64.so.2";
 const FOLDERS: [&str; 4] = ["usr/bin", "bin", "usr/sbin", "sbin"];
 
-/// Counted up when this file puts something else into the archive.
+/// Incremented whenever the content of the archive changes.
 const VERSION: u32 = 4;
 
-/// The archive, made if it is not cached.
+/// Returns the path of the archive, and makes it if it is not cached.
 pub fn archive() -> Result<PathBuf> {
     let root = packages::c_tools()?;
     cache::produce(&format!("images/c-tools-{VERSION}.cpio"), "C tools' image", |path, _| {
@@ -85,7 +85,7 @@ pub fn archive() -> Result<PathBuf> {
     })
 }
 
-/// The bytes of a C program and the libraries that it links to, without what it loads by name.
+/// Returns the size in bytes of a C program and the libraries it links to, without plugins.
 pub fn closure_size(program: &str) -> Result<u64> {
     let root = packages::c_tools()?;
     let mut collection = Collection { root: &root, files: BTreeMap::new(), seen: BTreeSet::new() };
@@ -95,7 +95,7 @@ pub fn closure_size(program: &str) -> Result<u64> {
 
 struct Collection<'root> {
     root: &'root Path,
-    /// Where each file goes in the guest, and where it is on the host.
+    /// Each file's path in the guest and on the host.
     files: BTreeMap<String, PathBuf>,
     seen: BTreeSet<String>,
 }
@@ -115,7 +115,7 @@ fn collect(root: &Path) -> Result<Collection<'_>> {
             }
         }
     }
-    // No C tool links to it, but every dynamic Rust program does.
+    // No C tool links to it, but every dynamically linked Rust program does.
     collection.library("libgcc_s.so.1", "image")?;
     collection.loader_symbols()?;
     Ok(collection)
@@ -131,9 +131,9 @@ impl Collection<'_> {
         self.add(&format!("/usr/bin/{name}"), path)
     }
 
-    /// Adds a file and, if it is a program or library, what it links to.
+    /// Adds a file and, if it is a program or a library, what it links to.
     fn add(&mut self, target: &str, path: PathBuf) -> Result<()> {
-        // A link within the packages may lead to another package; its content is what the guest needs.
+        // A symbolic link may point into another package; the guest needs the content.
         let path = path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?;
         let bytes = super::read(&path)?;
         self.files.insert(target.to_owned(), path.clone());
@@ -159,7 +159,7 @@ impl Collection<'_> {
         self.add(&format!("/{folder}/{library}"), source)
     }
 
-    /// Valgrind will not start a dynamic program without the loader's symbols.
+    /// Valgrind does not start a dynamically linked program without the loader's debug symbols.
     fn loader_symbols(&mut self) -> Result<()> {
         let target = format!("/usr/lib64/{LOADER}");
         let loader = self.files.get(&target).ok_or("the C tools link to no loader")?.clone();

@@ -1,7 +1,7 @@
-//! The kernel itself, taken out of its compressed image.
+//! The uncompressed kernel of a compressed image.
 //!
-//! An emulated processor takes seconds to decompress what the host does in a blink. QEMU starts the bare ELF file by its
-//! PVH entry; a kernel without that entry, or compressed in a way not known here, boots from its image as it is.
+//! An emulated processor takes seconds to decompress a kernel, the host a moment. QEMU starts the ELF file by its PVH entry
+//! point. A kernel without one, or with a compression that is not supported here, boots from its image.
 
 use std::fs;
 use std::io::Read;
@@ -18,7 +18,7 @@ const PAYLOAD_LENGTH: usize = 0x24c;
 
 const XZ: &[u8] = b"\xfd7zXZ\0";
 
-/// The fastest thing to boot for this image: the kernel taken out of it, or the image.
+/// Returns the file that boots fastest: the uncompressed kernel, or the image itself.
 pub fn bootable(image: &Path, key: u64) -> Result<PathBuf> {
     let bytes = super::read(image)?;
     let Some(packed) = payload(&bytes).filter(|packed| packed.starts_with(XZ)) else {

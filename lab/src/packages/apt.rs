@@ -1,7 +1,7 @@
-//! A private package root: apt-get with all of its state in the cache.
+//! A private package root: apt-get with all its state in the cache.
 //!
-//! The mirror, its proxy and the archive's keys are the host's own; nothing is installed on the host and no part
-//! of this needs root. The archive's signatures are checked as always.
+//! The mirror, the proxy and the archive's keys are the host's. Nothing is installed on the host, and no root is needed. apt
+//! checks the archive's signatures as usual.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,9 @@ use crate::{Result, cache, process};
 
 /// The archive's keys, as Debian's debian-archive-keyring installs them.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Package lists older than this are brought up to date before anything is fetched.
+/// Older package lists are updated before anything is fetched.
 const LISTS_AGE: Duration = Duration::from_secs(3600);
-/// Debian's names for its suites, to tell its mirror from others in the host's configuration.
+/// Debian's suites, to recognise its mirror in the host's configuration.
 const SUITES: [&str; 8] =
     ["bookworm", "trixie", "forky", "bullseye", "sid", "stable", "oldstable", "testing"];
 
@@ -60,7 +60,7 @@ pub fn fetch(
     }
     progress.at(&format!("fetching {} packages", wanted.len()));
     let archives = cache::beside(root, "archives");
-    // Left by an interrupted run; a complete archive in it would only be found again.
+    // Left by an interrupted run.
     let _ = fs::remove_dir_all(&archives);
     cache::create(&archives)?;
     process::output(apt.get().args(["--quiet", "download"]).args(&wanted).current_dir(&archives))?;
@@ -92,7 +92,7 @@ impl Apt {
         Ok(Self { suite, state })
     }
 
-    /// apt-get with its state here.
+    /// Returns apt-get with its state in this folder.
     fn get(&self) -> Command {
         let mut command = Command::new("apt-get");
         command.env("LC_ALL", "C");
@@ -107,7 +107,7 @@ impl Apt {
             "Dir::Cache::pkgcache=".into(),
             "Dir::Cache::srcpkgcache=".into(),
             "Debug::NoLocking=1".into(),
-            // Root's apt would hand the work to a user who cannot write here.
+            // As root, apt would download as a user who cannot write here.
             "APT::Sandbox::User=".into(),
             "APT::Architecture=amd64".into(),
             "APT::Architectures=amd64".into(),
@@ -137,7 +137,7 @@ impl Apt {
         fs::write(&stamp, "").map_err(|error| format!("{}: {error}", stamp.display()))
     }
 
-    /// The packages that an installation on an empty machine would bring, with their versions.
+    /// Returns the names and versions of the packages that an installation on an empty system would install.
     fn closure(&self, packages: &[&str]) -> Result<Vec<(String, String)>> {
         let plan = process::output(
             self.get().args(["--simulate", "install", "--no-install-recommends"]).args(packages),

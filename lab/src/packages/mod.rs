@@ -1,8 +1,7 @@
-//! What the guests and checks take from Debian's archive: kernels, QEMU, the C tools, the kernel's headers.
+//! Packages of Debian's archive: kernels, QEMU, the C tools, the kernel's headers.
 //!
-//! Every set of packages is a folder in the cache, fetched and unpacked once by [`apt`], with no need of root
-//! and nothing installed on the host. A newer version in the archive does not replace what is cached; removing
-//! the folder does.
+//! Each set of packages is a folder in the cache, fetched and unpacked once by [`apt`]. It needs no root and installs nothing
+//! on the host. A cached set is not updated; remove its folder to fetch it again.
 
 pub mod apt;
 
@@ -10,12 +9,12 @@ use std::path::PathBuf;
 
 use crate::{Result, cache};
 
-/// A suite of the archive, and the one that its packages' dependencies come from.
+/// A suite of the archive.
 #[derive(Debug, Clone, Copy)]
 pub struct Suite {
     /// Its name.
     pub name: &'static str,
-    /// The suite underneath, for backports.
+    /// The suite that backports depend on.
     pub base: Option<&'static str>,
 }
 
@@ -23,7 +22,7 @@ const BOOKWORM: Suite = Suite { name: "bookworm", base: None };
 const TRIXIE: Suite = Suite { name: "trixie", base: None };
 const BACKPORTS: Suite = Suite { name: "trixie-backports", base: Some("trixie") };
 
-/// The kernel lines that bareverbs is tested on.
+/// The kernel lines that are available.
 pub const KERNEL_LINES: [(&str, Suite); 3] = [("6.1", BOOKWORM), ("6.12", TRIXIE), ("7.3", BACKPORTS)];
 
 /// Sets of kernel headers, oldest first.
@@ -33,10 +32,10 @@ pub const HEADER_SETS: [(&str, Suite); 2] = [("6.1", BOOKWORM), ("7.3", BACKPORT
 const C_TOOLS: [&str; 7] =
     ["ibverbs-utils", "rdmacm-utils", "ibverbs-providers", "perftest", "strace", "valgrind", "iproute2"];
 
-/// The folder with a kernel line's image and modules.
+/// Returns the folder with a kernel line's image and modules.
 pub fn kernel(line: &str, suite: Suite) -> Result<PathBuf> {
     let parts = ["linux-image-", "linux-binary-", "linux-modules-"];
-    // The metapackage names the current kernel; the parts that matter are recognised by name in its closure.
+    // The metapackage depends on the current kernel, whose packages are recognised by their names.
     unpacked(
         &format!("kernel-{line}"),
         &format!("kernel {line} from {}", suite.name),
@@ -46,17 +45,17 @@ pub fn kernel(line: &str, suite: Suite) -> Result<PathBuf> {
     )
 }
 
-/// The folder with QEMU and all that it links to.
+/// Returns the folder with QEMU and its libraries.
 pub fn qemu() -> Result<PathBuf> {
     unpacked("qemu", "QEMU", BACKPORTS, &["qemu-system-x86"], |_| true)
 }
 
-/// The folder with the C tools and all that they link to.
+/// Returns the folder with the C tools and their libraries.
 pub fn c_tools() -> Result<PathBuf> {
     unpacked("c-tools", "C tools", BOOKWORM, &C_TOOLS, |_| true)
 }
 
-/// The folder with what a C program for a guest is compiled against: libibverbs, the C library, their headers.
+/// Returns the folder with libibverbs, the C library and their headers, to compile C programs for a guest.
 pub fn c_development() -> Result<PathBuf> {
     unpacked("c-development", "C headers and libraries", BOOKWORM, &["libibverbs-dev", "libc6-dev"], |_| true)
 }

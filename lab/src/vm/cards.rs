@@ -1,4 +1,4 @@
-//! The emulated ConnectX-3 of guests: its process, from build to exit code.
+//! The emulated ConnectX cards of guests: the emulator's process and its exit code.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::{Result, process};
 
-/// How long it may take to listen, and to end after its guests.
+/// How long it may take to listen, and to exit after its guests.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the emulated cards shall be.
+/// The configuration of the emulated cards.
 #[derive(Debug, Clone)]
 pub struct Mlx4 {
     arguments: Vec<String>,
@@ -23,53 +23,53 @@ pub struct Mlx4 {
 }
 
 impl Default for Mlx4 {
-    /// A ConnectX-3 for each guest, on which a driver may do nothing wrong and nothing goes wrong.
+    /// A ConnectX-3 for each guest, on InfiniBand, strict: a driver's violation fails the run.
     fn default() -> Self {
         Self { arguments: Vec::new(), strict: true, faults: false, ethernet: false }
     }
 }
 
 impl Mlx4 {
-    /// A ConnectX-2, set up as the one of the reference transcript.
+    /// Makes it a ConnectX-2, like the one of the reference transcript.
     pub fn connectx2(self) -> Self {
         self.argument("--model").argument("connectx-2")
     }
 
-    /// On Ethernet: a network device, and RoCE.
+    /// Plugs the cards into Ethernet: each is a network device too, and its RDMA is RoCE.
     pub fn ethernet(mut self) -> Self {
         self.ethernet = true;
         self.argument("--link-layer").argument("ethernet")
     }
 
-    /// One more argument for `connectx serve`.
+    /// Adds an argument for the emulator's `serve`.
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Counts violations without failing for them.
+    /// Reports violations without failing the run.
     pub fn lenient(mut self) -> Self {
         self.strict = false;
         self
     }
 
-    /// Expects the kernel to log errors of its driver: something shall go wrong with the card.
+    /// Allows the driver to log errors, for tests in which the card fails.
     pub fn faults(mut self) -> Self {
         self.faults = true;
         self
     }
 
-    /// Whether the cards are network devices as well.
+    /// Whether the cards are network devices too.
     pub(super) fn is_ethernet(&self) -> bool {
         self.ethernet
     }
 
-    /// Whether the kernel may log errors of its driver.
+    /// Whether the driver may log errors.
     pub(super) fn may_fail(&self) -> bool {
         self.faults
     }
 
-    /// Starts the cards of so many guests, with their sockets in a folder.
+    /// Starts the cards of `guests` guests, with their sockets in `folder`.
     pub(super) fn start(&self, program: &Path, guests: u32, folder: &Path, log: PathBuf) -> Result<Emulator> {
         let sockets: Vec<PathBuf> = (1..=guests).map(|number| socket(folder, number)).collect();
         let control = folder.join("control");
@@ -83,18 +83,18 @@ impl Mlx4 {
         command.args(&sockets).stdin(Stdio::null()).stderr(output);
         let child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let mut emulator = Emulator { child, control, program: program.into(), log };
-        // The control socket is the last that it makes.
+        // The emulator creates the control socket last.
         emulator.wait("its sockets", |emulator| emulator.control.exists().then_some(()))?;
         Ok(emulator)
     }
 }
 
-/// The socket of a guest's card.
+/// Returns the socket of a guest's card.
 pub(super) fn socket(folder: &Path, number: u32) -> PathBuf {
     folder.join(format!("hca-{number}"))
 }
 
-/// The running emulator. Dropping it ends it at once.
+/// A running emulator. Dropping it kills it.
 #[derive(Debug)]
 pub struct Emulator {
     child: Child,
@@ -104,13 +104,13 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Asks for something on the control socket, and gives the answer.
+    /// Sends a request to the control socket and returns the answer.
     pub fn control(&self, request: &str) -> Result<String> {
         let mut command = Command::new(&self.program);
         process::output(command.arg("control").arg(&self.control).arg(request))
     }
 
-    /// The processor time that it has taken, in the resolution of the kernel's clock ticks.
+    /// Returns its processor time, in the resolution of the kernel's clock ticks.
     pub fn processor_time(&self) -> Result<Duration> {
         let path = format!("/proc/{}/stat", self.child.id());
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -127,12 +127,12 @@ impl Emulator {
         }
     }
 
-    /// What it has said so far: violations, guests that came and went.
+    /// Returns its log so far: violations, and guests that came and went.
     pub fn said(&self) -> Result<String> {
         std::fs::read_to_string(&self.log).map_err(|error| format!("{}: {error}", self.log.display()))
     }
 
-    /// Waits for its end, its guests being gone; a violation is an error.
+    /// Waits until it exits after its guests; a violation is an error.
     pub(super) fn finish(mut self) -> Result<()> {
         let status = self
             .wait_for_exit()?
@@ -140,7 +140,7 @@ impl Emulator {
         if !status.success() {
             return Err(format!("the emulator: {status} ({}):\n{}", self.log.display(), self.last_words()));
         }
-        // Of no use to anybody.
+        // Only the log of a failed run is kept.
         let _ = std::fs::remove_file(&self.log);
         Ok(())
     }

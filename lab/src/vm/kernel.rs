@@ -1,4 +1,4 @@
-//! Which kernel a guest boots, and where its modules are.
+//! The kernel that a guest boots, and its modules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::str::FromStr;
 
 use crate::{Result, packages};
 
-/// A kernel as the user names it.
+/// A kernel, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kernel {
     /// One of [`packages::KERNEL_LINES`].
     Line(&'static str),
-    /// The one that the host runs.
+    /// The host's running kernel.
     Host,
     /// An image file.
     Path(PathBuf),
@@ -20,9 +20,9 @@ pub enum Kernel {
 /// A kernel's files.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// What QEMU boots.
+    /// The image that QEMU boots.
     pub image: PathBuf,
-    /// Its modules' folder.
+    /// The folder of its modules.
     pub modules: PathBuf,
 }
 
@@ -56,18 +56,18 @@ impl std::fmt::Display for Kernel {
 }
 
 impl Kernel {
-    /// The names that [`FromStr`] knows.
+    /// Returns the names that [`FromStr`] accepts besides paths.
     pub fn names() -> String {
         let lines: Vec<&str> = packages::KERNEL_LINES.iter().map(|(line, _)| *line).collect();
         format!("{}, host", lines.join(", "))
     }
 
-    /// Every kernel line that is tested.
+    /// Returns every kernel line.
     pub fn lines() -> Vec<Self> {
         packages::KERNEL_LINES.iter().map(|(line, _)| Self::Line(line)).collect()
     }
 
-    /// Finds, or fetches, the kernel's files. `modules` overrides where its modules are.
+    /// Finds or fetches the kernel's files. `modules` overrides the folder of its modules.
     pub fn files(&self, modules: Option<&Path>) -> Result<Files> {
         let mut files = match self {
             Self::Line(line) => {
@@ -93,7 +93,7 @@ impl Kernel {
     }
 }
 
-/// The one kernel under a package root.
+/// Finds the kernel in an unpacked set of packages.
 fn packaged(root: &Path) -> Result<Files> {
     let modules = ["lib/modules", "usr/lib/modules"].iter().find_map(|folder| {
         fs::read_dir(root.join(folder))
@@ -131,7 +131,7 @@ fn host() -> Result<Files> {
     }
 }
 
-/// The modules of a kernel image that stands alone: beside it, or where its name's version says.
+/// Finds the modules of a kernel image: beside it, or in the folder of the version in its name.
 fn beside(image: &Path) -> Result<PathBuf> {
     let name = image.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let folder = image.parent().unwrap_or(Path::new("."));

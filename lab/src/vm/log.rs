@@ -1,10 +1,10 @@
-//! The kernel's log of a guest: what in it fails a run.
+//! A guest's kernel log: the lines that fail a run.
 
 use std::path::{Path, PathBuf};
 
 use crate::Result;
 
-/// What the kernel writes when something is wrong with it.
+/// Parts of the kernel's messages about its own faults.
 const SIGNS: [&str; 12] = [
     "WARNING:",
     "BUG:",
@@ -20,19 +20,19 @@ const SIGNS: [&str; 12] = [
     "refcount_t:",
 ];
 
-/// What mlx4's drivers write when something is wrong: of theirs, the console shows warnings and errors only.
+/// Parts of the mlx4 drivers' messages. The console shows only their warnings and errors.
 const MLX4_SIGNS: [&str; 3] = ["mlx4_core 0000:", "mlx4_ib", "<mlx4"];
 
-/// A guest's log, and what counts as trouble in it.
+/// A guest's log, and which messages fail the run.
 #[derive(Debug)]
 pub struct Log {
     /// The file.
     pub path: PathBuf,
-    /// Whether what mlx4's drivers complain about is trouble too.
+    /// Whether messages of the mlx4 drivers fail the run.
     pub mlx4: bool,
 }
 
-/// The lines of a log that show trouble, with a few that follow the first.
+/// Returns the first line that fails the run and a few lines that follow; empty if there is none.
 pub fn trouble(log: &Log) -> Result<Vec<String>> {
     let path = &log.path;
     let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -43,7 +43,7 @@ pub fn trouble(log: &Log) -> Result<Vec<String>> {
     Ok(first.map_or(Vec::new(), |at| lines[at..].iter().take(12).map(|line| (*line).to_owned()).collect()))
 }
 
-/// The last lines of a log, for a guest that stopped without a word.
+/// Returns the last lines of a log, for a guest that stopped without a message.
 pub fn tail(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_default();
     crate::process::last_lines(&bytes, 5)

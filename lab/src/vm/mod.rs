@@ -39,7 +39,7 @@ pub use run::{Output, Run};
 /// How long a guest may take to set itself up, under emulation on a busy machine.
 const BOOT_TIME: Duration = Duration::from_secs(120);
 
-/// A description of one guest, or of two on a wire.
+/// The configuration of one guest, or of two on a wire.
 #[derive(Debug, Clone)]
 pub struct Vm {
     kernel: Kernel,
@@ -58,7 +58,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// One guest with two processors and an rxe link.
+    /// Creates the configuration of one guest with two processors and the device `rxe0`.
     pub fn new(kernel: Kernel) -> Self {
         Self {
             kernel,
@@ -77,73 +77,73 @@ impl Vm {
         }
     }
 
-    /// The folder of the kernel's modules, where it cannot be told from the kernel.
+    /// Sets the folder of the kernel's modules, if it cannot be derived from the kernel.
     pub fn modules(mut self, folder: Option<PathBuf>) -> Self {
         self.modules = folder;
         self
     }
 
-    /// One guest, or two on a wire.
+    /// Sets the number of guests, 1 or 2.
     pub fn nodes(mut self, nodes: u32) -> Self {
         self.nodes = nodes;
         self
     }
 
-    /// Virtual processors of each guest.
+    /// Sets the number of virtual processors of each guest.
     pub fn cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
         self
     }
 
-    /// Memory of each guest in MiB.
+    /// Sets the memory of each guest in MiB.
     pub fn memory(mut self, mebibytes: u32) -> Self {
         self.memory = mebibytes;
         self
     }
 
-    /// Whether the guests have the C tools.
+    /// Sets whether the guests have the C tools.
     pub fn c_tools(mut self, wanted: bool) -> Self {
         self.c_tools = wanted;
         self
     }
 
-    /// Copies a host's file into the guests.
+    /// Copies a file of the host into the guests.
     pub fn file(mut self, host: impl Into<PathBuf>, guest: impl Into<String>) -> Self {
         self.files.push((host.into(), guest.into()));
         self
     }
 
-    /// Boots on emulated ConnectX cards, one for each guest, without any soft-RDMA link.
+    /// Gives each guest an emulated ConnectX card in place of `rxe0`.
     pub fn mlx4(mut self, cards: Mlx4) -> Self {
         self.mlx4 = Some(cards);
         self.no_link()
     }
 
-    /// Boots without any RDMA link.
+    /// Boots without a software RDMA device.
     pub fn no_link(mut self) -> Self {
         self.links.clear();
         self
     }
 
-    /// Boots without loading any module, so without RDMA; `/init load NAME` loads one later.
+    /// Boots without loading any module, so without RDMA. `/init load NAME` loads one later.
     pub fn bare(mut self) -> Self {
         self.bare = true;
         self.no_link()
     }
 
-    /// The time after which the guests are ended, whatever they do.
+    /// Sets the time after which the guests are killed, whatever they do.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// One more kernel module, with all that it depends on.
+    /// Adds a kernel module and its dependencies.
     pub fn module(mut self, name: impl Into<String>) -> Self {
         self.more_modules.push(name.into());
         self
     }
 
-    /// More arguments for QEMU.
+    /// Adds arguments for QEMU.
     pub fn devices(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
         self.devices.extend(arguments);
         self
@@ -154,7 +154,7 @@ impl Vm {
         self.prepare()?.boot()
     }
 
-    /// Fetches and builds all that the guests are made of, which takes a while the first time.
+    /// Fetches and builds everything that the guests boot from, which takes a while the first time.
     pub fn prepare(&self) -> Result<Prepared<'_>> {
         let mut files = self.kernel.files(self.modules.as_deref())?;
         let emulator = self.mlx4.as_ref().map(|_| (installation::current().emulator)()).transpose()?;
@@ -191,7 +191,7 @@ impl Vm {
             for one in &found {
                 archive.file(&one.module.path, 0o644, &one.content).map_err(failed)?;
             }
-            // The guest's boot file tells the order; kept with the modules because only their content shows it.
+            // The boot file lists the modules in this order, which depends on their content.
             let order = serde_json::to_vec(&found.iter().map(|one| &one.module).collect::<Vec<_>>());
             let order = order.map_err(|error| format!("modules' order: {error}"))?;
             fs::write(path.with_extension("").with_extension("order"), order).map_err(failed)?;
@@ -215,12 +215,12 @@ impl Vm {
         self.mlx4.as_ref().is_some_and(Mlx4::is_ethernet)
     }
 
-    /// Whether the guests have a network device of QEMU's between them.
+    /// Whether QEMU connects the guests by a network device.
     fn has_wire(&self) -> bool {
         self.nodes > 1 && !self.is_ethernet()
     }
 
-    /// The image of one node: what is cached, then what belongs to this run.
+    /// Writes the image of one node: what belongs to this run, then the cached archives.
     fn write_initrd(&self, path: &Path, number: u32, init: &Init, layers: &[PathBuf]) -> Result<()> {
         let failed = |error: io::Error| format!("{}: {error}", path.display());
         let mut out = BufWriter::new(File::create(path).map_err(failed)?);
@@ -237,7 +237,7 @@ impl Vm {
         base.link("usr/sbin", "bin").map_err(failed)?;
         base.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n10.0.0.1 node1\n10.0.0.2 node2\n")
             .map_err(failed)?;
-        // Nobody answers there, as people who look for an unknown name need not wait long to hear.
+        // Nothing answers there, so lookups of unknown names fail soon.
         base.file("etc/resolv.conf", 0o644, b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
             .map_err(failed)?;
         base.file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/false\nuser:x:1000:1000:user:/:/bin/false\n")
@@ -287,19 +287,19 @@ impl Vm {
     }
 }
 
-/// The addresses of a guest's IP over InfiniBand.
+/// Returns the addresses of a guest's IP over InfiniBand.
 fn ipoib(number: u8) -> Vec<Address> {
     let ip = Ipv4Addr::new(10, 1, 0, number).into();
     vec![Address { netdev: "ib0".into(), ip, prefix: 24 }, ipv6("ib0", 0xfd01, number)]
 }
 
-/// An address with this beginning.
+/// Returns an IPv6 address in the network.
 fn ipv6(netdev: &str, network: u16, number: u8) -> Address {
     let ip = Ipv6Addr::new(network, 0, 0, 0, 0, 0, 0, number.into()).into();
     Address { netdev: netdev.into(), ip, prefix: 64 }
 }
 
-/// Guests that only need power.
+/// Guests that are ready to boot.
 pub struct Prepared<'vm> {
     vm: &'vm Vm,
     files: kernel::Files,
@@ -373,7 +373,7 @@ impl Prepared<'_> {
     }
 }
 
-/// Running guests. Dropping them ends them at once.
+/// Running guests. Dropping them kills them.
 #[derive(Debug)]
 pub struct Guests {
     nodes: Vec<Node>,
@@ -383,23 +383,29 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// A guest, counted from one.
+    /// Returns a guest by number, from 1.
     ///
     /// # Panics
-    /// If there is no such guest: a slip of the caller's, who has chosen their number.
+    ///
+    /// There is no such guest. The caller has chosen how many there are.
     pub fn node(&self, number: usize) -> &Node {
         &self.nodes[number - 1]
     }
 
-    /// The emulator of their cards.
+    /// Returns the emulator of their cards.
     ///
     /// # Errors
-    /// They have none.
+    ///
+    /// They have no emulated cards.
     pub fn emulator(&self) -> Result<&Emulator> {
         self.emulator.as_ref().ok_or_else(|| "these guests have no emulated cards".into())
     }
 
-    /// Powers the guests off. Whatever their kernels, or the emulator of their cards, complained about is an error.
+    /// Powers the guests off.
+    ///
+    /// # Errors
+    ///
+    /// A kernel logged a warning or an error, or the emulator saw a violation.
     pub fn shutdown(mut self) -> Result<()> {
         for node in &self.nodes {
             node.power_off()?;
@@ -412,7 +418,7 @@ impl Guests {
         if complaints.is_empty() {
             emulator
         } else {
-            // Both matter, and the kernel's is likely the consequence.
+            // The kernel's complaint is likely a consequence of the emulator's.
             if let Err(error) = emulator {
                 complaints.insert(0, error);
             }
@@ -421,7 +427,7 @@ impl Guests {
     }
 }
 
-/// A temporary folder that goes when it is dropped.
+/// A temporary folder that is removed on drop.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
@@ -434,7 +440,7 @@ impl Folder {
     }
 }
 
-/// Removes what runs that were killed have left in the temporary folder.
+/// Removes the folders of runs that were killed.
 fn remove_stale() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
     for entry in entries.flatten() {
@@ -442,7 +448,7 @@ fn remove_stale() {
         let owner = name.strip_prefix("bareverbs-").and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
         let owner = owner.and_then(|pid| pid.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            // Another user's stays.
+            // Fails for those of other users.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -450,7 +456,7 @@ fn remove_stale() {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A leftover in the temporary folder is not worth an error.
+        // A leftover there is not worth an error.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -478,7 +484,7 @@ fn await_file(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The real path of a guest's file: top folders such as `/bin` are links, which an archive's folders would replace.
+/// Returns the real path of a guest's file: `/bin` and others are symbolic links, which a folder of an archive would replace.
 fn in_usr(path: &str) -> String {
     let path = path.trim_start_matches('/');
     match path.split_once('/') {

@@ -15,7 +15,7 @@ use super::run::{Live, Output, Run};
 use crate::protocol::{Event, HEARTBEAT, Request, Status, Stream, Usage, receive, send};
 use crate::{Result, process};
 
-/// Beyond a command's own time: for its kill, and for the report of it.
+/// Time beyond a command's own limit, to kill it and to report that.
 const SLACK: Duration = Duration::from_secs(20);
 
 const IDLE: &str = "waiting for commands";
@@ -25,9 +25,9 @@ enum Phase {
     Setup,
     Ready,
     Failed(String),
-    /// Its last word has come.
+    /// It has sent its last event.
     Bye,
-    /// The control port closed without one.
+    /// The control port closed without a last event.
     Gone(String),
 }
 
@@ -45,7 +45,7 @@ struct JobState {
     arrived: Vec<(Duration, usize)>,
     stderr: Vec<u8>,
     live: Option<Live>,
-    /// Whether the next live byte begins a line, for each stream.
+    /// For each stream, whether the next byte to show begins a line.
     fresh: [bool; 2],
     end: Option<Result<(Status, Usage)>>,
 }
@@ -87,7 +87,7 @@ impl Node {
         let requests = match accept(listener, &mut qemu) {
             Ok(stream) => stream,
             Err(error) => {
-                // Both fail only if it is gone already.
+                // Both fail only if it has exited already.
                 let _ = qemu.kill().and_then(|()| qemu.wait().map(drop));
                 let words = std::fs::read(&complaints).unwrap_or_default();
                 return Err(format!("{name}: {error}: {}", process::last_lines(&words, 4)));
@@ -162,8 +162,8 @@ impl Node {
         }
     }
 
-    /// Waits until a program in this guest listens on a TCP port, or until `server`, which should be that program, has
-    /// ended; false then.
+    /// Waits until a program in this guest listens on a TCP port. Returns false if `server`, which should be that program,
+    /// ends first.
     pub fn await_port_of(&self, server: &Job<'_>, port: u16) -> Result<bool> {
         let look = self.spawn(Run::new(["/init", "await-port", &port.to_string(), "20"]))?;
         let what = format!("whether anything listens on port {port}");
@@ -187,7 +187,7 @@ impl Node {
         self.request(&Request::Off)
     }
 
-    /// Waits for the power to go; gives what the kernel complained about.
+    /// Waits for power-off and returns what the kernel complained about.
     pub(super) fn finish(&mut self) -> Result<Vec<String>> {
         let end = Instant::now() + SLACK;
         self.wait_until(end, "its last word", |state| matches!(state.phase, Phase::Bye).then_some(Ok(())))?;
@@ -200,7 +200,7 @@ impl Node {
         }
         let mut lines = log::trouble(&self.log)?;
         if lines.is_empty() {
-            // Of no use to anybody.
+            // Only the log of a failed run is kept.
             let _ = std::fs::remove_file(&self.log.path);
         } else {
             lines.insert(0, format!("{} (all of it in {}):", self.name, self.log.path.display()));
@@ -208,7 +208,7 @@ impl Node {
         Ok(lines)
     }
 
-    /// Waits until `done` gives something; the guest's end and the time's end are errors that say what it was doing.
+    /// Waits until `done` returns something. If the guest ends or the time is up, the error says what the guest was doing.
     fn wait_until<T>(
         &self,
         end: Instant,
@@ -236,9 +236,9 @@ impl Node {
         }
     }
 
-    /// The error of a guest that ended by itself.
+    /// Returns the error of a guest that ended by itself.
     fn gone(&self, why: &str) -> String {
-        // QEMU and the kernel need a moment for their last words.
+        // QEMU and the kernel need a moment for their last messages.
         thread::sleep(Duration::from_millis(300));
         let said = std::fs::read(&self.complaints).unwrap_or_default();
         let trouble = log::trouble(&self.log).unwrap_or_default();
@@ -254,7 +254,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Fails only if it is gone already.
+        // Fails only if it has exited already.
         let _ = self.qemu.kill().and_then(|()| self.qemu.wait().map(drop));
     }
 }
@@ -289,7 +289,7 @@ impl Job<'_> {
         })
     }
 
-    /// What it has written to standard output so far.
+    /// Returns its standard output so far.
     pub fn stdout_so_far(&self) -> Vec<u8> {
         let state = self.node.shared.lock();
         state.jobs.get(&self.number).map_or(Vec::new(), |job| job.stdout.clone())
@@ -321,25 +321,25 @@ fn accept(listener: &UnixListener, qemu: &mut Child) -> Result<UnixStream> {
     Err("QEMU has not connected in 10 s".into())
 }
 
-/// Tells the guest now and then that its host is still there.
+/// Tells the guest at intervals that its host is still there.
 fn keep_alive(requests: &Weak<Mutex<UnixStream>>, shared: &Shared) {
     loop {
         thread::sleep(HEARTBEAT);
         // None when the node is dropped.
         let Some(requests) = requests.upgrade() else { return };
-        // Before that, the guest's serial port may still be in its terminal mode, which would garble a line.
+        // Before that, the guest's serial port may still be in terminal mode, which would garble a line.
         if !matches!(shared.lock().phase, Phase::Ready) {
             continue;
         }
         let mut stream = requests.lock().unwrap_or_else(PoisonError::into_inner);
         if send(&mut *stream, &Request::Alive).is_err() {
-            // Whoever waits for the guest has been told by the other direction.
+            // The reader of events reports that the guest is gone.
             return;
         }
     }
 }
 
-/// Takes a guest's events until it ends.
+/// Handles a guest's events until it ends.
 fn listen(mut events: BufReader<UnixStream>, shared: &Shared) {
     let why = loop {
         match receive(&mut events) {

@@ -1,4 +1,4 @@
-//! QEMU: which one, and how a guest's machine is described to it.
+//! QEMU: finding a suitable one, and the command line of a guest's machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ pub(super) const OLDEST: Version = (7, 2);
 /// The first version with vfio-user devices.
 pub(super) const VFIO_USER: Version = (10, 1);
 
-/// An emulated TSC drifts enough at boot that some kernels fall back to a clock whose every reading is a system call and
-/// a device access; real machines read the TSC in user space, so the guests are told to trust it.
+/// At boot, an emulated TSC drifts so much that some kernels choose another clock, which takes a system call and a device access
+/// for each reading. Real machines read the TSC in user space, so the guests are told to trust it.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=6 panic=-1 mitigations=off tsc=reliable clocksource=tsc";
 
-/// A QEMU that works here.
+/// A QEMU that works on this host.
 #[derive(Debug, Clone)]
 pub struct Qemu {
     program: PathBuf,
@@ -30,7 +30,7 @@ pub struct Qemu {
     environment: Vec<(String, PathBuf)>,
 }
 
-/// What one guest's machine is made of.
+/// One guest's machine.
 pub struct Machine<'a> {
     /// The kernel's image.
     pub image: &'a Path,
@@ -46,13 +46,13 @@ pub struct Machine<'a> {
     pub control: &'a Path,
     /// The file for the kernel's log.
     pub log: &'a Path,
-    /// The file for QEMU's own complaints.
+    /// The file for QEMU's own messages.
     pub complaints: &'a Path,
     /// The wire to the other guest, if any.
     pub wire: Option<Wire<'a>>,
     /// The socket of the emulated card, if any.
     pub card: Option<&'a Path>,
-    /// More arguments, for devices that a test brings along.
+    /// More arguments for QEMU.
     pub more: &'a [String],
 }
 
@@ -62,12 +62,12 @@ pub struct Wire<'a> {
     pub socket: &'a Path,
     /// Whether this end listens.
     pub listens: bool,
-    /// Makes the two network addresses differ.
+    /// The guest's number, part of its MAC address.
     pub node: u32,
 }
 
 impl Qemu {
-    /// The host's QEMU if it is new enough, else the archive's. Asked once in a run for each version.
+    /// Returns the host's QEMU if it is new enough, else the archive's. The answer for each version is remembered.
     pub(super) fn find(oldest: Version) -> Result<Self> {
         static FOUND: Mutex<BTreeMap<Version, Result<Qemu>>> = Mutex::new(BTreeMap::new());
         let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +89,7 @@ impl Qemu {
                 oldest.0, oldest.1
             )
         })?;
-        // Its libraries are newer than the host's, so its own loader starts it.
+        // Its libraries are newer than the host's, so it is started by its own loader.
         let libraries = root.join("usr/lib/x86_64-linux-gnu");
         let mut arguments = vec!["--library-path".to_owned(), libraries.display().to_string()];
         arguments.push(root.join("usr/bin").join(PROGRAM).display().to_string());
@@ -138,7 +138,7 @@ impl Qemu {
         let mut command = self.command();
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         match machine.card {
-            // The card reads and writes the guest's memory, so it must be shared.
+            // The emulator accesses the guest's memory, so it must be shared.
             Some(card) => {
                 let memory = format!("memory-backend-memfd,id=ram,size={}M,share=on", machine.memory);
                 command.args(["-machine", "q35,memory-backend=ram", "-object", &memory]);
@@ -149,7 +149,7 @@ impl Qemu {
             None => command.args(["-machine", "q35"]),
         };
         command.args(["-m", &machine.memory.to_string(), "-smp", &machine.cpus.to_string()]);
-        // A host without these flags may still have a /dev/kvm that opens and then never runs the guest.
+        // On a host without these flags, /dev/kvm may open and yet never run the guest.
         let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let kvm = (processor.contains(" vmx") || processor.contains(" svm"))
             && std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
@@ -210,7 +210,7 @@ fn tsc_khz(cpuinfo: &str) -> Option<u32> {
     Some(khz.round() as u32)
 }
 
-/// A path inside a comma-separated option.
+/// Escapes a path for a comma-separated option.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }

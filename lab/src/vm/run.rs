@@ -1,4 +1,4 @@
-//! A command to run in a guest, and what became of it.
+//! A command to run in a guest, and its result.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ pub struct Run {
     pub(super) live: Option<Live>,
 }
 
-/// How a command's output goes to the user's terminal while it runs.
+/// How a command's output is shown while it runs.
 #[derive(Debug, Clone)]
 pub(super) struct Live {
-    /// Before each line; without one, bytes pass unchanged.
+    /// A prefix for each line; without one, bytes pass unchanged.
     pub(super) prefix: Option<String>,
 }
 
 impl Run {
-    /// A command that may take a minute.
+    /// Creates a command with a time limit of one minute.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
         let argv = argv.into_iter().map(Into::into).collect();
         let command = Command { argv, timeout: Duration::from_secs(60), ..Command::default() };
         Self { command, live: None }
     }
 
-    /// Adds to the environment.
+    /// Sets a variable of the environment.
     pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.command.env.push((key.into(), value.into()));
         self
     }
 
-    /// What the command reads.
+    /// Sets standard input.
     pub fn stdin(mut self, text: impl Into<String>) -> Self {
         self.command.stdin = Some(text.into());
         self
@@ -45,7 +45,7 @@ impl Run {
         self
     }
 
-    /// Tells what the command says when it has ended, so that nothing else is at work while it runs.
+    /// Holds the output back until the command has ended, so that sending it does not disturb a measurement.
     pub fn held(mut self) -> Self {
         self.command.held = true;
         self
@@ -57,55 +57,55 @@ impl Run {
         self
     }
 
-    /// Keeps it on one processor; where there are fewer, they are counted round.
+    /// Binds it to one processor, modulo the number of processors.
     pub fn cpu(mut self, cpu: usize) -> Self {
         self.command.cpu = Some(cpu);
         self
     }
 
-    /// Kills it after this time.
+    /// Sets the time after which it is killed.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.command.timeout = timeout;
         self
     }
 
-    /// Also shows its output as it comes, byte for byte.
+    /// Also shows its output as it arrives, byte for byte.
     pub fn live(mut self) -> Self {
         self.live = Some(Live { prefix: None });
         self
     }
 
-    /// Also shows its output as it comes, with a prefix before each line.
+    /// Also shows its output as it arrives, with a prefix before each line.
     pub fn live_as(mut self, prefix: impl Into<String>) -> Self {
         self.live = Some(Live { prefix: Some(prefix.into()) });
         self
     }
 }
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// The command.
     pub command: String,
     /// How it ended.
     pub status: Status,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub stdout: Vec<u8>,
     /// When parts of standard output arrived: the time since the start, and how many bytes had arrived until then.
     pub arrived: Vec<(Duration, usize)>,
     /// What it wrote to standard error.
     pub stderr: Vec<u8>,
-    /// What it took.
+    /// The time it took.
     pub usage: Usage,
 }
 
 impl Output {
-    /// Whether it exited with 0.
+    /// Whether its exit code was 0.
     pub fn success(&self) -> bool {
         self.status == Status::Code(0)
     }
 
-    /// Standard output as text.
+    /// Returns standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
@@ -130,7 +130,7 @@ impl Output {
         Err(format!("{}: {}: {}", self.command, self.ending(), process::last_lines(words, 4)))
     }
 
-    /// How it ended, in words.
+    /// Describes how it ended.
     pub fn ending(&self) -> String {
         match self.status {
             Status::Code(code) => format!("exit code {code}"),
@@ -139,7 +139,7 @@ impl Output {
         }
     }
 
-    /// The exit code that a shell would give it.
+    /// Returns the exit code that a shell would report; 124 after a timeout.
     pub fn code(&self) -> u8 {
         match self.status {
             Status::Code(code) => code as u8,

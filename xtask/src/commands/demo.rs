@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints a command line, then what it says.
+/// Prints a command line, then runs it and shows its output.
 fn show(guests: &Guests, command: &str) -> Result<bool> {
     println!("\nguest$ {command}");
     let output = guests.node(1).run(Run::new(command.split(' ')).live())?;

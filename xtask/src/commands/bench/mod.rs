@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: bareverbs against the C tools, in the same guest.
 //!
-//! Times under emulation compare only within one guest, so each measurement takes C's and ours in turn.
+//! Times under emulation compare only within one guest, so each measurement alternates between C's tool and ours.
 
 mod emulator;
 mod measure;
@@ -51,8 +51,8 @@ enum Part {
 /// The pingpongs besides rc. The device has no XRC.
 const FAMILY: [&str; 3] = ["uc", "ud", "srq"];
 
-/// Iterations of a time that is taken, the tools' own default. Where the machine is slow at times, many short runs in turn tell
-/// more than few long ones, of which two are not alike.
+/// Iterations of each measured run, the tools' own default. On a machine with varying speed, many short alternating runs tell more
+/// than a few long ones.
 const LENGTH: u32 = 1000;
 
 /// Measure bareverbs against the C tools.
@@ -78,7 +78,7 @@ impl Arguments {
     }
 }
 
-/// The rows so far, and what could not be measured.
+/// The rows so far, and the measurements that failed.
 #[derive(Default)]
 struct Results {
     rows: Vec<Row>,
@@ -151,7 +151,7 @@ fn tools(arguments: &Arguments, kernels: &[Kernel], results: &mut Results) -> Re
     };
     for (at, kernel) in kernels.iter().enumerate() {
         for cpus in [2, 1] {
-            // Counts do not depend on the kernel's speed: one kernel tells them.
+            // Counts do not depend on the kernel, so one kernel is enough.
             let counts = at == 0 && cpus == 2;
             let wants_counts =
                 counts && (arguments.wants(Part::Calls) || arguments.wants(Part::Instructions));

@@ -104,7 +104,7 @@ fn nothing(guest: &Guest<'_>) -> Result<()> {
         2,
         &[
             &format!("fail     module ib_uverbs: not loaded, and {folder} does not tell whether it can be"),
-            "mend: modprobe ib_uverbs",
+            "fix: modprobe ib_uverbs",
             "fail     module rdma_rxe: ",
             "warning  module rdma_ucm: ",
             "fail     device: this kernel has no RDMA subsystem loaded",
@@ -118,10 +118,10 @@ fn nothing(guest: &Guest<'_>) -> Result<()> {
         2,
         &[
             "fail     module ib_uverbs: not loaded; ",
-            "mend: modprobe ib_uverbs\n",
-            "mend: modprobe rdma_rxe\n",
+            "fix: modprobe ib_uverbs\n",
+            "fix: modprobe rdma_rxe\n",
             &format!("warning  module rdma_ucm: there is none for this kernel ({})", release),
-            "mend: modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV",
+            "fix: modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV",
         ],
     )?;
     // An ordinary user is told the same.
@@ -137,7 +137,7 @@ fn uverbs_alone(guest: &Guest<'_>) -> Result<()> {
             "ok       module ib_uverbs: loaded",
             "fail     module rdma_rxe: not loaded",
             "fail     device: there is none\n",
-            "mend: modprobe rdma_rxe && ",
+            "fix: modprobe rdma_rxe && ",
         ],
     )?;
     guest.refuses("bareverbs devinfo", &["there is no RDMA device"])?;
@@ -149,7 +149,7 @@ fn uverbs_alone(guest: &Guest<'_>) -> Result<()> {
 fn without_crc32(guest: &Guest<'_>) -> Result<()> {
     guest.done("/init load rdma_rxe")?;
     let add = "bareverbs link add rxe0 type rxe netdev dummy0";
-    guest.doctor(2, &["ok       module rdma_rxe: loaded", &format!("mend: {add}\n")])?;
+    guest.doctor(2, &["ok       module rdma_rxe: loaded", &format!("fix: {add}\n")])?;
     if guest.takes_checksums_from_modules()? {
         guest.refuses(add, &["ENOENT", "modprobe crc32_generic"])?;
         guest.done("/init load crc32_generic")?;
@@ -157,10 +157,7 @@ fn without_crc32(guest: &Guest<'_>) -> Result<()> {
     guest.done(add)?;
     guest.doctor(
         2,
-        &[
-            "fail     port rxe0/1: DOWN: its network device is switched off",
-            "mend: ip link set dev dummy0 up",
-        ],
+        &["fail     port rxe0/1: DOWN: its network device is switched off", "fix: ip link set dev dummy0 up"],
     )
 }
 
@@ -178,7 +175,7 @@ fn packet_filter(guest: &Guest<'_>) -> Result<()> {
         2,
         &[
             "warning  firewall: chain inet filter input (input) drops all packets",
-            "mend: nft insert rule inet filter input udp dport 4791 accept",
+            "fix: nft insert rule inet filter input udp dport 4791 accept",
         ],
     )?;
     let user = Run::new(["bareverbs", "doctor"]).uid(1000);

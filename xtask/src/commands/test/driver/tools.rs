@@ -131,7 +131,7 @@ pub(super) fn asyncwatch(checks: &mut Checks<'_>) {
 /// Doctor says that there is no link, and what to look at.
 fn port_down(guests: &Guests) -> Result<()> {
     const WANTED: &str =
-        "fail     port mlx4_0/1: DOWN: there is no link, InfiniBand\n         mend: see the cable";
+        "fail     port mlx4_0/1: DOWN: there is no link, InfiniBand\n         fix: see the cable";
     let said = guests.node(1).run(words("bareverbs doctor"))?;
     if said.code() == 2 && said.text().contains(WANTED) {
         Ok(())
