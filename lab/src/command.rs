@@ -39,15 +39,15 @@ pub const BROKEN: u8 = 125;
 
 /// Run a static command in a guest with an RDMA device.
 #[derive(Debug, Parser)]
-#[command(after_help = EXAMPLES)]
+#[command(name = "rdma-lab", version, after_help = EXAMPLES)]
 pub struct Arguments {
     /// A kernel: 6.1, 6.12, 7.3, host, or the path of an image
     #[arg(long, default_value = "6.1")]
     kernel: Kernel,
-    /// The folder of the kernel's modules, if it is not where the kernel's path says
+    /// The folder of the kernel's modules, if it cannot be derived from the kernel's path
     #[arg(long)]
     modules: Option<PathBuf>,
-    /// One guest, or two on a wire
+    /// Number of guests, 1 or 2
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=2))]
     nodes: u32,
     /// Processors of each guest
@@ -56,7 +56,7 @@ pub struct Arguments {
     /// Memory of each guest in MiB
     #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..))]
     memory: u32,
-    /// Put the C tools into the guest (they come by themselves when COMMAND is one of them)
+    /// Put the C tools and their libraries into the guest (implied when COMMAND is one of them)
     #[arg(long)]
     c_tools: bool,
     /// Copy a file into the guest: HOST or HOST:GUEST
@@ -71,7 +71,7 @@ pub struct Arguments {
     /// Limit locked memory, in bytes
     #[arg(long)]
     memlock: Option<u64>,
-    /// What the command reads
+    /// The command's standard input
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
     /// One more argument for QEMU (may be repeated)
@@ -83,22 +83,22 @@ pub struct Arguments {
     /// The RDMA device of each guest
     #[arg(long, value_enum, default_value_t = Device::Rxe)]
     device: Device,
-    /// What the ports of mlx4 devices are plugged into
+    /// Link layer of mlx4 devices
     #[arg(long, value_enum, default_value_t = LinkLayer::Infiniband)]
     link_layer: LinkLayer,
     /// One more argument for the emulator of mlx4 devices, `rdma-lab-emulator serve` (may be repeated)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     emulator: Vec<String>,
-    /// Boot without an RDMA link
+    /// Boot without a software RDMA device
     #[arg(long)]
     no_link: bool,
-    /// Boot without loading any module, so without RDMA; the command may run `/init load NAME`
+    /// Boot without loading any module, so without RDMA; `/init load NAME` loads one
     #[arg(long, conflicts_with = "nodes")]
     bare: bool,
     /// Kill the command after so many seconds
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86400))]
     timeout: u64,
-    /// A second command, as one list of words, for the last guest; it starts when the first command listens
+    /// A second command, as one string of words, for the last guest; it starts when the first command listens
     #[arg(long, value_name = "COMMAND")]
     client: Option<String>,
     /// The TCP port to wait for before the client starts; 0 waits a second instead (an RDMA-CM server has no TCP port)
@@ -109,7 +109,7 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
-/// What carries a guest's RDMA.
+/// The RDMA device of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Device {
     /// Software RoCE on the guest's network device
@@ -118,7 +118,7 @@ enum Device {
     Mlx4,
 }
 
-/// What the port of an emulated card is plugged into.
+/// The link layer of an emulated card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LinkLayer {
     /// LIDs 1 and 9
@@ -158,9 +158,9 @@ pub fn run(arguments: &Arguments, extra: Extra) -> Result<ExitCode> {
         let cards = arguments.emulator.iter().fold(cards, |cards, argument| cards.argument(argument));
         vm = vm.mlx4(cards);
     } else if arguments.link_layer != LinkLayer::Infiniband {
-        return Err("--link-layer: it is chosen with --device mlx4 only".into());
+        return Err("--link-layer needs --device mlx4".into());
     } else if !arguments.emulator.is_empty() {
-        return Err("--emulator: there is an emulator with --device mlx4 only".into());
+        return Err("--emulator needs --device mlx4".into());
     }
     if arguments.no_link {
         vm = vm.no_link();
@@ -276,6 +276,9 @@ fn in_bin(path: &Path) -> Result<String> {
 }
 
 fn unknown(word: &str) -> String {
+    if word.contains('/') {
+        return format!("{word}: no such file");
+    }
     format!(
         "{word}: no such file here, and no C tool of the image ({}; kernels: {})",
         tools::PROGRAMS.join(" "),
