@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    connectx3::cli::main()
+    connectx::cli::main()
 }

@@ -95,9 +95,9 @@ fn build_guest_init() -> Result<PathBuf> {
 /// Returns the emulator of cards, built once per run.
 fn emulator() -> Result<PathBuf> {
     const ARGUMENTS: [&str; 7] =
-        ["build", "--package", "connectx3", "--bin", "connectx3", "--profile", "emulator"];
+        ["build", "--package", "connectx", "--bin", "connectx", "--profile", "emulator"];
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
-    BUILT.get_or_init(|| only(build(&ARGUMENTS)?, "connectx3")).clone()
+    BUILT.get_or_init(|| only(build(&ARGUMENTS)?, "connectx")).clone()
 }
 
 /// Builds the static release binary `bareverbs`.

@@ -10,7 +10,7 @@ use crate::tally::Tally;
 use crate::{Result, cache, cargo, process};
 
 /// The packages that can be published.
-const PUBLISHED: [&str; 4] = ["bareverbs", "bareverbs-cli", "connectx3", "rdma-lab"];
+const PUBLISHED: [&str; 4] = ["bareverbs", "bareverbs-cli", "connectx", "rdma-lab"];
 
 /// The files that cargo adds to each.
 const ADDED: [&str; 4] = [".cargo_vcs_info.json", "Cargo.lock", "Cargo.toml", "Cargo.toml.orig"];
