@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_operation_object_errno_and_mend() {
+    fn says_operation_object_errno_and_fix() {
         let e = Error::os("open", "/dev/infiniband/uverbs0", Errno::EACCES).hint("try root");
         assert_eq!(e.to_string(), "open on /dev/infiniband/uverbs0: Permission denied (EACCES); try root");
         assert_eq!(e.errno(), Some(Errno::EACCES));

@@ -44,6 +44,10 @@ unsafe impl Sync for Mark {}
 
 impl Mark {
     fn new() -> Result<Self, Errno> {
+        // Miri knows no madvise, and nothing forks there.
+        if cfg!(miri) {
+            return Err(Errno::ENOSYS);
+        }
         let os = |error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOMEM));
         let page: MmapRaw = MmapOptions::new().len(super::linux::page_size()).map_anon().map_err(os)?.into();
         // SAFETY: the page is this mapping's alone, and nothing has been written to it.

@@ -125,7 +125,7 @@ fn nothing(guest: &Guest<'_>) -> Result<()> {
         ],
     )?;
     // An ordinary user is told the same.
-    guest.says(Run::new(["bareverbs", "doctor"]).uid(1000), 2, &["mend: modprobe ib_uverbs\n"])
+    guest.says(Run::new(["bareverbs", "doctor"]).uid(1000), 2, &["fix: modprobe ib_uverbs\n"])
 }
 
 /// The core is loaded, a driver is not.
