@@ -179,10 +179,12 @@ fn a_signal_is_not_a_time_out() {
         nix::sys::signal::SigSet::empty(),
     );
     crate::support::handle_signal(nix::sys::signal::Signal::SIGUSR1, &action);
-    let thread = nix::sys::pthread::pthread_self();
+    // musl's is a pointer, which cannot be sent to another thread.
+    let thread = nix::sys::pthread::pthread_self() as usize;
     let waker = std::thread::spawn(move || {
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(100));
+            let thread = thread as nix::sys::pthread::Pthread;
             nix::sys::pthread::pthread_kill(thread, nix::sys::signal::Signal::SIGUSR1).unwrap();
         }
     });

@@ -1,7 +1,7 @@
 //! The firmware: commands.
 //!
 //! A command is seven words in BAR 0, the HCR. Its arguments are an address or a number, a modifier, and perhaps a
-//! mailbox of up to 4 KiB in guest memory. [`table`] lists the commands, each with the state that it requires, the
+//! mailbox of up to 4 KiB in guest memory. `table` lists the commands, each with the state that it requires, the
 //! sizes of its mailboxes and its handler. There is a file for each family.
 
 mod adapter;

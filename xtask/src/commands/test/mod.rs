@@ -20,6 +20,7 @@ mod host;
 mod judges;
 mod libtest;
 mod nodes;
+mod packages;
 mod pair;
 mod pingpong;
 mod programs;
@@ -180,6 +181,8 @@ fn list<'a>(arguments: &'a Arguments, queue: Queue<'a>) -> Tally {
     if arguments.wants_part(Part::Host) {
         queue.put(host::tests(arguments));
         host::lints().into_iter().for_each(|work| tally.add(work.run()));
+        let what = "the files, metadata and documentation of each package, and a build from it";
+        tally.add(Work::new("packages", what, || Ok(packages::checks())).run());
     }
     if arguments.wants_part(Part::Abi) {
         let what = "structures and numbers against the kernel's headers";

@@ -19,7 +19,7 @@ const ADDED: [&str; 4] = [".cargo_vcs_info.json", "Cargo.lock", "Cargo.toml", "C
 const NEEDED: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "README.md"];
 
 /// Checks every package that can be published.
-pub(crate) fn checks() -> Tally {
+pub(super) fn checks() -> Tally {
     let mut tally = Tally::default();
     for package in PUBLISHED {
         tally.check(&format!("package {package}: files"), files(package));
