@@ -70,7 +70,7 @@ impl<'c> QpInit<'c> {
         Self::new(QpType::UC, send_cq, recv_cq)
     }
 
-    /// Unreliable datagrams: each send goes to an address of its own ([`SendWr::ud_addr`]), in one packet.
+    /// Unreliable datagrams: each send goes to an address of its own ([`SendWr::ud_addr`](crate::SendWr::ud_addr)), in one packet.
     ///
     /// A receive needs 40 bytes more than the message, which begins after them.
     pub fn ud(send_cq: &'c impl AsRef<CqHandle>, recv_cq: &'c impl AsRef<CqHandle>) -> Self {
