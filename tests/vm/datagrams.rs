@@ -172,7 +172,7 @@ fn datagrams_that_cannot_go_or_come() {
     });
     assert!(early.unwrap_err().to_string().contains("create_ah on "));
     let unready = both.pd.create_qp(QpInit::ud(&both.left_cq, &both.left_cq)).unwrap().start().unwrap_err();
-    assert!(unready.to_string().contains("call endpoint() first"), "{unready}");
+    assert!(unready.to_string().contains("call init_endpoint() first"), "{unready}");
     assert_eq!(both.left.state().unwrap(), QpState::RTS);
 }
 

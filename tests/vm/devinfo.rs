@@ -337,7 +337,8 @@ fn system_calls_are_few() {
     let devinfo = system_calls("ibv_devinfo", &[]);
     assert!(devinfo <= 40, "devinfo: {devinfo}");
     let verbose = system_calls("ibv_devinfo", &["-v"]);
-    // There is no legacy command for the GID table: with write() alone its 1024 entries are read from sysfs, file by file.
-    let most = if std::env::var("BAREVERBS_ABI").as_deref() == Ok("write") { 4 * 1024 + 60 } else { 60 };
+    // There is no legacy command for the GID table: with write() alone its 1024 entries are read from sysfs, file by file. A
+    // build with assertions makes five calls for each, since std checks a descriptor before it closes it.
+    let most = if std::env::var("BAREVERBS_ABI").as_deref() == Ok("write") { 5 * 1024 + 100 } else { 60 };
     assert!(verbose <= most, "devinfo -v: {verbose}");
 }
