@@ -96,6 +96,8 @@ fn metadata() -> Result<()> {
 
 /// Checks the unpacked packages, each with the others in place of those of the registry.
 fn build() -> Result<()> {
+    // cargo resolves a package for all targets, and a build has only fetched what its own target needs.
+    process::output(cargo::cargo().args(["fetch", "--quiet"]))?;
     let target = process::checkout().join("target");
     // A folder of its own, so that no older package is found in it.
     let folder = target.join("packaged");
