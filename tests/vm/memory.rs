@@ -139,25 +139,19 @@ fn huge_pages_are_used_where_they_are_reserved() {
     reserve("0");
 }
 
-/// Whether the device's driver can change regions: rxe's of 6.1 cannot.
-fn can_rereg() -> bool {
-    !is_rxe() || std::env::var("BAREVERBS_KERNEL").is_ok_and(|kernel| kernel != "6.1")
-}
-
+/// rxe refuses a change, and the region stays as it is. Where the driver can, the change takes effect.
 #[test]
 #[ignore = "needs a device"]
 fn rereg_changes_access_and_domain() {
     let mut both = Loop::new();
     let (source, mut target) = (both.region(4096), both.region(4096));
-    if !can_rereg() {
-        let error = target.rereg(Rereg::new().access(ALL)).unwrap_err();
-        unsupported(&error, "rereg_mr on rxe0: this device's driver has no such change of memory regions");
-        // It is as it was, and can be deregistered.
+    assert_eq!(write(&mut both, &source, &target), WcStatus::SUCCESS);
+    if let Err(error) = target.rereg(Rereg::new().access(Access::LOCAL_WRITE | Access::REMOTE_READ)) {
+        assert!(is_rxe(), "{error}");
+        unsupported(&error, "has no such change of memory regions");
         assert_eq!(write(&mut both, &source, &target), WcStatus::SUCCESS);
         return target.destroy().unwrap();
     }
-    assert_eq!(write(&mut both, &source, &target), WcStatus::SUCCESS);
-    target.rereg(Rereg::new().access(Access::LOCAL_WRITE | Access::REMOTE_READ)).unwrap();
     assert_eq!(write(&mut both, &source, &target), WcStatus::REM_ACCESS_ERR);
 
     // The queue pairs are in the error state: the next ones have a domain of their own, and the region moves there.
