@@ -51,7 +51,7 @@
 //!
 //! # What holds everywhere
 //!
-//! - **Nothing but [`Pd::register_mr`] is unsafe.** Memory that a device may reach is copied in and out and never lent as a
+//! - **Only `Pd::register_mr`, `MrInit::foreign` and `Pd::reg_implicit_mr` are unsafe.** Memory that a device may reach is copied in and out and never lent as a
 //!   slice; an [`Mr`] is deregistered before its memory is freed.
 //! - **Children hold their parents**, so objects may be dropped in any order. A drop does not report what the kernel refused;
 //!   `destroy()` and [`Context::close`] do.
