@@ -26,6 +26,10 @@ pub(crate) trait Driver: Debug + Send + Sync + Sized {
     type Rq: RecvQueue;
     type Srq: SharedRecvQueue;
 
+    /// The kernel's driver chooses the page size of a new region's translation by the region's address in this process alone. Where
+    /// requests use another address whose low bits differ, the device would reach other memory.
+    const TRANSLATES_BY_ADDRESS: bool = false;
+
     /// Creates the context of an open device. `abi` is the version of the structures that its driver exchanges with its provider.
     fn open(uverbs: &Uverbs, abi: u32) -> Result<(NewContext, Self)>;
 

@@ -125,6 +125,16 @@ providers! { $
 }
 
 impl Provider {
+    /// Returns whether a region at `start` cannot be registered at once with `iova` in its requests: see
+    /// [`Driver::TRANSLATES_BY_ADDRESS`].
+    pub(crate) fn mistranslates(&self, start: u64, iova: u64) -> bool {
+        fn by_address<D: Driver>(_: &D) -> bool {
+            D::TRANSLATES_BY_ADDRESS
+        }
+        // The largest page of a translation has 2 GiB.
+        (start ^ iova) & ((1 << 31) - 1) != 0 && each!(self, it => by_address(it), Self::None(_) => false)
+    }
+
     /// Creates a protection domain.
     pub(crate) fn alloc_pd(&self, uverbs: &Uverbs) -> Result<NewPd> {
         each!(self, it => it.alloc_pd(uverbs), Self::None(_) => {

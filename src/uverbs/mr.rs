@@ -201,7 +201,7 @@ mod tests {
             install(move |command| {
                 let Command::Ioctl { attrs, .. } = command else { panic!("{command:?}") };
                 let core = attrs.iter().find(|attr| attr.raw.attr_id == abi::UVERBS_ATTR_CORE_IN).unwrap();
-                assert_eq!(value(attrs, abi::UVERBS_ATTR_WRITE_CMD), 10);
+                assert_eq!(value(attrs, abi::UVERBS_ATTR_WRITE_CMD), u64::from(IB_USER_VERBS_CMD_REREG_MR));
                 assert_eq!(core.memory, expected.as_bytes());
                 let answer = ReregMrResp { lkey: 0x33, rkey: 0x44, driver_data: [] };
                 Ok(vec![Reply::Bytes(abi::UVERBS_ATTR_CORE_OUT, answer.as_bytes().to_vec())])

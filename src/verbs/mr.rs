@@ -49,11 +49,14 @@ impl Mr {
         let uverbs = &pd.ctx.uverbs;
         let access = init.access;
         let Memory { part, mapped, iova } = init.memory(uverbs.device(), "reg_mr")?;
+        let (start, length) = (mapped.address(), mapped.len() as u64);
+        // A change of memory has no such defect: it always uses small pages.
+        let in_two_steps = pd.ctx.provider().mistranslates(start, iova);
         let region = NewMr {
             pd_handle: pd.handle,
-            start: mapped.address(),
-            length: mapped.len() as u64,
-            iova,
+            start,
+            length,
+            iova: if in_two_steps { start } else { iova },
             access_flags: access.bits(),
         };
         // SAFETY: `Whole` keeps the memory until the region is deregistered, and for ever where that fails.
@@ -64,7 +67,15 @@ impl Mr {
             doubtful: Vec::new(),
             pd: Arc::clone(pd),
         };
-        let (lkey, rkey) = (Lkey(made.lkey), Rkey(made.rkey));
+        let (mut lkey, mut rkey) = (Lkey(made.lkey), Rkey(made.rkey));
+        if in_two_steps {
+            let memory = Some((start, length, iova));
+            let change = crate::uverbs::mr::Rereg { access_flags: None, pd_handle: None, memory };
+            // SAFETY: as above.
+            let keys = unsafe { uverbs.rereg_mr(made.mr_handle, &change) }
+                .map_err(|errno| uverbs.error("reg_mr", errno).hint("in the change to the iova"))?;
+            (lkey, rkey) = (Lkey(keys.lkey), Rkey(keys.rkey));
+        }
         Ok(Self { part, addr: iova, lkey, rkey, whole: Arc::new(whole) })
     }
 
@@ -210,7 +221,14 @@ impl Mr {
             return Ok(());
         }
         let uverbs = &self.whole.object.ctx.uverbs;
-        uverbs.prefetch(self.whole.pd.handle, &elements).map_err(|e| uverbs.error("advise_mr", e))
+        uverbs.prefetch(self.whole.pd.handle, &elements).map_err(|errno| {
+            let error = uverbs.error("advise_mr", errno);
+            if lacks(&error) {
+                unsupported("advise_mr", uverbs.device(), "advice on memory regions")
+            } else {
+                error
+            }
+        })
     }
 
     /// Changes the access, the protection domain or the memory of a region. See `ibv_rereg_mr(3)`.

@@ -107,6 +107,8 @@ impl Driver for Context {
     type Rq = qp::Rq;
     type Srq = Srq;
 
+    const TRANSLATES_BY_ADDRESS: bool = true; // up to Linux 7.3 at least
+
     fn open(uverbs: &Uverbs, abi: u32) -> Result<(NewContext, Self)> {
         open(uverbs, abi)
     }
