@@ -8,7 +8,7 @@ pub(crate) mod rxe;
 use nix::errno::Errno;
 
 use crate::error::{Cause, Error, Result};
-use crate::types::{DeviceAh, DriverCaps, PostError, RecvWr, Refusal, SendWr, Station, Wc};
+use crate::types::{DeviceAh, DriverCaps, EthAddr, PostError, PostErrorKind, RecvWr, SendWr, Wc};
 use crate::uapi::ioctl::{RDMA_DRIVER_MLX4, RDMA_DRIVER_RXE, RDMA_DRIVER_SIW};
 use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp, ModifySrq};
 use crate::uverbs::cq::CqInit;
@@ -117,20 +117,20 @@ impl Provider {
     }
 
     /// Makes an address handle in a domain, of which `pd` is known; gives the kernel's handle on it, where the kernel is asked, and
-    /// what requests name it by. `station` finds who is meant on Ethernet, where no kernel will.
+    /// what requests name it by. `eth_addr` finds who is meant on Ethernet, where no kernel will.
     pub(crate) fn create_ah(
         &self,
         uverbs: &Uverbs,
         pd_handle: u32,
         pd: &Hold,
         attr: AhAttr,
-        station: impl FnOnce(&AhAttr) -> Result<Station>,
+        eth_addr: impl FnOnce(&AhAttr) -> Result<EthAddr>,
     ) -> Result<(Option<u32>, DeviceAh)> {
         match self {
             Self::Rxe => rxe::ah::create(uverbs, pd_handle, attr).map(|(handle, ah)| (Some(handle), ah)),
             Self::Mlx4(_) => {
                 let pdn = if let Hold::Mlx4Pd { pdn } = pd { *pdn } else { 0 };
-                mlx4::ah::create(uverbs, pdn, &attr, station).map(|ah| (None, ah))
+                mlx4::ah::create(uverbs, pdn, &attr, eth_addr).map(|ah| (None, ah))
             }
             Self::None(driver) => Err(unsupported(*driver, uverbs)),
         }
@@ -151,7 +151,7 @@ fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
         _ => format!("there is no provider for its driver (id {driver})"),
     };
     Error::new("create queues", uverbs.device(), Cause::Unsupported(why.into()))
-        .hint("devices of rxe and mlx4 have one")
+        .with_hint("devices of rxe and mlx4 have one")
 }
 
 /// What a provider keeps of a kernel object for as long as that is there: what it uses of this process's, what it is called.
@@ -266,7 +266,7 @@ impl Sq {
         wr: SendWr<'_>,
     ) -> Result<(), PostError> {
         match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
+            Self::None => Err(PostError { posted: 0, kind: PostErrorKind::NoQueue }),
             Self::Rxe(sq) => sq.post(&[wr], || uverbs.ring_send_queue(qp_handle)),
             Self::Mlx4(sq) => sq.post(&[wr]),
         }
@@ -281,7 +281,7 @@ impl Sq {
         wrs: &[SendWr<'_>],
     ) -> Result<(), PostError> {
         match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
+            Self::None => Err(PostError { posted: 0, kind: PostErrorKind::NoQueue }),
             Self::Rxe(sq) => sq.post(wrs, || uverbs.ring_send_queue(qp_handle)),
             Self::Mlx4(sq) => sq.post(wrs),
         }
@@ -311,7 +311,7 @@ impl Rq {
     #[inline(always)] // as of the send queue's
     pub(crate) fn post_one(&mut self, wr: RecvWr<'_>) -> Result<(), PostError> {
         match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
+            Self::None => Err(PostError { posted: 0, kind: PostErrorKind::NoQueue }),
             Self::Rxe(rq) => rq.post(&[wr]),
             Self::Mlx4(rq) => rq.post(&[wr]),
         }
@@ -321,7 +321,7 @@ impl Rq {
     #[inline(always)]
     pub(crate) fn post(&mut self, wrs: &[RecvWr<'_>]) -> Result<(), PostError> {
         match self {
-            Self::None => Err(PostError { posted: 0, refusal: Refusal::NoQueue }),
+            Self::None => Err(PostError { posted: 0, kind: PostErrorKind::NoQueue }),
             Self::Rxe(rq) => rq.post(wrs),
             Self::Mlx4(rq) => rq.post(wrs),
         }

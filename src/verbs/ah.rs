@@ -24,9 +24,9 @@ impl Ah {
     pub(super) fn create(pd: &Arc<Object>, av: &AddressVector) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_ah", unmake: Uverbs::destroy_ah };
         let ctx = &pd.ctx;
-        let station = |attr: &_| neighbour::station(&ctx.info, attr);
+        let eth_addr = |attr: &_| neighbour::eth_addr(&ctx.info, attr);
         let (handle, device) =
-            ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), station)?;
+            ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), eth_addr)?;
         let object = handle.map(|handle| Object::new(ctx, handle, KIND));
         Ok(Self { object, device, _pd: Arc::clone(pd) })
     }

@@ -24,7 +24,7 @@ pub struct CompChannel(pub(super) Arc<ChannelInner>);
 pub(super) struct ChannelInner {
     fd: OwnedFd,
     pub(super) ctx: Arc<ContextInner>,
-    /// The queues that use it, by cookie, and how many events each has had.
+    /// The queues that use it, by user_handle, and how many events each has had.
     counts: Mutex<Vec<(u64, Arc<AtomicU32>)>>,
 }
 
@@ -61,19 +61,19 @@ impl ChannelInner {
     fn next(&self) -> Result<Option<CompEvent>, Errno> {
         let event = self.read()?;
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = event.and_then(|event| counts.iter().find(|(cookie, _)| *cookie == event.0));
+        let count = event.and_then(|event| counts.iter().find(|(user_handle, _)| *user_handle == event.0));
         if let Some((_, count)) = count {
             count.fetch_add(1, Ordering::Relaxed);
         }
         Ok(event)
     }
 
-    /// From now on counts the events of the queue with this cookie.
-    pub(super) fn count(&self, cookie: u64, count: &Arc<AtomicU32>) {
+    /// From now on counts the events of the queue with this user handle.
+    pub(super) fn count(&self, user_handle: u64, count: &Arc<AtomicU32>) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that nobody else holds are of queues that are gone.
         counts.retain(|(_, count)| Arc::strong_count(count) > 1);
-        counts.push((cookie, Arc::clone(count)));
+        counts.push((user_handle, Arc::clone(count)));
     }
 }
 
@@ -97,6 +97,6 @@ impl Cq {
     /// Whether an event is of this queue.
     #[must_use]
     pub fn owns(&self, event: CompEvent) -> bool {
-        event.0 == self.cookie()
+        event.0 == self.user_handle()
     }
 }

@@ -88,7 +88,7 @@ pub(super) struct CqCore {
     pub(super) own_channel: Option<Arc<ChannelInner>>,
     /// Its channel, shared or not, which goes after it.
     _channel: Option<Arc<ChannelInner>>,
-    cookie: u64,
+    user_handle: u64,
     /// Counts the events that its channel has read.
     events: Arc<AtomicU32>,
 }
@@ -110,28 +110,28 @@ impl Cq {
             }
         };
         ctx.async_file()?;
-        let cookie = ctx.next_cookie();
+        let user_handle = ctx.next_user_handle();
         let raw = crate::uverbs::cq::CqInit {
             cqe: init.cqe,
             channel: channel.as_ref().map(|channel| channel.as_fd()),
             comp_vector: init.comp_vector,
-            user_handle: cookie,
+            user_handle,
             timestamps: init.timestamps,
         };
         let events = Arc::new(AtomicU32::new(0));
         if let Some(channel) = &channel {
-            channel.count(cookie, &events);
+            channel.count(user_handle, &events);
         }
         let (handle, cqe, ring, hold) =
             ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| match e.errno() {
                 Some(nix::errno::Errno::EINVAL | nix::errno::Errno::EOPNOTSUPP) if init.timestamps => {
-                    e.hint("has this device a clock, so that completions can have timestamps?")
+                    e.with_hint("has this device a clock, so that completions can have timestamps?")
                 }
                 _ => explain(e, init.cqe),
             })?;
         let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
         let object = Object::new(ctx, handle, KIND).holding(hold);
-        let core = CqCore { object, own_channel, _channel: channel, cookie, events };
+        let core = CqCore { object, own_channel, _channel: channel, user_handle, events };
         Ok(Self { ring, core: Arc::new(core), cqe, armed: false, looks: 0 })
     }
 
@@ -179,8 +179,8 @@ impl Cq {
 
     /// What async events of this queue carry.
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.core.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.core.user_handle
     }
 }
 
@@ -208,7 +208,7 @@ impl std::fmt::Debug for Cq {
 fn explain(error: Error, cqe: u32) -> Error {
     match error.errno() {
         Some(nix::errno::Errno::EINVAL) => {
-            error.hint(format!("{cqe} entries were asked for: the device's max_cqe is the limit"))
+            error.with_hint(format!("{cqe} entries were asked for: the device's max_cqe is the limit"))
         }
         _ => error,
     }

@@ -32,7 +32,7 @@ impl Mr {
             return Err(Error::invalid("reg_mr", device, "a region of 0 bytes"));
         }
         let memory = Region::anonymous(length).map_err(|e| {
-            Error::os("allocate a region", device, e).hint(format!("{length} bytes were asked for"))
+            Error::os("allocate a region", device, e).with_hint(format!("{length} bytes were asked for"))
         })?;
         Self::of_region(pd, memory, access)
     }
@@ -192,14 +192,14 @@ fn explain(error: Error, length: usize, access: Access) -> Error {
     let remote = Access::REMOTE_WRITE | Access::REMOTE_ATOMIC;
     match error.errno() {
         Some(Errno::ENOMEM) => match linux::memlock_limit() {
-            Some(limit) if limit < length as u64 => error.hint(format!(
+            Some(limit) if limit < length as u64 => error.with_hint(format!(
                 "the memlock limit is {limit} bytes and {length} are to be pinned: raise it with ulimit -l \
                      or in limits.conf"
             )),
-            _ => error.hint(format!("{length} bytes are to be pinned")),
+            _ => error.with_hint(format!("{length} bytes are to be pinned")),
         },
         Some(Errno::EINVAL) if access.intersects(remote) && !access.contains(Access::LOCAL_WRITE) => {
-            error.hint("remote write and remote atomic need local write too")
+            error.with_hint("remote write and remote atomic need local write too")
         }
         _ => error,
     }

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::discover::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::netlink::{Hop, Routes};
-use crate::types::{Gid, Station};
+use crate::types::{EthAddr, Gid};
 use crate::uapi::verbs::AhAttr;
 
 /// How long a neighbour has for its answer, as in rdma-core.
@@ -27,7 +27,7 @@ const DISCARD: u16 = 9;
 /// # Errors
 /// The source GID is not there, there is no route (`ENETUNREACH`), or the neighbour does not answer in 3 s
 /// (`EHOSTUNREACH`).
-pub(super) fn station(device: &DeviceInfo, attr: &AhAttr) -> Result<Station> {
+pub(super) fn eth_addr(device: &DeviceInfo, attr: &AhAttr) -> Result<EthAddr> {
     let index = attr.grh.sgid_index;
     let (netdev, source) = device.gid_netdev(attr.port_num, index).ok_or_else(|| {
         let why = format!("no network device is behind GID index {index} of port {}", attr.port_num);
@@ -37,7 +37,7 @@ pub(super) fn station(device: &DeviceInfo, attr: &AhAttr) -> Result<Station> {
         Some(mac) => mac,
         None => asked(device, &netdev, source, Gid(attr.grh.dgid))?,
     };
-    Ok(Station { mac, vlan: vlan(&netdev) })
+    Ok(EthAddr { mac, vlan: vlan(&netdev) })
 }
 
 /// The hardware address that the GID itself says.
@@ -73,7 +73,9 @@ fn asked(device: &DeviceInfo, netdev: &str, source: Gid, to: Gid) -> Result<[u8;
             return Ok(mac);
         }
         if Instant::now() > end {
-            return Err(unreachable(Errno::EHOSTUNREACH).hint(format!("{hop} does not answer at {netdev}")));
+            return Err(
+                unreachable(Errno::EHOSTUNREACH).with_hint(format!("{hop} does not answer at {netdev}"))
+            );
         }
         if !nudged {
             nudge(source, to, ifindex);

@@ -22,7 +22,7 @@ pub struct Qp {
     qp_num: Qpn,
     qp_type: QpType,
     cap: QpCap,
-    cookie: u64,
+    user_handle: u64,
     /// The port that it was told to use.
     port: Option<PortNum>,
     /// Set by `endpoint`, used by `connect`.
@@ -140,8 +140,8 @@ impl Qp {
             Kind { verb: "destroy_qp", unmake: |uverbs, handle| uverbs.destroy_qp(handle).map(drop) };
         let ctx = &domain.ctx;
         ctx.async_file()?;
-        let cookie = ctx.next_cookie();
-        raw.user_handle = cookie;
+        let user_handle = ctx.next_user_handle();
+        raw.user_handle = user_handle;
         let (made, sq, rq, hold) = ctx
             .provider()
             .create_qp(&ctx.uverbs, &raw, queues)
@@ -160,7 +160,7 @@ impl Qp {
                 max_recv_sge: made.cap.max_recv_sge,
                 max_inline_data: made.cap.max_inline_data,
             },
-            cookie,
+            user_handle,
             port: None,
             local: None,
         })
@@ -186,8 +186,8 @@ impl Qp {
 
     /// What async events of this queue pair carry.
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.user_handle
     }
 
     /// Posts one send and rings the doorbell. See `ibv_post_send(3)`.
@@ -249,14 +249,14 @@ impl Qp {
             let error = uverbs.error("modify_qp", errno);
             let from = self.query().ok().and_then(|now| now.state);
             match from.and_then(|from| transition::explain(self.qp_type, from, attr)) {
-                Some(why) if errno == nix::errno::Errno::EINVAL => error.hint(why),
+                Some(why) if errno == nix::errno::Errno::EINVAL => error.with_hint(why),
                 _ => error,
             }
         })?;
         if attr.state.map(u8::from) == Some(QpState::RESET.into()) {
             let renewed = object.hold.reset(&mut self.send.ring, &mut self.recv.ring);
             renewed.map_err(|errno| {
-                uverbs.error("modify_qp", errno).hint("nothing can be posted until it is reset again")
+                uverbs.error("modify_qp", errno).with_hint("nothing can be posted until it is reset again")
             })?;
         }
         self.port = attr.port.or(self.port);
@@ -282,9 +282,9 @@ impl Qp {
             let error = object.ctx.uverbs.error("attach_mcast", errno);
             match errno {
                 nix::errno::Errno::EINVAL if self.qp_type != QpType::UD => {
-                    error.hint("only datagram queue pairs are in multicast groups")
+                    error.with_hint("only datagram queue pairs are in multicast groups")
                 }
-                nix::errno::Errno::EINVAL => error.hint(format!("is {gid} a multicast GID?")),
+                nix::errno::Errno::EINVAL => error.with_hint(format!("is {gid} a multicast GID?")),
                 _ => error,
             }
         })?;

@@ -8,6 +8,7 @@ use crate::uverbs::Uverbs;
 
 /// The sizes of a queue pair (`struct ibv_qp_cap`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QpCap {
     /// Outstanding sends.
     pub max_send_wr: u32,
@@ -146,7 +147,7 @@ pub(super) fn explain(error: Error, uverbs: &Uverbs, cap: &RawCap) -> Error {
     ];
     match sizes.iter().find(|(_, asked, _, limit)| asked > limit) {
         Some((size, asked, name, limit)) => {
-            error.hint(format!("{size} is {asked}; the device's {name} is {limit}"))
+            error.with_hint(format!("{size} is {asked}; the device's {name} is {limit}"))
         }
         None => error,
     }

@@ -47,6 +47,7 @@ impl From<u32> for SrqInit<'_> {
 
 /// Sizes and limit of a shared receive queue (`struct ibv_srq_attr`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SrqAttr {
     /// Outstanding receives.
     pub max_wr: u32,
@@ -65,7 +66,7 @@ pub struct Srq {
     max_wr: u32,
     max_sge: u32,
     srq_num: Option<Srqn>,
-    cookie: u64,
+    user_handle: u64,
 }
 
 /// The kernel's object, and those that must outlive it. Fields drop in this order.
@@ -91,7 +92,7 @@ impl Srq {
             return Err(Error::invalid("create_srq", ctx.uverbs.device(), why));
         }
         ctx.async_file()?;
-        let cookie = ctx.next_cookie();
+        let user_handle = ctx.next_user_handle();
         let raw = crate::uverbs::srq::SrqInit {
             pd_handle: pd.handle,
             max_wr: init.max_wr,
@@ -100,7 +101,7 @@ impl Srq {
             xrc: init
                 .xrc
                 .map(|(xrcd, cq)| Xrc { xrcd_handle: xrcd.0.handle, cq_handle: cq.core.object.handle }),
-            user_handle: cookie,
+            user_handle,
         };
         let (made, ring, hold) = ctx
             .provider()
@@ -119,7 +120,7 @@ impl Srq {
             max_wr: made.max_wr,
             max_sge: made.max_sge,
             srq_num: init.xrc.map(|_| Srqn::truncate(made.srq_num)),
-            cookie,
+            user_handle,
         })
     }
 
@@ -143,8 +144,8 @@ impl Srq {
 
     /// What async events of this queue carry.
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.user_handle
     }
 
     /// Posts one receive. See `ibv_post_srq_recv(3)`.
@@ -175,7 +176,7 @@ impl Srq {
         let object = &self.core.object;
         self.ring.set_limit(&object.ctx.uverbs, object.handle, limit).map_err(|error| match error.errno() {
             Some(nix::errno::Errno::EINVAL) if limit > self.max_wr => {
-                error.hint(format!("the limit is {limit}; the queue has room for {}", self.max_wr))
+                error.with_hint(format!("the limit is {limit}; the queue has room for {}", self.max_wr))
             }
             _ => error,
         })
@@ -234,12 +235,12 @@ fn explain(error: Error, uverbs: &Uverbs, max_wr: u32, max_sge: u32) -> Error {
             let why = "it has no shared receive queues";
             Error::new(error.operation(), uverbs.device(), Cause::Unsupported(why.into()))
         }
-        Cause::Os(_) if max_wr > base.max_srq_wr || max_wr == 0 => error.hint(format!(
+        Cause::Os(_) if max_wr > base.max_srq_wr || max_wr == 0 => error.with_hint(format!(
             "{max_wr} receives were asked for; the device's max_srq_wr is {}",
             base.max_srq_wr
         )),
         Cause::Os(_) if max_sge > base.max_srq_sge => {
-            error.hint(format!("max_sge is {max_sge}; the device's max_srq_sge is {}", base.max_srq_sge))
+            error.with_hint(format!("max_sge is {max_sge}; the device's max_srq_sge is {}", base.max_srq_sge))
         }
         _ => error,
     }

@@ -5,6 +5,8 @@
 mod checker;
 mod commands;
 mod tally;
+#[path = "../../src/uapi/mod.rs"]
+mod uapi;
 
 use std::process::ExitCode;
 

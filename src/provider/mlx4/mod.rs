@@ -78,7 +78,7 @@ pub(crate) fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context
         }
         other => {
             let why = format!("version {other} of mlx4's ABI is not known, only 3 and 4");
-            return Err(unsupported(why).hint("a newer bareverbs may know this kernel"));
+            return Err(unsupported(why).with_hint("a newer bareverbs may know this kernel"));
         }
     };
     let sizes = Sizes::of(&answer, linux::page_size())
@@ -134,7 +134,7 @@ impl Context {
     fn new(uverbs: &Uverbs, sizes: Sizes) -> Result<Self> {
         let map = |what: &str, page: u64| {
             Mmio::map(uverbs.as_fd(), page * linux::page_size() as u64).map_err(|errno| {
-                uverbs.error("open", errno).hint(format!("mapping the device's {what} page failed"))
+                uverbs.error("open", errno).with_hint(format!("mapping the device's {what} page failed"))
             })
         };
         let doorbells = map("doorbell", 0)?;

@@ -16,7 +16,7 @@ use super::{Context, Cq, Srq, dbrec};
 use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
-use crate::types::{Data, Dest, PostError, QpType, RecvWr, Refusal, SendOp, SendWr};
+use crate::types::{Data, Dest, PostError, PostErrorKind, QpType, RecvWr, SendOp, SendWr};
 use crate::uapi::ioctl::verbs::QpCap;
 use crate::uapi::mlx4::CreateQp;
 use crate::uverbs::qp::{NewQp, QpInit};
@@ -256,7 +256,7 @@ impl Sq {
     /// Posts a request: one that is short goes into a BlueFlame register, where there is one.
     #[inline(always)]
     fn post_one(&mut self, wr: &SendWr<'_>) -> Result<(), PostError> {
-        let written = self.push(wr).map_err(|refusal| PostError { posted: 0, refusal })?;
+        let written = self.push(wr).map_err(|kind| PostError { posted: 0, kind })?;
         match &mut self.blueflame {
             Some(register) if fits(&written, register) => {
                 let number = self.ring.posted().wrapping_sub(1);
@@ -280,8 +280,8 @@ impl Sq {
         let mut outcome = Ok(());
         let begin = self.ring.posted();
         for (posted, wr) in wrs.iter().enumerate() {
-            if let Err(refusal) = self.push_any(wr) {
-                outcome = Err(PostError { posted, refusal });
+            if let Err(kind) = self.push_any(wr) {
+                outcome = Err(PostError { posted, kind });
                 break;
             }
             self.stamp();
@@ -301,7 +301,7 @@ impl Sq {
 
     /// A request of which nothing is known when this is compiled: what it mostly is has a way of its own.
     #[inline(always)]
-    fn push_any(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
+    fn push_any(&mut self, wr: &SendWr<'_>) -> Result<(), PostErrorKind> {
         let SendWr { wr_id, flags, .. } = *wr;
         let (data @ Data::One(_), dest @ Dest::Connected) = (wr.data, wr.dest) else {
             return self.push_other(wr);
@@ -315,14 +315,14 @@ impl Sq {
     }
 
     #[inline(never)]
-    fn push_other(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
+    fn push_other(&mut self, wr: &SendWr<'_>) -> Result<(), PostErrorKind> {
         self.push(wr).map(drop)
     }
 
     /// Fills the next slot and makes it valid; gives what is in it.
     #[inline(always)]
-    fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, Refusal> {
-        let place = self.ring.next().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, PostErrorKind> {
+        let place = self.ring.next().ok_or(PostErrorKind::QueueFull)?;
         let (first, owner) = (place.number << self.shift, owner(place.number, self.slots));
         let draft = wqe::write_send(&mut self.chunks, first, wr, &self.limits, self.flags)?;
         place.announce(wr.wr_id);
@@ -395,8 +395,8 @@ impl Rq {
         let mut outcome = Ok(());
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                outcome = Err(PostError { posted, refusal });
+            if let Err(kind) = self.push(wr) {
+                outcome = Err(PostError { posted, kind });
                 break;
             }
             posted += 1;
@@ -410,8 +410,8 @@ impl Rq {
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let place = self.ring.next().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), PostErrorKind> {
+        let place = self.ring.next().ok_or(PostErrorKind::QueueFull)?;
         wqe::write_recv(&mut self.elements, place.number << self.shift, wr, 1 << self.shift)?;
         place.announce(wr.wr_id);
         Ok(())

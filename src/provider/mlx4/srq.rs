@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
 use crate::sys::slots::{Numbers, boxed};
-use crate::types::{PostError, RecvWr, Refusal};
+use crate::types::{PostError, PostErrorKind, RecvWr};
 use crate::uapi::mlx4::{CreateSrq, CreateSrqResp};
 use crate::uverbs::srq::{NewSrq, SrqInit};
 use crate::uverbs::{Udata, Uverbs};
@@ -183,8 +183,8 @@ impl Srq {
         let mut outcome = Ok(());
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                outcome = Err(PostError { posted, refusal });
+            if let Err(kind) = self.push(wr) {
+                outcome = Err(PostError { posted, kind });
                 break;
             }
             posted += 1;
@@ -199,11 +199,11 @@ impl Srq {
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
+    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), PostErrorKind> {
         if self.head == self.tail {
             self.collect();
             if self.head == self.tail {
-                return Err(Refusal::QueueFull);
+                return Err(PostErrorKind::QueueFull);
             }
         }
         let slot = usize::from(self.head);

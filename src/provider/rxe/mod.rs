@@ -25,6 +25,6 @@ fn map(uverbs: &Uverbs, what: &'static str, info: MmInfo) -> Result<Region> {
     }
     Region::map(uverbs.as_fd(), info.offset, info.size as usize).map_err(|errno| {
         let why = "the kernel's new queue could not be mapped: is the address space limited (ulimit -v)?";
-        uverbs.error(what, errno).hint(why)
+        uverbs.error(what, errno).with_hint(why)
     })
 }

@@ -6,7 +6,7 @@ use super::ring::Producer;
 use super::wqe::{self, Limits, RECV_ONE, SEND_ONE};
 use crate::error::Result;
 use crate::sys::region::Region;
-use crate::types::{PostError, QpType, RecvWr, Refusal, SendWr};
+use crate::types::{PostError, PostErrorKind, QpType, RecvWr, SendWr};
 use crate::uapi::rxe::CreateQpResp;
 use crate::uverbs::qp::{NewQp, QpInit};
 use crate::uverbs::{Udata, Uverbs};
@@ -76,8 +76,8 @@ impl Sq {
         let mut refused = None;
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                refused = Some(refusal);
+            if let Err(kind) = self.push(wr) {
+                refused = Some(kind);
                 break;
             }
             posted += 1;
@@ -86,15 +86,15 @@ impl Sq {
             // The requests, then the index that shows them, then the doorbell that makes the driver look.
             self.ring.publish();
             if let Err(errno) = ring_doorbell() {
-                return Err(PostError { posted, refusal: Refusal::Doorbell(errno) });
+                return Err(PostError { posted, kind: PostErrorKind::Doorbell(errno as i32) });
             }
         }
-        refused.map_or(Ok(()), |refusal| Err(PostError { posted, refusal }))
+        refused.map_or(Ok(()), |kind| Err(PostError { posted, kind }))
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
-        let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &SendWr<'_>) -> Result<(), PostErrorKind> {
+        let at = self.ring.free_slot().ok_or(PostErrorKind::QueueFull)?;
         wqe::write_send(self.ring.slots(), at, wr, &self.limits, self.ssn)?;
         self.ssn = self.ssn.wrapping_add(1);
         self.ring.fill();
@@ -119,8 +119,8 @@ impl Rq {
         let mut refused = None;
         let mut posted = 0;
         for wr in wrs {
-            if let Err(refusal) = self.push(wr) {
-                refused = Some(PostError { posted, refusal });
+            if let Err(kind) = self.push(wr) {
+                refused = Some(PostError { posted, kind });
                 break;
             }
             posted += 1;
@@ -132,8 +132,8 @@ impl Rq {
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), PostErrorKind> {
+        let at = self.ring.free_slot().ok_or(PostErrorKind::QueueFull)?;
         wqe::write_recv(self.ring.slots(), at, wr, &self.limits)?;
         self.ring.fill();
         Ok(())
