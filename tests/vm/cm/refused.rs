@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bareverbs::ErrorKind;
+
 use super::*;
 
 #[test]

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use super::libtest;
+use super::{api, libtest};
 use crate::progress::{Progress, human};
 use crate::tally::Tally;
 use crate::{Result, cargo, process};
@@ -29,6 +29,14 @@ pub(crate) fn checks(filter: Option<&str>) -> Tally {
         let result = quietly(name, cargo::cargo().args(words));
         tally.check(name, result.map(drop));
     }
+    let docs = quietly(
+        "doc",
+        cargo::cargo()
+            .args(["doc", "--workspace", "--no-deps", "--quiet"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    );
+    tally.check("doc", docs.map(drop));
+    tally.check("public API", api::check());
     tally.add(tests(filter));
     let result = cargo::require_target(OTHER_TARGET).and_then(|()| {
         quietly(OTHER_TARGET, cargo::cargo().args(["check", "--quiet", "--target", OTHER_TARGET]))

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that must hold, from formatting to every kernel.
 
+mod api;
 mod bare;
 mod cards;
 mod checks;
