@@ -103,7 +103,8 @@ fn serve(listener: &CmId, clients: usize) -> Outcome {
                 (CmEventType::ESTABLISHED, _) => {}
                 // It has left, or has given up before it was connected.
                 _ => {
-                    let Some(at) = present.iter().position(|client| client.id.cookie() == event.cookie)
+                    let Some(at) =
+                        present.iter().position(|client| client.id.user_handle() == event.user_handle)
                     else {
                         continue;
                     };

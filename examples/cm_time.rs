@@ -68,12 +68,12 @@ fn serve(address: SocketAddr) -> Outcome {
                 let mut qp = home.qp(&id)?;
                 // Whoever has given up is not there to be told.
                 if id.accept(&mut qp, &ConnParam::new()).is_ok() {
-                    clients.insert(id.cookie(), (id, qp));
+                    clients.insert(id.user_handle(), (id, qp));
                 }
             }
             (CmEventType::ESTABLISHED, _) => {}
             _ => {
-                if let Some((id, mut qp)) = clients.remove(&event.cookie) {
+                if let Some((id, mut qp)) = clients.remove(&event.user_handle) {
                     let _ = id.disconnect(&mut qp);
                 }
             }
@@ -81,7 +81,7 @@ fn serve(address: SocketAddr) -> Outcome {
     }
 }
 
-/// The ids, by their cookies, and the times of the steps.
+/// The ids, by their user handles, and the times of the steps.
 struct Client {
     events: EventChannel,
     ids: Vec<CmId>,
@@ -95,7 +95,7 @@ fn ask(address: SocketAddr, count: usize) -> Outcome {
     client.step("create id", |client| {
         for n in 0..count {
             let id = client.events.create_id(PortSpace::Tcp)?;
-            client.at.insert(id.cookie(), n);
+            client.at.insert(id.user_handle(), n);
             client.ids.push(id);
         }
         Ok(())
@@ -161,7 +161,7 @@ impl Client {
     ) -> Outcome {
         for _ in 0..self.ids.len() {
             let event: CmEvent = self.events.wait(Some(PATIENCE))?.ready().ok_or("no event came in time")?;
-            let n = *self.at.get(&event.cookie).ok_or("an event of nobody's")?;
+            let n = *self.at.get(&event.user_handle).ok_or("an event of nobody's")?;
             let id = &self.ids[n];
             if event.event_type != wanted {
                 let why = id.failure(&event).map_or_else(|| event.event_type.to_string(), |e| e.to_string());

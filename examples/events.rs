@@ -67,7 +67,7 @@ fn main() -> Outcome {
         ready(&channel, &events)?;
         while let Some(event) = events.next_event()? {
             println!("async event: {:?} of {}", event.event_type, event.element);
-            if event.event_type == AsyncEventType::CQ_ERR && event.element == small_cq.cookie() {
+            if event.event_type == AsyncEventType::CQ_ERR && event.element == small_cq.user_handle() {
                 return Ok(());
             }
         }

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 fn list() -> Result<()> {
     for source in [Source::Netlink, Source::Sysfs] {
         println!("{source:?}:");
-        match discover::devices_by(source) {
+        match discover::devices_from(source) {
             Ok(devices) => devices.iter().for_each(show),
             Err(error) => println!("  {error}"),
         }

@@ -51,7 +51,7 @@ fn main() -> support::Outcome {
             None => std::thread::yield_now(),
         }
     };
-    let whose = if event.source() == EventSource::Srq(srq.cookie()) { "ours" } else { "somebody's" };
+    let whose = if event.source() == EventSource::Srq(srq.user_handle()) { "ours" } else { "somebody's" };
     println!("{:?} of {whose}", event.event_type);
     Ok(())
 }

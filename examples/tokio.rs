@@ -56,18 +56,18 @@ async fn serve(events: EventChannel) -> Outcome {
 
     // An async event is due once fewer than two receives are left: another task reports it.
     srq.set_limit(2)?;
-    let alarm = tokio::spawn(limit_reached(ctx.async_events()?, srq.cookie()));
+    let alarm = tokio::spawn(limit_reached(ctx.async_events()?, srq.user_handle()));
     recv_cq.req_notify(false)?;
     send_cq.req_notify(false)?;
     let channel = watched(channel)?;
     id.accept(&mut qp, &ConnParam::new())?;
 
     // Which queue an event belongs to is one look into a map, however many queues there are.
-    let mut queues = HashMap::from([(recv_cq.cookie(), recv_cq), (send_cq.cookie(), send_cq)]);
+    let mut queues = HashMap::from([(recv_cq.user_handle(), recv_cq), (send_cq.user_handle(), send_cq)]);
     let mut sent = false;
     while !sent {
         let event = comp_event(&channel).await?;
-        let cq = queues.get_mut(&event.cookie()).ok_or("an event of no queue")?;
+        let cq = queues.get_mut(&event.user_handle()).ok_or("an event of no queue")?;
         for wc in cq.completions() {
             println!("server: request {} {}: {}", wc.wr_id, wc.opcode, wc.status);
             if !wc.is_success() {
@@ -171,15 +171,15 @@ async fn completions<'w>(cq: &mut Cq, fd: &AsyncFd<CqFd>, wcs: &'w mut [Wc]) -> 
     }
 }
 
-/// Waits for the event that the limit of the shared receive queue with this cookie is reached.
-async fn limit_reached(events: AsyncEvents, cookie: u64) -> Outcome {
+/// Waits for the event that the limit of the shared receive queue with this user handle is reached.
+async fn limit_reached(events: AsyncEvents, user_handle: u64) -> Outcome {
     let events = watched(events)?;
     loop {
         let mut ready = events.readable().await?;
         match ready.get_inner().next_event()? {
             Some(event) => {
                 println!("server: async event {} of {}", event.event_type, event.element);
-                if event.event_type == AsyncEventType::SRQ_LIMIT_REACHED && event.element == cookie {
+                if event.event_type == AsyncEventType::SRQ_LIMIT_REACHED && event.element == user_handle {
                     return Ok(());
                 }
             }

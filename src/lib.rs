@@ -88,29 +88,57 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`cm`] | RDMA-CM: connections by IP address and port |
-//! | [`verbs`] | what a program holds: device, context, PD, MR, CQ, QP; its items stand in this module too |
+//! | `verbs` | what a program holds: device, context, PD, MR, CQ, QP; its items stand in this module too |
 //! | `provider` | how a device's queues look in memory: rings, WQEs, CQEs, doorbells |
 //! | [`discover`] | which devices there are: RDMA netlink first, sysfs after |
 //! | [`netlink`] | RDMA netlink (`RDMA_NLDEV`): devices, ports, links |
 //! | `uverbs` | the kernel's commands, one file per kernel object, in each encoding |
 //! | `sys` | system calls, memory shared with the kernel |
-//! | [`types`] | keys, numbers, addresses, states, work requests and completions; they stand in this module too |
-//! | [`error`] | the one error type |
-//! | [`uapi`] | the kernel's structures, checked against its headers by `cargo xtask abi` |
+//! | `types` | keys, numbers, addresses, states, work requests and completions; they stand in this module too |
+//! | `error` | the one error type |
+//! | `uapi` | the kernel's structures, checked against its headers by `cargo xtask abi` |
 
 pub mod cm;
 pub mod discover;
-pub mod error;
+mod error;
 pub mod netlink;
 mod provider;
 mod sys;
-pub mod types;
-pub mod uapi;
+mod types;
+mod uapi;
 mod uverbs;
-pub mod verbs;
+mod verbs;
 
-pub use cm::{CmEvent, CmEventType, CmId, ConnParam, DatagramPeer, EventChannel, PortSpace};
-pub use error::{Cause, Error, Result};
-pub use types::*;
+// Devices.
+pub use types::{
+    DriverCaps, Gid, GidEntry, GidType, Guid, Lid, LinkLayer, Mtu, PhysState, PortNum, PortState,
+    ServiceLevel,
+};
 pub use uverbs::Encoding;
-pub use verbs::*;
+pub use verbs::{AtomicCap, Context, Device, DeviceAttr, OdpCaps, OpenOptions, PortAttr, RssCaps, TmCaps};
+
+// Memory.
+pub use types::{Access, Lkey, MwBind, MwType, Remote, Rkey, Sge};
+pub use verbs::{Mr, MrInit, Mw, OpaqueMr, Pd, Rereg};
+
+// Completion queues.
+pub use types::{Wc, WcExtra, WcOpcode, WcStatus};
+pub use verbs::{CompChannel, CompEvent, Completions, Cq, CqFd, CqHandle, CqInit, Wait, Waited};
+
+// Queue pairs.
+pub use types::{Endpoint, Psn, Qkey, QpState, QpType, Qpn, Srqn};
+pub use verbs::{
+    AddressVector, Ah, ConnectAttr, JoinError, Qp, QpAttr, QpCap, QpInit, RecvQueue, SendQueue, Srq, SrqAttr,
+    SrqHandle, SrqInit, Xrcd,
+};
+
+// Work requests.
+pub use types::{PostError, PostErrorKind, RecvWr, SendFlags, SendOp, SendWr};
+
+// Events and errors.
+pub use error::{Error, ErrorKind, Result};
+pub use types::OutOfRange;
+pub use verbs::{AsyncEvent, AsyncEventType, AsyncEvents, EventSource};
+
+// Connections by IP address.
+pub use cm::{CmEvent, CmEventType, CmId, ConnParam, DatagramPeer, EventChannel, PortSpace};

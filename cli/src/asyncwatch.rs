@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn lines_are_those_of_the_c_tool() {
-        let event = |event_type, element| AsyncEvent { event_type, element };
+        let event = AsyncEvent::new;
         for (event, text) in [
             (event(Type::PORT_ERR, 1), "  event_type IBV_EVENT_PORT_ERR (10), port 1\n"),
             (event(Type::PORT_ACTIVE, 2), "  event_type IBV_EVENT_PORT_ACTIVE (9), port 2\n"),
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn objects_name_the_port() {
-        let event = AsyncEvent { event_type: Type::PORT_ERR, element: 1 };
+        let event = AsyncEvent::new(Type::PORT_ERR, 1);
         assert_eq!(
             object("rxe0", &event).unwrap(),
             "{\"device\":\"rxe0\",\"event\":{\"value\":10,\"name\":\"IBV_EVENT_PORT_ERR\"},\"port\":1}\n"

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 
 use bareverbs::discover::{DeviceInfo, DriverId};
-use bareverbs::{Context, Device, Guid};
+use bareverbs::{Context, Device, Encoding, Guid, OpenOptions};
 use clap::Args;
 use serde::Serialize;
 
@@ -61,7 +61,24 @@ pub(crate) fn open(name: Option<&OsStr>, none: &str) -> Result<Context, Failure>
         Err(error) if error.operation() == "list devices" => Err(error).in_c(NO_LIST),
         found => found.in_c(words),
     }?;
-    device.open().in_c(format!("Couldn't get context for {}", device.name()))
+    open_device(&device).in_c(format!("Couldn't get context for {}", device.name()))
+}
+
+/// Opens a device with the command interface that `BAREVERBS_ABI` names.
+pub(crate) fn open_device(device: &Device) -> bareverbs::Result<Context> {
+    open_options()?.open(device)
+}
+
+/// How devices are opened: `BAREVERBS_ABI` is `auto`, `ioctl` or `write`.
+pub(crate) fn open_options() -> bareverbs::Result<OpenOptions> {
+    let options = OpenOptions::new();
+    match std::env::var_os("BAREVERBS_ABI") {
+        Some(text) => {
+            let encoding: bareverbs::Result<Encoding> = text.to_string_lossy().parse();
+            Ok(options.encoding(encoding.map_err(|e| e.with_hint("BAREVERBS_ABI says so"))?))
+        }
+        None => Ok(options),
+    }
 }
 
 /// The first that can be reached; where none can, opening the first of all says why.

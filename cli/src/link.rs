@@ -136,7 +136,7 @@ fn show(tool: &Tool, link: Option<&str>, as_json: bool) -> Outcome {
             match nldev.port(device.index, port) {
                 Ok(port) => links.push(Link::new(device, &port)),
                 // It has gone since it was listed: of all devices it is none any more.
-                Err(error) if wanted.is_none() && error.errno() == Some(Errno::EINVAL) => {}
+                Err(error) if wanted.is_none() && error.raw_os_error() == Some(Errno::EINVAL as i32) => {}
                 Err(error) => return Err(error.into()),
             }
         }

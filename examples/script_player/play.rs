@@ -267,6 +267,7 @@ fn tell(out: &mut impl Write, (lane, end): (usize, usize), received: bool, wc: &
             WcExtra::None => {}
             WcExtra::Imm(imm) => write!(out, " imm=0x{imm:08x}")?,
             WcExtra::Invalidated(_) => write!(out, " inv")?,
+            other => write!(out, " {other:?}")?,
         }
     }
     writeln!(out)?;

@@ -14,7 +14,7 @@ use super::{CmEvent, CmEventType, CmId, PortSpace};
 use crate::error::{Error, Result};
 use crate::sys::linux;
 use crate::types::Guid;
-use crate::verbs::{Context, Device, Waited, WeakContext};
+use crate::verbs::{Context, Device, OpenOptions, Waited, WeakContext};
 
 /// An open file of the connection manager: ids are made from it, and it delivers their events.
 ///
@@ -26,7 +26,8 @@ pub struct EventChannel(pub(super) Arc<ChannelInner>);
 #[derive(Debug)]
 pub(super) struct ChannelInner {
     pub(super) ucma: Ucma,
-    cookies: AtomicU64,
+    options: OpenOptions,
+    user_handles: AtomicU64,
     contexts: Mutex<Vec<Shared>>,
 }
 
@@ -46,9 +47,18 @@ impl EventChannel {
     /// # Errors
     /// The module `rdma_ucm` is not loaded, or its node is missing or not permitted.
     pub fn open() -> Result<Self> {
+        Self::open_with(OpenOptions::new())
+    }
+
+    /// Opens the connection manager; the devices that its ids are bound to will be opened with `options`.
+    ///
+    /// # Errors
+    /// The same as [`EventChannel::open`].
+    pub fn open_with(options: OpenOptions) -> Result<Self> {
         Ok(Self(Arc::new(ChannelInner {
             ucma: Ucma::open()?,
-            cookies: AtomicU64::new(1),
+            options,
+            user_handles: AtomicU64::new(1),
             contexts: Mutex::default(),
         })))
     }
@@ -118,9 +128,9 @@ impl AsFd for EventChannel {
 }
 
 impl ChannelInner {
-    /// A cookie that no other id of the channel has had.
-    pub(super) fn next_cookie(&self, datagram: bool) -> u64 {
-        let n = self.cookies.fetch_add(1, Ordering::Relaxed);
+    /// A user handle that no other id of the channel has had.
+    pub(super) fn next_user_handle(&self, datagram: bool) -> u64 {
+        let n = self.user_handles.fetch_add(1, Ordering::Relaxed);
         n << 1 | if datagram { DATAGRAM } else { 0 }
     }
 
@@ -142,7 +152,7 @@ impl ChannelInner {
         if let Some(context) = found {
             return Ok(context);
         }
-        let context = Device::by_number(index, node_guid)?.open()?;
+        let context = self.options.open(&Device::by_number(index, node_guid)?)?;
         contexts.push(Shared { index, node_guid, context: context.downgrade(), doubtful: false });
         Ok(context)
     }

@@ -127,7 +127,7 @@ impl CmId {
         let conn_param = self.param("accept", param, qp_num)?;
         let command = Accept {
             // From now on the kernel tells of this id's events.
-            uid: self.cookie,
+            uid: self.user_handle,
             conn_param,
             id: self.handle,
             ..Accept::default()
@@ -204,9 +204,9 @@ impl CmId {
         let error = self.error(operation, errno);
         match errno {
             Errno::EINVAL if len > limit => {
-                error.hint(format!("{len} bytes of private data; this message carries {limit}"))
+                error.with_hint(format!("{len} bytes of private data; this message carries {limit}"))
             }
-            Errno::EINVAL if self.asked.is_some() => error.hint("the client may have given up"),
+            Errno::EINVAL if self.asked.is_some() => error.with_hint("the client may have given up"),
             _ => error,
         }
     }

@@ -65,8 +65,8 @@ pub struct CmEvent {
     pub status: i32,
     /// The id that a `CONNECT_REQUEST` is about.
     pub request: Option<CmId>,
-    /// [`CmId::cookie`] of the id that it is about; of the listener, for a `CONNECT_REQUEST`.
-    pub cookie: u64,
+    /// [`CmId::user_handle`] of the id that it is about; of the listener, for a `CONNECT_REQUEST`.
+    pub user_handle: u64,
     param: Param,
 }
 
@@ -78,6 +78,7 @@ enum Param {
 
 /// Where datagrams to a peer go: what an address handle and a request are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DatagramPeer {
     /// The peer's queue pair.
     pub qp_num: Qpn,
@@ -87,7 +88,7 @@ pub struct DatagramPeer {
     pub av: AddressVector,
 }
 
-/// Marks the cookies of ids for datagrams, since the kernel's events do not say which kind they are about.
+/// Marks the user handles of ids for datagrams, since the kernel's events do not say which kind they are about.
 pub(super) const DATAGRAM: u64 = 1;
 
 impl CmEvent {
@@ -100,12 +101,13 @@ impl CmEvent {
             true => Param::Datagram(UdParam::read_from_prefix(bytes).ok()?.0),
             false => Param::Connection(ConnParam::read_from_prefix(bytes).ok()?.0),
         };
-        let mut event = Self { event_type, status: raw.status as i32, request: None, cookie: raw.uid, param };
+        let mut event =
+            Self { event_type, status: raw.status as i32, request: None, user_handle: raw.uid, param };
         if event_type == CmEventType::CONNECT_REQUEST {
             let asked = (event.responder_resources(), event.initiator_depth());
             event.request = Some(CmId::of_request(channel, raw.id, datagram, asked));
         }
-        // Nobody has told the kernel a cookie of 0.
+        // Nobody has told the kernel a user handle of 0.
         (raw.uid != 0).then_some(event)
     }
 
@@ -187,15 +189,15 @@ impl CmEvent {
             };
             let error = Error::new(operation, object, Cause::Refused(why));
             return Some(match hint {
-                Some(hint) => error.hint(hint),
+                Some(hint) => error.with_hint(hint),
                 None => error,
             });
         }
         let errno = Errno::from_raw(self.status.saturating_neg());
         let error = Error::os(operation, object, errno);
         Some(match (errno, self.event_type) {
-            (Errno::ETIMEDOUT, CmEventType::ADDR_ERROR) => error.hint("no machine answers to that address"),
-            (Errno::ETIMEDOUT, _) => error.hint(
+            (Errno::ETIMEDOUT, CmEventType::ADDR_ERROR) => error.with_hint("no machine answers to that address"),
+            (Errno::ETIMEDOUT, _) => error.with_hint(
                 "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 (RoCE) open?",
             ),
             _ => out_of_reach(error, errno),
@@ -208,7 +210,7 @@ impl fmt::Debug for CmEvent {
         f.debug_struct("CmEvent")
             .field("event_type", &self.event_type)
             .field("status", &self.status)
-            .field("cookie", &self.cookie)
+            .field("user_handle", &self.user_handle)
             .field("request", &self.request)
             .finish_non_exhaustive()
     }
@@ -217,8 +219,10 @@ impl fmt::Debug for CmEvent {
 /// Adds to an error what it says of the address that was asked for.
 pub(super) fn out_of_reach(error: Error, errno: Errno) -> Error {
     match errno {
-        Errno::ENODEV | Errno::EADDRNOTAVAIL => error.hint("no RDMA device is on the way to that address"),
-        Errno::ENETUNREACH | Errno::EHOSTUNREACH => error.hint("no route leads there: see ip route"),
+        Errno::ENODEV | Errno::EADDRNOTAVAIL => {
+            error.with_hint("no RDMA device is on the way to that address")
+        }
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH => error.with_hint("no route leads there: see ip route"),
         _ => error,
     }
 }

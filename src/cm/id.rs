@@ -29,7 +29,7 @@ const PORT_TAKEN: &str = "somebody else has that port; choose another";
 pub struct CmId {
     pub(super) channel: Arc<ChannelInner>,
     pub(super) handle: u32,
-    pub(super) cookie: u64,
+    pub(super) user_handle: u64,
     pub(super) datagram: bool,
     /// What a client asked for, for ids of its requests: responder resources and initiator depth of this side.
     pub(super) asked: Option<(u8, u8)>,
@@ -49,36 +49,36 @@ struct Bound {
 
 impl CmId {
     pub(super) fn create(channel: &Arc<ChannelInner>, space: PortSpace) -> Result<Self> {
-        let cookie = channel.next_cookie(space.is_datagram());
+        let user_handle = channel.next_user_handle(space.is_datagram());
         let (ps, qp_type) = space.to_kernel();
         let handle = channel
             .ucma
-            .create_id(cookie, ps, qp_type)
+            .create_id(user_handle, ps, qp_type)
             .map_err(|errno| Error::os("create_id", "rdma_cm", errno))?;
-        Ok(Self::new(channel, handle, cookie, space.is_datagram(), None))
+        Ok(Self::new(channel, handle, user_handle, space.is_datagram(), None))
     }
 
-    /// The id that the kernel has made for a client's request. It has no cookie in the kernel until it is accepted.
+    /// The id that the kernel has made for a client's request. It has no user handle in the kernel until it is accepted.
     pub(super) fn of_request(
         channel: &Arc<ChannelInner>,
         handle: u32,
         datagram: bool,
         asked: (u8, u8),
     ) -> Self {
-        Self::new(channel, handle, channel.next_cookie(datagram), datagram, Some(asked))
+        Self::new(channel, handle, channel.next_user_handle(datagram), datagram, Some(asked))
     }
 
     fn new(
         channel: &Arc<ChannelInner>,
         handle: u32,
-        cookie: u64,
+        user_handle: u64,
         datagram: bool,
         asked: Option<(u8, u8)>,
     ) -> Self {
         Self {
             channel: Arc::clone(channel),
             handle,
-            cookie,
+            user_handle,
             datagram,
             asked,
             live: true,
@@ -90,14 +90,14 @@ impl CmId {
 
     /// What its events carry.
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.user_handle
     }
 
     /// Whether an event is about this id.
     #[must_use]
     pub fn owns(&self, event: &CmEvent) -> bool {
-        event.cookie == self.cookie
+        event.user_handle == self.user_handle
     }
 
     /// The channel that delivers its events.
@@ -116,14 +116,14 @@ impl CmId {
         self.channel.ucma.tell(&command).map_err(|errno| {
             let error = Error::os("bind_addr", address.to_string(), errno);
             match errno {
-                Errno::EADDRINUSE => error.hint(PORT_TAKEN),
+                Errno::EADDRINUSE => error.with_hint(PORT_TAKEN),
                 // The kernel says so too where somebody has the port on all addresses.
                 Errno::EADDRNOTAVAIL if address.port() != 0 && self.has_device(address) => {
-                    error.hint(PORT_TAKEN)
+                    error.with_hint(PORT_TAKEN)
                 }
-                Errno::ENODEV | Errno::EADDRNOTAVAIL => error.hint("no RDMA device has that address"),
-                Errno::EINVAL if lacks_scope(address) => error.hint(SCOPE),
-                Errno::EACCES => error.hint("ports below 1024 take CAP_NET_BIND_SERVICE"),
+                Errno::ENODEV | Errno::EADDRNOTAVAIL => error.with_hint("no RDMA device has that address"),
+                Errno::EINVAL if lacks_scope(address) => error.with_hint(SCOPE),
+                Errno::EACCES => error.with_hint("ports below 1024 take CAP_NET_BIND_SERVICE"),
                 _ => error,
             }
         })
@@ -144,7 +144,7 @@ impl CmId {
         self.channel.ucma.tell(&Listen { id: self.handle, backlog }).map_err(|errno| {
             let error = self.error("listen", errno);
             match errno {
-                Errno::EADDRINUSE => error.hint(PORT_TAKEN),
+                Errno::EADDRINUSE => error.with_hint(PORT_TAKEN),
                 _ => error,
             }
         })
@@ -172,12 +172,12 @@ impl CmId {
             let error = self.error("resolve_addr", errno);
             match (errno, source) {
                 (Errno::ENODEV | Errno::EADDRNOTAVAIL, Some(source)) => {
-                    error.hint(format!("does an RDMA device have the address {}?", source.ip()))
+                    error.with_hint(format!("does an RDMA device have the address {}?", source.ip()))
                 }
                 (Errno::EINVAL, Some(source)) if source.is_ipv4() != peer.is_ipv4() => {
-                    error.hint(format!("the source {} is of another family", source.ip()))
+                    error.with_hint(format!("the source {} is of another family", source.ip()))
                 }
-                (Errno::EINVAL, Some(source)) if lacks_scope(source) => error.hint(SCOPE),
+                (Errno::EINVAL, Some(source)) if lacks_scope(source) => error.with_hint(SCOPE),
                 _ => out_of_reach(error, errno),
             }
         })
@@ -216,7 +216,7 @@ impl CmId {
                     }));
                 }
                 Waited::TimedOut => {
-                    return Err(self.error("wait", Errno::ETIMEDOUT).hint(format!("no {wanted}")));
+                    return Err(self.error("wait", Errno::ETIMEDOUT).with_hint(format!("no {wanted}")));
                 }
                 Waited::Interrupted => {}
             }
@@ -274,7 +274,7 @@ impl CmId {
         let answer = self.query()?;
         let port = PortNum::new(answer.port_num.into()).map_err(|_| {
             Error::invalid("find the device", self.object(), "the id is not bound to a device yet")
-                .hint("resolve an address, or bind it to one of a device")
+                .with_hint("resolve an address, or bind it to one of a device")
         })?;
         let context = self.channel.context(answer.ibdev_index, Guid(answer.node_guid))?;
         Ok(self.bound.get_or_init(|| Bound { context, port }))

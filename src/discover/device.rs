@@ -49,6 +49,7 @@ pub struct Uverbs {
 
 /// Where the kernel was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Source {
     /// RDMA netlink.
     Netlink,

@@ -71,8 +71,9 @@ pub fn device(name: &str) -> Result<DeviceInfo> {
             Cause::NotFound("no RDMA device has that name".into()),
         );
         match names.as_slice() {
-            [] => error.hint("there is no RDMA device at all; try: rdma link add rxe0 type rxe netdev eth0"),
-            some => error.hint(format!("there are: {}", some.join(", "))),
+            [] => error
+                .with_hint("there is no RDMA device at all; try: rdma link add rxe0 type rxe netdev eth0"),
+            some => error.with_hint(format!("there are: {}", some.join(", "))),
         }
     })
 }
@@ -96,13 +97,13 @@ pub(crate) fn device_by_number(index: u32, node_guid: Guid) -> Result<DeviceInfo
 /// # Errors
 ///
 /// As [`devices`], where that way is closed.
-pub fn devices_by(source: Source) -> Result<Vec<DeviceInfo>> {
+pub fn devices_from(source: Source) -> Result<Vec<DeviceInfo>> {
     match source {
         Source::Netlink => netlink::list(Path::new(SYS), |_| true),
         Source::Sysfs => sysfs::list(Path::new(SYS), |_| true)?.ok_or_else(|| {
             let why = "neither infiniband nor infiniband_verbs is there";
             Error::new("list devices", "/sys/class", Cause::NotFound(why.into()))
-                .hint("sysfs is not mounted, or no RDMA module is loaded")
+                .with_hint("sysfs is not mounted, or no RDMA module is loaded")
         }),
     }
 }
@@ -126,5 +127,5 @@ fn without_sysfs(refused: Error) -> Error {
 
 fn no_rdma() -> Error {
     Error::new("list devices", "", Cause::NotFound("this kernel has no RDMA subsystem loaded".into()))
-        .hint("try: modprobe -a ib_uverbs rdma_rxe (or the module of your adapter)")
+        .with_hint("try: modprobe -a ib_uverbs rdma_rxe (or the module of your adapter)")
 }

@@ -67,7 +67,7 @@ impl DeviceInfo {
                 self.name.as_str(),
                 Cause::NotFound("the kernel has no uverbs character device for it".into()),
             )
-            .hint("try: modprobe ib_uverbs")
+            .with_hint("try: modprobe ib_uverbs")
         })
     }
 }
@@ -119,30 +119,30 @@ fn matches(operation: &'static str, path: &Path, node: Node<'_>, found: Option<l
         None => "not a character device".to_owned(),
     };
     let error = Error::bad_answer(operation, path.display().to_string(), why);
-    Err(error.hint(format!("make it anew: rm {} && {}", path.display(), mknod(path, node))))
+    Err(error.with_hint(format!("make it anew: rm {} && {}", path.display(), mknod(path, node))))
 }
 
-/// An error that tells what mends it.
+/// An error with a hint at the likely fix.
 fn explain(operation: &'static str, path: &Path, node: Node<'_>, errno: Errno) -> Error {
     let error = Error::os(operation, path.display().to_string(), errno);
     match errno {
         Errno::ENOENT => {
             let folder = path.parent().unwrap_or(path).display().to_string();
-            error.hint(format!(
+            error.with_hint(format!(
                 "the kernel has the device as {}, its node is missing: mkdir -p {folder} && {}",
                 node.number,
                 mknod(path, node)
             ))
         }
-        Errno::EACCES => error.hint(format!(
+        Errno::EACCES => error.with_hint(format!(
             "this user may not open the node (character device {}): see its owner and mode, and whether it is mounted with nodev",
             node.number
         )),
-        Errno::EPERM => error.hint(format!(
+        Errno::EPERM => error.with_hint(format!(
             "a device policy (cgroup, container) forbids character device {}",
             node.number
         )),
-        Errno::ENXIO | Errno::ENODEV => error.hint(format!(
+        Errno::ENXIO | Errno::ENODEV => error.with_hint(format!(
             "no device is behind {}: it was removed, or {} was unloaded",
             node.number, node.module
         )),
@@ -173,8 +173,8 @@ mod tests {
             check_in(dev.path(), node(231, 192)).unwrap_err(),
         ] {
             assert_eq!(error.errno(), Some(Errno::ENOENT));
-            let mend = error.mend().unwrap();
-            assert!(mend.contains("231:192") && mend.contains("uverbs0 c 231 192"), "{mend}");
+            let hint = error.hint().unwrap();
+            assert!(hint.contains("231:192") && hint.contains("uverbs0 c 231 192"), "{hint}");
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn open_rdma_cm() -> Result<OwnedFd> {
         Ok(found) => (found.number, found.abi),
         Err(_) => in_sysfs(Path::new(SYS)).ok_or_else(|| {
             let why = "the kernel has no connection manager for programs";
-            Error::new("open", NAME, Cause::NotFound(why.into())).hint("try: modprobe rdma_ucm")
+            Error::new("open", NAME, Cause::NotFound(why.into())).with_hint("try: modprobe rdma_ucm")
         })?,
     };
     if abi != RDMA_USER_CM_ABI_VERSION {

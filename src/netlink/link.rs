@@ -44,7 +44,7 @@ impl Nldev {
                     .string(RDMA_NLDEV_ATTR_NDEV_NAME, netdev)
             })
             .map_err(|error| match add_hint(error.errno(), kind, netdev) {
-                Some(hint) => error.hint(hint),
+                Some(hint) => error.with_hint(hint),
                 None => error,
             })
     }
@@ -70,8 +70,8 @@ impl Nldev {
         self.exchange
             .act(what, RDMA_NLDEV_CMD_DELLINK, |request| request.u32(RDMA_NLDEV_ATTR_DEV_INDEX, device.index))
             .map_err(|error| match error.errno() {
-                Some(Errno::EPERM) => error.hint("it needs CAP_NET_ADMIN: run it as root"),
-                Some(Errno::EINVAL) => error.hint("only software devices (rxe, siw) can be removed"),
+                Some(Errno::EPERM) => error.with_hint("it needs CAP_NET_ADMIN: run it as root"),
+                Some(Errno::EINVAL) => error.with_hint("only software devices (rxe, siw) can be removed"),
                 _ => error,
             })
     }

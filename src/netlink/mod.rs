@@ -60,7 +60,9 @@ impl Nldev {
         let socket = NetlinkSocket::rdma().map_err(|errno| {
             let error = Error::os("open", "RDMA netlink", errno);
             match errno {
-                Errno::EPROTONOSUPPORT => error.hint("the RDMA core is not loaded: try modprobe ib_uverbs"),
+                Errno::EPROTONOSUPPORT => {
+                    error.with_hint("the RDMA core is not loaded: try modprobe ib_uverbs")
+                }
                 _ => error,
             }
         })?;

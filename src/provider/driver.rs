@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use crate::error::{Error, Result};
 use crate::sys::linux;
 use crate::sys::region::Region;
-use crate::types::{DeviceAh, DriverCaps, PostError, RecvWr, SendWr, Station, Wc};
+use crate::types::{DeviceAh, DriverCaps, EthAddr, PostError, RecvWr, SendWr, Wc};
 use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp, ModifySrq};
 use crate::uverbs::cq::{CqAnswer, CqParams};
 use crate::uverbs::device::NewContext;
@@ -57,7 +57,7 @@ pub(crate) trait Driver: Debug + Send + Sync + Sized {
         xrc_cq: Option<&Hold>,
     ) -> Result<NewSrq<Self::Srq>>;
 
-    /// Creates an address handle in the protection domain that has this handle and hold. `station` finds the destination's address on
+    /// Creates an address handle in the protection domain that has this handle and hold. `eth_addr` finds the destination's address on
     /// Ethernet, for devices that have to be told it.
     fn create_ah(
         &self,
@@ -65,7 +65,7 @@ pub(crate) trait Driver: Debug + Send + Sync + Sized {
         pd_handle: u32,
         pd: &Hold,
         attr: AhAttr,
-        station: impl FnOnce(&AhAttr) -> Result<Station>,
+        eth_addr: impl FnOnce(&AhAttr) -> Result<EthAddr>,
     ) -> Result<NewAh>;
 }
 
@@ -257,6 +257,6 @@ pub(super) fn map_queue(uverbs: &Uverbs, what: &'static str, offset: u64, size: 
     }
     Region::map(uverbs.as_fd(), offset, size as usize).map_err(|errno| {
         let why = "the kernel's new queue could not be mapped: is the address space limited (ulimit -v)?";
-        uverbs.error(what, errno).hint(why)
+        uverbs.error(what, errno).with_hint(why)
     })
 }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use self::driver::{CompletionQueue, Created, Driver, RecvQueue, SendQueue, SharedRecvQueue};
 pub(crate) use self::driver::{Hold, NewAh, NewCq, NewPd, NewQp, NewSrq, Queues};
 use crate::error::{Cause, Error, Result};
-use crate::types::{DriverCaps, PostError, RecvWr, Refusal, SendWr, Station, Wc};
+use crate::types::{DriverCaps, EthAddr, PostError, PostErrorKind, RecvWr, SendWr, Wc};
 use crate::uapi::ioctl::{RDMA_DRIVER_MLX4, RDMA_DRIVER_RXE, RDMA_DRIVER_SIW};
 use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp};
 use crate::uverbs::cq::CqParams;
@@ -183,7 +183,7 @@ impl Provider {
         }, Self::None(driver) => Err(unsupported(*driver, uverbs)))
     }
 
-    /// Creates an address handle in the protection domain that has this handle and hold. `station` finds the destination's address on
+    /// Creates an address handle in the protection domain that has this handle and hold. `eth_addr` finds the destination's address on
     /// Ethernet, for devices that have to be told it.
     pub(crate) fn create_ah(
         &self,
@@ -191,9 +191,9 @@ impl Provider {
         pd_handle: u32,
         pd: &Hold,
         attr: AhAttr,
-        station: impl FnOnce(&AhAttr) -> Result<Station>,
+        eth_addr: impl FnOnce(&AhAttr) -> Result<EthAddr>,
     ) -> Result<NewAh> {
-        each!(self, it => it.create_ah(uverbs, pd_handle, pd, attr, station), Self::None(driver) => {
+        each!(self, it => it.create_ah(uverbs, pd_handle, pd, attr, eth_addr), Self::None(driver) => {
             Err(unsupported(*driver, uverbs))
         })
     }
@@ -205,7 +205,7 @@ fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
         _ => format!("there is no provider for its driver (id {driver})"),
     };
     Error::new("create queues", uverbs.device(), Cause::Unsupported(why.into()))
-        .hint("devices of rxe and mlx4 have one")
+        .with_hint("devices of rxe and mlx4 have one")
 }
 
 impl Cq {
@@ -261,7 +261,7 @@ impl Cq {
     }
 }
 
-const NO_QUEUE: Result<(), PostError> = Err(PostError { posted: 0, refusal: Refusal::NoQueue });
+const NO_QUEUE: Result<(), PostError> = Err(PostError { posted: 0, kind: PostErrorKind::NoQueue });
 
 impl Sq {
     /// Posts one request and rings the doorbell.

@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::types::{PostError, Refusal};
+use crate::types::{PostError, PostErrorKind};
 
 /// Puts requests into a queue with `push`, and has the device look at those before the first refused one with `announce`, which is
 /// told how many there are.
@@ -10,7 +10,7 @@ use crate::types::{PostError, Refusal};
 pub(super) fn post_all<Q, W>(
     queue: &mut Q,
     wrs: &[W],
-    push: impl Fn(&mut Q, &W) -> Result<(), Refusal>,
+    push: impl Fn(&mut Q, &W) -> Result<(), PostErrorKind>,
     announce: impl FnOnce(&mut Q, usize) -> Result<(), Errno>,
 ) -> Result<(), PostError> {
     let mut refused = None;
@@ -25,7 +25,7 @@ pub(super) fn post_all<Q, W>(
     if posted > 0
         && let Err(errno) = announce(queue, posted)
     {
-        return Err(PostError { posted, refusal: Refusal::Doorbell(errno) });
+        return Err(PostError { posted, kind: PostErrorKind::Doorbell(errno as i32) });
     }
-    refused.map_or(Ok(()), |refusal| Err(PostError { posted, refusal }))
+    refused.map_or(Ok(()), |kind| Err(PostError { posted, kind }))
 }

@@ -90,6 +90,7 @@ open_enum! {
 
 /// An entry of a port's GID table that is in use (`struct ibv_gid_entry`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GidEntry {
     /// The address.
     pub gid: Gid,
@@ -104,6 +105,12 @@ pub struct GidEntry {
 }
 
 impl GidEntry {
+    /// Creates an entry without a network device.
+    #[must_use]
+    pub const fn new(port: PortNum, index: u32, gid: Gid, gid_type: GidType) -> Self {
+        Self { gid, index, port, gid_type, netdev_ifindex: 0 }
+    }
+
     /// `None` where the kernel names a port that cannot be.
     pub(crate) fn from_raw(raw: &abi::verbs::GidEntry) -> Option<Self> {
         Some(Self {

@@ -2,6 +2,7 @@
 
 /// What a driver says of its device beside the kernel's own answer; zeros where it says nothing, or is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct DriverCaps {
     /// The most bytes of one large segment (`tso_caps`).
     pub max_tso: u32,

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A number too large for its field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OutOfRange {
     /// The field's name.
     pub what: &'static str,

@@ -9,7 +9,7 @@
 macro_rules! open_enum {
     ($(#[$meta:meta])* $name:ident: $repr:ty { $( $(#[$vmeta:meta])* $constant:ident = $value:expr, $text:literal; )* }) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
         #[repr(transparent)]
         pub struct $name(
             /// The kernel's number.
@@ -61,6 +61,8 @@ pub(crate) use open_enum;
 
 #[cfg(test)]
 mod tests {
+    #![allow(unreachable_pub)]
+
     open_enum! {
         Colour: u8 {
             RED = 1, "red";

@@ -88,6 +88,7 @@ impl WcOpcode {
 
 /// What else a completion carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum WcExtra {
     /// Nothing.
     #[default]
@@ -103,6 +104,7 @@ pub enum WcExtra {
 /// Where the status is not success, only `wr_id`, `status`, `qp_num` and `vendor_err` mean something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)] // in the order of the kernel's, which rxe's queues hold
+#[non_exhaustive]
 pub struct Wc {
     /// The request's.
     pub wr_id: u64,

@@ -1,106 +1,105 @@
-//! Work requests: what is posted to a queue.
+//! Work requests: what programs post to queues.
 
 use std::fmt;
 
 use nix::errno::Errno;
 
-use super::{Access, Lkey, Qkey, Qpn, Remote, Rkey, Srqn};
+use super::{Access, Lkey, Qkey, Qpn, Remote, Rkey, Srqn, flags};
 
-/// A piece of registered memory of this side: a scatter/gather element.
+/// A scatter/gather element: a part of a local memory region (`struct ibv_sge`).
 ///
-/// It is only a name: a device that is handed one which is out of bounds, or whose region is gone, answers with a
+/// It only names memory. A device completes a request whose element is out of bounds, or whose region is deregistered, with a
 /// protection error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sge {
-    /// The address, as registered.
+    /// The address within the region, as registered.
     pub addr: u64,
-    /// Bytes.
+    /// The length in bytes.
     pub length: u32,
-    /// The region's key.
+    /// The region's local key.
     pub lkey: Lkey,
 }
 
-/// What a send request does.
+/// The operation of a send request (`enum ibv_wr_opcode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendOp {
-    /// Into a receive that the peer has posted.
+    /// Sends a message into a receive that the peer has posted.
     Send,
-    /// The same, with 32 bits that the peer finds in its completion.
+    /// Sends a message with 32 bits of immediate data, which the peer's completion carries.
     SendWithImm(u32),
-    /// The same, and a key of the peer's becomes invalid.
+    /// Sends a message and invalidates a remote key of the peer.
     SendWithInv(Rkey),
-    /// Into the peer's memory; the peer learns nothing of it.
+    /// RDMA write: writes the peer's memory without notice to the peer.
     Write(Remote),
-    /// Into the peer's memory; takes a receive of the peer's, whose completion carries the 32 bits.
+    /// RDMA write with immediate data: consumes a receive of the peer, whose completion carries the 32 bits.
     WriteWithImm(Remote, u32),
-    /// From the peer's memory.
+    /// RDMA read: reads the peer's memory.
     Read(Remote),
-    /// Replaces the 64-bit word there by `swap` if it is `compare`; what was there comes back.
+    /// Atomic compare and swap of a 64-bit word in the peer's memory; returns the old value.
     CompareSwap {
-        /// An address that is a multiple of 8: the peer refuses others.
+        /// The word; its address must be a multiple of 8, or the peer rejects the request.
         remote: Remote,
-        /// What must be there.
+        /// The expected value.
         compare: u64,
-        /// What replaces it.
+        /// The value that replaces it.
         swap: u64,
     },
-    /// Adds to the 64-bit word there; what was there comes back.
+    /// Atomic fetch and add on a 64-bit word in the peer's memory; returns the old value.
     FetchAdd {
-        /// An address that is a multiple of 8: the peer refuses others.
+        /// The word; its address must be a multiple of 8, or the peer rejects the request.
         remote: Remote,
-        /// The summand.
+        /// The value to add.
         add: u64,
     },
-    /// Binds a memory window to a part of a region, under a new key.
+    /// Binds a memory window to a part of a region under a new remote key.
     BindMw(MwBind),
-    /// Makes a window's key invalid.
+    /// Invalidates the remote key of a memory window.
     LocalInv(Rkey),
 }
 
-/// Who may bind and invalidate a window.
+/// Type of a memory window (`enum ibv_mw_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MwType {
-    /// Bound by the protection domain, any number of times.
+    /// Type 1: belongs to the protection domain and may be bound again at any time.
     One,
-    /// Bound by one queue pair once, until it is invalidated; the program chooses the key.
+    /// Type 2: bound by one queue pair until it is invalidated; the program chooses the low 8 bits of the key.
     Two,
 }
 
-/// What a memory window is bound to, and under which key.
+/// Binding of a memory window (`struct ibv_mw_bind_info`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MwBind {
     /// The window's type.
     pub mw_type: MwType,
-    /// The window, by the key it has.
+    /// The window's current key.
     pub window: Rkey,
-    /// The key it gets; its upper 24 bits are those of the old one.
+    /// The window's new key; its upper 24 bits must equal those of the current one.
     pub rkey: Rkey,
-    /// The part of the region. Its length may not be 0.
+    /// The part of the region; its length must not be 0.
     pub part: Sge,
-    /// What a peer may do.
+    /// The access that peers get.
     pub access: Access,
 }
 
 impl SendOp {
-    /// Whether it is one of the two atomic operations.
+    /// Returns whether the operation is atomic.
     #[must_use]
     pub const fn is_atomic(&self) -> bool {
         matches!(self, Self::CompareSwap { .. } | Self::FetchAdd { .. })
     }
 }
 
-bitflags::bitflags! {
-    /// How a send request is carried out (`enum ibv_send_flags`).
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub struct SendFlags: u32 {
-        /// Only after earlier reads and atomics have completed.
-        const FENCE = 1 << 0;
-        /// Its success is reported by a completion. Failure always is.
-        const SIGNALED = 1 << 1;
-        /// The peer's receive completion counts as solicited.
-        const SOLICITED = 1 << 2;
+flags! {
+    /// Flags of a send request (`enum ibv_send_flags`).
+    pub SendFlags {
+        /// Starts only after earlier RDMA reads and atomics of the queue pair have completed.
+        FENCE = 1 << 0;
+        /// Reports success by a completion. Failures are always reported.
+        SIGNALED = 1 << 1;
+        /// The peer's receive completion is a solicited one.
+        SOLICITED = 1 << 2;
     }
 }
 
@@ -114,7 +113,7 @@ pub(crate) enum Data<'a> {
 }
 
 impl Data<'_> {
-    /// The elements, where it is not inline.
+    /// Returns the scatter/gather elements; none for inline data.
     #[cfg(test)]
     pub(crate) fn sges(&self) -> &[Sge] {
         match self {
@@ -124,7 +123,7 @@ impl Data<'_> {
         }
     }
 
-    /// Bytes in all.
+    /// Returns the total length in bytes.
     #[inline]
     pub(crate) fn length(&self) -> u64 {
         match self {
@@ -136,19 +135,19 @@ impl Data<'_> {
     }
 }
 
-/// Where a send goes.
+/// Destination of a send request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Dest<'a> {
-    /// To the one peer that the queue pair is connected to.
+    /// The peer that the queue pair is connected to.
     Connected,
-    /// Of a datagram queue pair: to whoever is named.
+    /// An address (UD).
     Ud(UdAddr<'a>),
-    /// Of an XRC queue pair: to a shared receive queue of the peer's.
+    /// A shared receive queue of the peer (XRC).
     #[allow(dead_code)] // read by providers whose devices have XRC
     Xrc(Srqn),
 }
 
-/// Where a datagram goes.
+/// Destination of a datagram.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UdAddr<'a> {
     pub(crate) ah: &'a DeviceAh,
@@ -156,20 +155,20 @@ pub(crate) struct UdAddr<'a> {
     pub(crate) qkey: Qkey,
 }
 
-/// What a provider puts into a request to name an address handle. Only the provider knows the words.
+/// How a provider names an address handle in requests; opaque to everyone else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct DeviceAh(pub(crate) [u32; 10]);
 
-/// Who gets a datagram on Ethernet: what its address says, where the device has to be told.
+/// Ethernet destination of a datagram, for devices that need it in the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Station {
-    /// The hardware address.
+pub(crate) struct EthAddr {
+    /// The MAC address.
     pub(crate) mac: [u8; 6],
-    /// The VLAN, if it is in one.
+    /// The VLAN, if any.
     pub(crate) vlan: Option<u16>,
 }
 
-/// A request for the send queue; made by one of its named constructors and then refined.
+/// A request for the send queue: created by one of the named constructors, then refined.
 ///
 /// ```
 /// use bareverbs::{Remote, SendWr, Sge};
@@ -188,7 +187,7 @@ pub struct SendWr<'a> {
 }
 
 impl<'a> SendWr<'a> {
-    /// A request whose completion carries `wr_id`.
+    /// Creates a request whose completion carries `wr_id`.
     pub const fn new(wr_id: u64, op: SendOp) -> Self {
         Self { wr_id, op, flags: SendFlags::empty(), data: Data::None, dest: Dest::Connected }
     }
@@ -223,12 +222,12 @@ impl<'a> SendWr<'a> {
         Self::new(wr_id, SendOp::Read(from))
     }
 
-    /// [`SendOp::CompareSwap`]; its local data are 8 bytes.
+    /// [`SendOp::CompareSwap`]; the local data must be 8 bytes.
     pub const fn compare_swap(wr_id: u64, remote: Remote, compare: u64, swap: u64) -> Self {
         Self::new(wr_id, SendOp::CompareSwap { remote, compare, swap })
     }
 
-    /// [`SendOp::FetchAdd`]; its local data are 8 bytes.
+    /// [`SendOp::FetchAdd`]; the local data must be 8 bytes.
     pub const fn fetch_add(wr_id: u64, remote: Remote, add: u64) -> Self {
         Self::new(wr_id, SendOp::FetchAdd { remote, add })
     }
@@ -238,31 +237,31 @@ impl<'a> SendWr<'a> {
         Self::new(wr_id, SendOp::LocalInv(rkey))
     }
 
-    /// The data: one piece of memory.
+    /// Sets the local data: one element.
     pub const fn sge(mut self, sge: Sge) -> Self {
         self.data = Data::One(sge);
         self
     }
 
-    /// The data: several pieces of memory, one after the other.
+    /// Sets the local data: several elements, in order.
     pub const fn sges(mut self, sges: &'a [Sge]) -> Self {
         self.data = Data::List(sges);
         self
     }
 
-    /// The data: these bytes, copied into the request when it is posted. They need not be registered.
+    /// Sets inline data: the bytes are copied into the request when it is posted and need not be registered.
     pub const fn inline(mut self, bytes: &'a [u8]) -> Self {
         self.data = Data::Inline(bytes);
         self
     }
 
-    /// The shared receive queue of the peer's that the message goes to; on XRC queue pairs.
+    /// Sets the peer's shared receive queue that the message goes to (XRC only).
     pub const fn xrc_srqn(mut self, srqn: Srqn) -> Self {
         self.dest = Dest::Xrc(srqn);
         self
     }
 
-    /// Carried out as these flags say, in place of those that it has.
+    /// Replaces the request's flags.
     pub const fn flags(self, flags: SendFlags) -> Self {
         Self { flags, ..self }
     }
@@ -288,7 +287,7 @@ impl<'a> SendWr<'a> {
     }
 }
 
-/// A request for the receive queue.
+/// A request for a receive queue.
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct RecvWr<'a> {
@@ -297,64 +296,64 @@ pub struct RecvWr<'a> {
 }
 
 impl<'a> RecvWr<'a> {
-    /// A request whose completion carries `wr_id`, with no memory yet.
+    /// Creates a request without memory, whose completion carries `wr_id`.
     pub const fn new(wr_id: u64) -> Self {
         Self { wr_id, data: Data::None }
     }
 
-    /// Where the message goes: one piece of memory.
+    /// Sets the memory for the message: one element.
     pub const fn sge(mut self, sge: Sge) -> Self {
         self.data = Data::One(sge);
         self
     }
 
-    /// Where the message goes: several pieces of memory, filled one after the other.
+    /// Sets the memory for the message: several elements, filled in order.
     pub const fn sges(mut self, sges: &'a [Sge]) -> Self {
         self.data = Data::List(sges);
         self
     }
 }
 
-/// Why a request was not taken.
+/// Why a request was not posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
-    /// As many requests are outstanding as the queue was made for.
+pub enum PostErrorKind {
+    /// The queue holds as many outstanding requests as it was created for.
     QueueFull,
-    /// More elements than the queue was made for.
+    /// More scatter/gather elements than the queue was created for.
     TooManySges {
-        /// How many it was made for.
+        /// The maximum number of elements.
         max: u32,
     },
-    /// More inline bytes than the queue was made for.
+    /// More inline data than the queue was created for.
     InlineTooLong {
-        /// How many it was made for.
+        /// The maximum in bytes.
         max: u32,
     },
     /// A message of more than 2³¹ bytes.
     MessageTooLong,
-    /// A datagram that does not fit one packet.
+    /// A datagram that does not fit into one packet.
     DatagramTooLong {
-        /// Bytes that fit: the port's MTU.
+        /// The port's MTU in bytes.
         max: u32,
     },
-    /// A datagram queue pair has no peer of its own: each send needs an address ([`SendWr::ud_addr`]).
+    /// A datagram without an address: each send of a UD queue pair needs [`SendWr::ud_addr`].
     AddressMissing,
-    /// Only a send of a datagram queue pair has an address; an XRC one has the number of a queue.
+    /// The request has a datagram address or an XRC SRQ number that a queue pair of this type does not take.
     AddressNotAllowed,
-    /// The queue pair has no such queue: it takes its receives from a shared one, or only sends, or only receives.
+    /// The queue pair has no such queue: it uses a shared receive queue, or it only sends, or only receives.
     NoQueue,
-    /// An atomic operation whose data are not 8 bytes.
+    /// An atomic operation whose local data are not 8 bytes.
     AtomicLength,
-    /// An operation on a memory window has no data.
+    /// A memory window operation with data.
     DataNotAllowed,
-    /// An operation that reads into local memory cannot have inline data.
+    /// Inline data with an operation that is neither a send nor an RDMA write.
     InlineNotAllowed,
-    /// The requests are in the queue, but the kernel refused the doorbell.
-    Doorbell(Errno),
+    /// The requests are in the queue, but the kernel refused the doorbell with this errno.
+    Doorbell(i32),
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PostErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::QueueFull => f.write_str("the queue is full"),
@@ -368,27 +367,42 @@ impl fmt::Display for Refusal {
             Self::AtomicLength => f.write_str("an atomic operation needs 8 bytes"),
             Self::DataNotAllowed => f.write_str("an operation on a memory window has no data"),
             Self::InlineNotAllowed => f.write_str("only sends and writes can have inline data"),
-            Self::Doorbell(errno) => write!(f, "the doorbell failed: {} ({errno:?})", errno.desc()),
+            Self::Doorbell(errno) => {
+                let errno = Errno::from_raw(*errno);
+                write!(f, "the doorbell failed: {} ({errno:?})", errno.desc())
+            }
         }
     }
 }
 
-/// A post that was not carried out whole.
+/// Posting stopped at a request: `ibv_post_send(3)`'s `bad_wr`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PostError {
-    /// How many requests were taken before the one that was not.
+    /// How many requests were posted before it, which is its index.
     pub posted: usize,
-    /// Why that one was not.
-    pub refusal: Refusal,
+    /// Why it was not posted.
+    pub kind: PostErrorKind,
 }
 
 impl fmt::Display for PostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.posted, self.refusal) {
-            (_, Refusal::Doorbell(_)) | (0, _) => self.refusal.fmt(f),
-            (posted, refusal) => write!(f, "after {posted} requests: {refusal}"),
+        match (self.posted, self.kind) {
+            (_, PostErrorKind::Doorbell(_)) | (0, _) => self.kind.fmt(f),
+            (posted, kind) => write!(f, "after {posted} requests: {kind}"),
         }
     }
 }
 
 impl std::error::Error for PostError {}
+
+impl From<PostError> for std::io::Error {
+    fn from(error: PostError) -> Self {
+        let kind = match error.kind {
+            PostErrorKind::QueueFull => std::io::ErrorKind::WouldBlock,
+            PostErrorKind::Doorbell(errno) => Self::from_raw_os_error(errno).kind(),
+            _ => std::io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -55,7 +55,7 @@ impl std::str::FromStr for Encoding {
             "auto" => Ok(Self::Auto),
             "ioctl" => Ok(Self::Ioctl),
             "write" => Ok(Self::Write),
-            _ => Err(Error::invalid("choose the ABI", text, "it is one of auto, ioctl, write")),
+            _ => Err(Error::invalid("parse encoding", text, "expected one of auto, ioctl, write")),
         }
     }
 }
@@ -93,7 +93,7 @@ impl Uverbs {
     pub(crate) fn error(&self, operation: &'static str, errno: Errno) -> Error {
         let error = Error::os(operation, self.device.as_str(), errno);
         match errno {
-            Errno::ENODEV | Errno::EIO => error.hint("the device was removed or its driver reset it"),
+            Errno::ENODEV | Errno::EIO => error.with_hint("the device was removed or its driver reset it"),
             _ => error,
         }
     }
@@ -129,6 +129,6 @@ mod tests {
     fn encodings_are_named() {
         assert_eq!("write".parse::<Encoding>().ok(), Some(Encoding::Write));
         let text = "mmap".parse::<Encoding>().map_err(|e| e.to_string());
-        assert_eq!(text, Err("choose the ABI on mmap: it is one of auto, ioctl, write".to_owned()));
+        assert_eq!(text, Err("parse encoding on mmap: expected one of auto, ioctl, write".to_owned()));
     }
 }

@@ -25,8 +25,8 @@ impl Ah {
     pub(super) fn create(pd: &Arc<Object>, av: &AddressVector, patience: Duration) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_ah", destroy: Uverbs::destroy_ah };
         let ctx = &pd.ctx;
-        let station = |attr: &_| neighbour::station(&ctx.info, attr, patience);
-        let new = ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), station)?;
+        let eth_addr = |attr: &_| neighbour::eth_addr(&ctx.info, attr, patience);
+        let new = ctx.provider().create_ah(&ctx.uverbs, pd.handle, &pd.hold, av.to_ah(), eth_addr)?;
         let object = new.handle.map(|handle| Object::new(ctx, handle, KIND));
         Ok(Self { object, device: new.device, _pd: Arc::clone(pd) })
     }

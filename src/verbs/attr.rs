@@ -20,6 +20,7 @@ open_enum! {
 
 /// On-demand paging, by transport (bits of `enum ibv_odp_transport_cap_bits`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct OdpCaps {
     /// Bit 0: supported at all; bit 1: implicit regions too.
     pub general: u64,
@@ -35,6 +36,7 @@ pub struct OdpCaps {
 
 /// Receive side scaling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct RssCaps {
     /// Queue pair types that can have it (a bit for each type).
     pub supported_qpts: u32,
@@ -46,6 +48,7 @@ pub struct RssCaps {
 
 /// Tag matching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct TmCaps {
     /// Bytes of a rendezvous request's header.
     pub max_rndv_hdr_size: u32,
@@ -60,7 +63,8 @@ pub struct TmCaps {
 }
 
 /// A device's identity and limits. Fields are those of `ibv_query_device_ex(3)`; a number of things is the most there can be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct DeviceAttr {
     /// What its driver says besides.
     pub driver: DriverCaps,
@@ -246,7 +250,8 @@ impl DeviceAttr {
 }
 
 /// A port's state and limits. Fields are those of `ibv_query_port(3)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct PortAttr {
     /// The logical state.
     pub state: PortState,

@@ -25,7 +25,7 @@ pub struct CompChannel(pub(super) Arc<ChannelInner>);
 pub(super) struct ChannelInner {
     fd: OwnedFd,
     pub(super) ctx: Arc<ContextInner>,
-    /// The number of events of each queue that uses it, by the queue's cookie.
+    /// The number of events of each queue that uses it, by the queue's user handle.
     counts: Mutex<HashMap<u64, Arc<AtomicU32>>>,
 }
 
@@ -36,7 +36,7 @@ impl CompChannel {
         Ok(Self(inner))
     }
 
-    /// Returns the next event, or `None` where there is none. [`CompEvent::cookie`] says which queue it belongs to.
+    /// Returns the next event, or `None` where there is none. [`CompEvent::user_handle`] says which queue it belongs to.
     ///
     /// # Errors
     /// The device is gone.
@@ -69,14 +69,14 @@ impl ChannelInner {
         Ok(event)
     }
 
-    /// Counts the events of the queue with this cookie until [`ChannelInner::stop_counting`].
-    pub(super) fn count(&self, cookie: u64, count: &Arc<AtomicU32>) {
-        self.counts().insert(cookie, Arc::clone(count));
+    /// Counts the events of the queue with this user handle until [`ChannelInner::stop_counting`].
+    pub(super) fn count(&self, user_handle: u64, count: &Arc<AtomicU32>) {
+        self.counts().insert(user_handle, Arc::clone(count));
     }
 
-    /// The queue with this cookie is being destroyed.
-    pub(super) fn stop_counting(&self, cookie: u64) {
-        self.counts().remove(&cookie);
+    /// The queue with this user handle is being destroyed.
+    pub(super) fn stop_counting(&self, user_handle: u64) {
+        self.counts().remove(&user_handle);
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<u64, Arc<AtomicU32>>> {
@@ -126,9 +126,9 @@ impl AsRawFd for CqFd {
 pub struct CompEvent(u64);
 
 impl CompEvent {
-    /// Returns the cookie of the queue that the event belongs to ([`Cq::cookie`]): a key for a map of queues.
+    /// Returns the user handle of the queue that the event belongs to ([`Cq::user_handle`]): a key for a map of queues.
     #[must_use]
-    pub fn cookie(self) -> u64 {
+    pub fn user_handle(self) -> u64 {
         self.0
     }
 }
@@ -137,7 +137,7 @@ impl Cq {
     /// Whether an event belongs to this queue.
     #[must_use]
     pub fn owns(&self, event: CompEvent) -> bool {
-        event.0 == self.cookie()
+        event.0 == self.user_handle()
     }
 }
 
@@ -145,6 +145,6 @@ impl CqHandle {
     /// Whether an event belongs to this queue.
     #[must_use]
     pub fn owns(&self, event: CompEvent) -> bool {
-        event.0 == self.cookie()
+        event.0 == self.user_handle()
     }
 }

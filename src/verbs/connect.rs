@@ -154,7 +154,7 @@ impl Qp {
                 None => format!("port {port} is Ethernet and needs a GID index"),
             };
             return Err(Error::invalid("make an endpoint", ctx.info().name.as_str(), why)
-                .hint("devinfo -v lists the GIDs"));
+                .with_hint("devinfo -v lists the GIDs"));
         }
         if self.state()? == QpState::RESET {
             self.init(port, Access::empty())?;
@@ -258,7 +258,8 @@ impl Qp {
     pub(super) fn local(&self, operation: &'static str) -> Result<(Endpoint, Path)> {
         self.send.core.settings().local.ok_or_else(|| {
             let name = self.context().info().name.clone();
-            Error::invalid(operation, name, "there is no endpoint yet").hint("call init_endpoint() first")
+            Error::invalid(operation, name, "there is no endpoint yet")
+                .with_hint("call init_endpoint() first")
         })
     }
 }

@@ -14,34 +14,20 @@ use crate::sys::linux;
 use crate::types::{Gid, GidEntry, PortNum};
 use crate::uverbs::{Encoding, Uverbs};
 
-/// How a device is opened.
-#[derive(Debug, Clone, Default)]
+/// Options for opening a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[must_use]
 pub struct OpenOptions {
     encoding: Encoding,
 }
 
 impl OpenOptions {
-    /// The defaults.
+    /// Creates the default options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The defaults, changed by the environment: `BAREVERBS_ABI` is `auto`, `ioctl` or `write`.
-    ///
-    /// # Errors
-    /// `BAREVERBS_ABI` is something else.
-    pub fn from_env() -> Result<Self> {
-        let encoding = match std::env::var_os("BAREVERBS_ABI") {
-            Some(text) => {
-                text.to_string_lossy().parse().map_err(|e: Error| e.hint("BAREVERBS_ABI says so"))?
-            }
-            None => Encoding::Auto,
-        };
-        Ok(Self { encoding })
-    }
-
-    /// How commands are sent to the kernel.
+    /// Sets how commands are sent to the kernel.
     pub fn encoding(mut self, encoding: Encoding) -> Self {
         self.encoding = encoding;
         self
@@ -50,8 +36,8 @@ impl OpenOptions {
     /// Opens the device.
     ///
     /// # Errors
-    /// As [`Device::open`].
-    pub fn open(self, device: &Device) -> Result<Context> {
+    /// The same as [`Device::open`].
+    pub fn open(&self, device: &Device) -> Result<Context> {
         Context::open(device.info(), self.encoding)
     }
 }
@@ -81,7 +67,7 @@ pub(super) struct ContextInner {
     num_comp_vectors: u32,
     async_fd: OnceLock<Arc<OwnedFd>>,
     making_async_fd: Mutex<()>,
-    cookies: AtomicU64,
+    user_handles: AtomicU64,
 }
 
 impl Context {
@@ -110,7 +96,7 @@ impl Context {
             num_comp_vectors: new.num_comp_vectors,
             async_fd,
             making_async_fd: Mutex::new(()),
-            cookies: AtomicU64::new(1),
+            user_handles: AtomicU64::new(1),
         })))
     }
 
@@ -280,8 +266,8 @@ impl ContextInner {
     }
 
     /// A number that no other object of this context's has.
-    pub(super) fn next_cookie(&self) -> u64 {
-        self.cookies.fetch_add(1, Ordering::Relaxed)
+    pub(super) fn next_user_handle(&self) -> u64 {
+        self.user_handles.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Who knows this device's queues.

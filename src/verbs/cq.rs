@@ -98,7 +98,7 @@ pub(super) struct CqCore {
     pub(super) own_channel: Option<Arc<ChannelInner>>,
     /// Its channel, shared or not, which must outlive it.
     channel: Option<Arc<ChannelInner>>,
-    cookie: u64,
+    user_handle: u64,
     /// Counts the events that its channel has read.
     events: Arc<AtomicU32>,
 }
@@ -119,29 +119,29 @@ impl Cq {
             }
         };
         ctx.async_file()?;
-        let cookie = ctx.next_cookie();
+        let user_handle = ctx.next_user_handle();
         let raw = crate::uverbs::cq::CqParams {
             cqe: init.cqe,
             channel: channel.as_ref().map(|channel| channel.as_fd()),
             comp_vector: init.comp_vector,
-            user_handle: cookie,
+            user_handle,
             timestamps: init.timestamps,
         };
         let NewCq { answer, ring, hold } =
             ctx.provider().create_cq(&ctx.uverbs, &raw).map_err(|e| match e.errno() {
                 Some(nix::errno::Errno::EINVAL | nix::errno::Errno::EOPNOTSUPP) if init.timestamps => {
-                    e.hint("has this device a clock, so that completions can have timestamps?")
+                    e.with_hint("has this device a clock, so that completions can have timestamps?")
                 }
                 _ => explain(e, init.cqe),
             })?;
         // No event comes before the queue has been armed.
         let events = Arc::new(AtomicU32::new(0));
         if let Some(channel) = &channel {
-            channel.count(cookie, &events);
+            channel.count(user_handle, &events);
         }
         let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
         let object = Object::new(ctx, answer.handle, KIND).holding(hold);
-        let core = CqCore { object, own_channel, channel, cookie, events };
+        let core = CqCore { object, own_channel, channel, user_handle, events };
         Ok(Self { ring, handle: CqHandle(Arc::new(core)), cqe: answer.cqe, armed: false, looks: 0 })
     }
 
@@ -205,16 +205,16 @@ impl Cq {
 
     /// Returns what events of this queue carry: completion events and async events.
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.handle.0.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.handle.0.user_handle
     }
 }
 
 impl CqHandle {
-    /// Returns what events of the queue carry, as [`Cq::cookie`].
+    /// Returns what events of the queue carry, as [`Cq::user_handle`].
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.0.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.0.user_handle
     }
 }
 
@@ -249,7 +249,7 @@ impl Drop for CqCore {
     fn drop(&mut self) {
         // In a child process another thread of the parent may hold the lock for ever.
         if let Some(channel) = self.channel.as_ref().filter(|_| self.object.is_ours()) {
-            channel.stop_counting(self.cookie);
+            channel.stop_counting(self.user_handle);
         }
     }
 }
@@ -263,7 +263,7 @@ impl std::fmt::Debug for Cq {
 fn explain(error: Error, cqe: u32) -> Error {
     match error.errno() {
         Some(nix::errno::Errno::EINVAL) => {
-            error.hint(format!("{cqe} entries were asked for: the device's max_cqe is the limit"))
+            error.with_hint(format!("{cqe} entries were asked for: the device's max_cqe is the limit"))
         }
         _ => error,
     }

@@ -39,7 +39,7 @@ impl Device {
     pub fn first() -> Result<Self> {
         Self::list()?.into_iter().next().ok_or_else(|| {
             Error::new("find a device", "", Cause::NotFound("there is no RDMA device".into()))
-                .hint("software ones are made with: rdma link add rxe0 type rxe netdev DEVICE")
+                .with_hint("software ones are made with: rdma link add rxe0 type rxe netdev DEVICE")
         })
     }
 
@@ -66,6 +66,6 @@ impl Device {
     /// # Errors
     /// Its node is missing, not permitted, or somebody else's; the kernel refuses a context.
     pub fn open(&self) -> Result<Context> {
-        OpenOptions::from_env()?.open(self)
+        OpenOptions::new().open(self)
     }
 }

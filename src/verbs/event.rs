@@ -55,10 +55,11 @@ open_enum! {
 
 /// An event and what it is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AsyncEvent {
     /// What happened.
     pub event_type: AsyncEventType,
-    /// The port's number for port events; the cookie of the object for events of queues. [`AsyncEvent::source`] says which.
+    /// The port's number for port events; the user handle of the object for events of queues. [`AsyncEvent::source`] says which.
     pub element: u64,
 }
 
@@ -66,11 +67,11 @@ pub struct AsyncEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventSource {
-    /// The completion queue with this cookie ([`super::Cq::cookie`]).
+    /// The completion queue with this user handle ([`super::Cq::user_handle`]).
     Cq(u64),
-    /// The queue pair with this cookie ([`super::Qp::cookie`]).
+    /// The queue pair with this user handle ([`super::Qp::user_handle`]).
     Qp(u64),
-    /// The shared receive queue with this cookie ([`super::Srq::cookie`]).
+    /// The shared receive queue with this user handle ([`super::Srq::user_handle`]).
     Srq(u64),
     /// A port.
     Port(PortNum),
@@ -81,7 +82,13 @@ pub enum EventSource {
 }
 
 impl AsyncEvent {
-    /// What the event is about. Cookies differ among all objects of a context.
+    /// Creates an event, for tests of programs that handle events.
+    #[must_use]
+    pub const fn new(event_type: AsyncEventType, element: u64) -> Self {
+        Self { event_type, element }
+    }
+
+    /// What the event is about. User handles differ among all objects of a context.
     #[must_use]
     pub fn source(&self) -> EventSource {
         use AsyncEventType as Type;

@@ -17,7 +17,7 @@ pub(super) struct QpCore {
     pub(super) qp_num: Qpn,
     pub(super) qp_type: QpType,
     pub(super) cap: QpCap,
-    pub(super) cookie: u64,
+    pub(super) user_handle: u64,
     pub(super) settings: Mutex<Settings>,
     pub(super) _send_cq: Option<CqHandle>,
     pub(super) _recv_cq: Option<CqHandle>,
@@ -111,8 +111,8 @@ macro_rules! queries {
 
             /// Returns what async events of this queue pair carry.
             #[must_use]
-            pub fn cookie(&self) -> u64 {
-                self.$($core).+.cookie
+            pub fn user_handle(&self) -> u64 {
+                self.$($core).+.user_handle
             }
 
             /// Asks the kernel for the attributes and the state. See `ibv_query_qp(3)`.

@@ -73,7 +73,7 @@ impl Mr {
             let change = crate::uverbs::mr::Rereg { access_flags: None, pd_handle: None, memory };
             // SAFETY: as above.
             let keys = unsafe { uverbs.rereg_mr(made.mr_handle, &change) }
-                .map_err(|errno| uverbs.error("reg_mr", errno).hint("in the change to the iova"))?;
+                .map_err(|errno| uverbs.error("reg_mr", errno).with_hint("in the change to the iova"))?;
             (lkey, rkey) = (Lkey(keys.lkey), Rkey(keys.rkey));
         }
         Ok(Self { part, addr: iova, lkey, rkey, whole: Arc::new(whole) })

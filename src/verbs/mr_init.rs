@@ -83,7 +83,7 @@ impl MrInit {
         let region = match self.source {
             Source::Foreign(region) => region,
             Source::Pages => Region::anonymous(length)
-                .map_err(|e| failed(e).hint(format!("{length} bytes were asked for")))?,
+                .map_err(|e| failed(e).with_hint(format!("{length} bytes were asked for")))?,
             Source::HugePages => Region::huge(length).map_err(|e| no_huge_pages(failed(e), length))?,
         };
         let (part, mapped) = Part::whole(region);
@@ -151,13 +151,13 @@ fn no_huge_pages(error: Error, length: usize) -> Error {
     match error.errno() {
         Some(Errno::ENOMEM) => {
             let pages = length.div_ceil(Region::HUGE_PAGE);
-            error.hint(format!(
+            error.with_hint(format!(
                 "fewer than {pages} huge pages of 2 MiB are free: reserve some, as with \
                  echo {pages} > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
             ))
         }
         Some(Errno::EINVAL | Errno::ENODEV | Errno::ENOSYS) => {
-            error.hint("this kernel or processor has no huge pages of 2 MiB")
+            error.with_hint("this kernel or processor has no huge pages of 2 MiB")
         }
         _ => error,
     }
@@ -168,14 +168,14 @@ pub(super) fn explain(error: Error, length: usize, access: Access) -> Error {
     let remote = Access::REMOTE_WRITE | Access::REMOTE_ATOMIC;
     match error.errno() {
         Some(Errno::ENOMEM) => match linux::memlock_limit() {
-            Some(limit) if limit < length as u64 => error.hint(format!(
+            Some(limit) if limit < length as u64 => error.with_hint(format!(
                 "the memlock limit is {limit} bytes and {length} are to be pinned: raise it with ulimit -l \
                      or in limits.conf"
             )),
-            _ => error.hint(format!("{length} bytes are to be pinned")),
+            _ => error.with_hint(format!("{length} bytes are to be pinned")),
         },
         Some(Errno::EINVAL) if access.intersects(remote) && !access.contains(Access::LOCAL_WRITE) => {
-            error.hint("remote write and remote atomic need local write too")
+            error.with_hint("remote write and remote atomic need local write too")
         }
         _ => error,
     }

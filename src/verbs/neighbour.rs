@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use crate::discover::DeviceInfo;
 use crate::error::{Error, Result};
 use crate::netlink::{Hop, Routes};
-use crate::types::{Gid, Station};
+use crate::types::{EthAddr, Gid};
 use crate::uapi::verbs::AhAttr;
 
 /// How long a neighbour has for its answer where the caller sets no limit, as in rdma-core.
@@ -26,7 +26,7 @@ const DISCARD: u16 = 9;
 ///
 /// # Errors
 /// The source GID is not in use, there is no route (`ENETUNREACH`), or the neighbour does not answer in time (`EHOSTUNREACH`).
-pub(super) fn station(device: &DeviceInfo, attr: &AhAttr, patience: Duration) -> Result<Station> {
+pub(super) fn eth_addr(device: &DeviceInfo, attr: &AhAttr, patience: Duration) -> Result<EthAddr> {
     let index = attr.grh.sgid_index;
     let (netdev, source) = device.gid_netdev(attr.port_num, index).ok_or_else(|| {
         let why = format!("no network device is behind GID index {index} of port {}", attr.port_num);
@@ -36,7 +36,7 @@ pub(super) fn station(device: &DeviceInfo, attr: &AhAttr, patience: Duration) ->
         Some(mac) => mac,
         None => asked(device, &netdev, source, Gid(attr.grh.dgid), patience)?,
     };
-    Ok(Station { mac, vlan: vlan(&netdev) })
+    Ok(EthAddr { mac, vlan: vlan(&netdev) })
 }
 
 /// The hardware address that the GID itself says.
@@ -78,7 +78,7 @@ fn asked(device: &DeviceInfo, netdev: &str, source: Gid, to: Gid, patience: Dura
         let left = patience.saturating_sub(start.elapsed());
         if left.is_zero() {
             return Err(unreachable(Errno::EHOSTUNREACH)
-                .hint(format!("{hop} did not answer at {netdev} within {} ms", patience.as_millis())));
+                .with_hint(format!("{hop} did not answer at {netdev} within {} ms", patience.as_millis())));
         }
         sleep(pause.min(left));
         pause = (pause * 2).min(LAST_LOOK);

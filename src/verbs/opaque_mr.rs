@@ -52,7 +52,7 @@ impl OpaqueMr {
             RegDmabufMr { pd_handle: pd.handle, fd, offset, length: length as u64, iova, access_flags };
         let made = uverbs.reg_dmabuf_mr(&request).map_err(|error| match error.errno() {
             _ if lacks(&error) => unsupported(VERB, uverbs.device(), "import of dma-bufs"),
-            Some(Errno::EINVAL) => error.hint(
+            Some(Errno::EINVAL) => error.with_hint(
                 "is the descriptor a dma-buf, is the range within it, and do offset and iova lie equally far into a page?",
             ),
             _ => error,

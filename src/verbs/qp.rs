@@ -77,8 +77,8 @@ impl Qp {
         const KIND: Kind = Kind { verb: "destroy_qp", destroy: Uverbs::destroy_qp };
         let ctx = &parents.domain.ctx;
         ctx.async_file()?;
-        let cookie = ctx.next_cookie();
-        raw.user_handle = cookie;
+        let user_handle = ctx.next_user_handle();
+        raw.user_handle = user_handle;
         let queues = provider::Queues {
             send_cq: parents.send_cq.map(|cq| &cq.0.object.hold),
             recv_cq: parents.recv_cq.map(|cq| &cq.0.object.hold),
@@ -99,7 +99,7 @@ impl Qp {
                 max_recv_sge: answer.cap.max_recv_sge,
                 max_inline_data: answer.cap.max_inline_data,
             },
-            cookie,
+            user_handle,
             settings: Mutex::new(Settings::default()),
             _send_cq: parents.send_cq.cloned(),
             _recv_cq: parents.recv_cq.cloned(),
@@ -177,14 +177,14 @@ impl Qp {
             let error = uverbs.error("modify_qp", errno);
             let from = core.query().ok().and_then(|now| now.state);
             match from.and_then(|from| transition::explain(core.qp_type, from, attr)) {
-                Some(why) if errno == nix::errno::Errno::EINVAL => error.hint(why),
+                Some(why) if errno == nix::errno::Errno::EINVAL => error.with_hint(why),
                 _ => error,
             }
         })?;
         if attr.state.map(u8::from) == Some(QpState::RESET.into()) {
             let renewed = self.send.ring.reset(&mut self.recv.ring, &object.hold);
             renewed.map_err(|errno| {
-                uverbs.error("modify_qp", errno).hint("nothing can be posted until it is reset again")
+                uverbs.error("modify_qp", errno).with_hint("nothing can be posted until it is reset again")
             })?;
         }
         let port = {
@@ -214,9 +214,9 @@ impl Qp {
             let error = object.ctx.uverbs.error("attach_mcast", errno);
             match errno {
                 nix::errno::Errno::EINVAL if self.qp_type() != QpType::UD => {
-                    error.hint("only datagram queue pairs are in multicast groups")
+                    error.with_hint("only datagram queue pairs are in multicast groups")
                 }
-                nix::errno::Errno::EINVAL => error.hint(format!("is {gid} a multicast GID?")),
+                nix::errno::Errno::EINVAL => error.with_hint(format!("is {gid} a multicast GID?")),
                 _ => error,
             }
         })?;

@@ -9,6 +9,7 @@ use crate::uverbs::Uverbs;
 
 /// The sizes of a queue pair (`struct ibv_qp_cap`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QpCap {
     /// Maximum number of outstanding sends.
     pub max_send_wr: u32,
@@ -161,7 +162,7 @@ pub(super) fn explain(error: Error, provider: &Provider, uverbs: &Uverbs, cap: &
     ];
     match sizes.iter().find(|(_, asked, _, limit)| asked > limit) {
         Some((size, asked, name, limit)) => {
-            error.hint(format!("{size} is {asked}; the device's {name} is {limit}"))
+            error.with_hint(format!("{size} is {asked}; the device's {name} is {limit}"))
         }
         None => error,
     }

@@ -47,6 +47,7 @@ impl From<u32> for SrqInit<'_> {
 
 /// Sizes and limit of a shared receive queue (`struct ibv_srq_attr`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SrqAttr {
     /// Maximum number of outstanding receives.
     pub max_wr: u32,
@@ -81,7 +82,7 @@ pub(super) struct SrqCore {
     pub(super) object: Object,
     /// Messages to any receiving queue pair of the XRC domain can name the queue; no queue pair is created with it.
     pub(super) is_xrc: bool,
-    cookie: u64,
+    user_handle: u64,
     _cq: Option<CqHandle>,
     _xrcd: Option<Arc<Object>>,
     _pd: Arc<Object>,
@@ -98,14 +99,14 @@ impl Srq {
             return Err(Error::invalid("create_srq", ctx.uverbs.device(), why));
         }
         ctx.async_file()?;
-        let cookie = ctx.next_cookie();
+        let user_handle = ctx.next_user_handle();
         let raw = crate::uverbs::srq::SrqParams {
             pd_handle: pd.handle,
             max_wr: init.max_wr,
             max_sge: init.max_sge,
             srq_limit: 0,
             xrc: init.xrc.map(|(xrcd, cq)| Xrc { xrcd_handle: xrcd.0.handle, cq_handle: cq.0.object.handle }),
-            user_handle: cookie,
+            user_handle,
         };
         let NewSrq { answer, ring, hold } = ctx
             .provider()
@@ -114,7 +115,7 @@ impl Srq {
         let core = SrqCore {
             object: Object::new(ctx, answer.handle, KIND).holding(hold),
             is_xrc: init.xrc.is_some(),
-            cookie,
+            user_handle,
             _cq: init.xrc.map(|(_, cq)| cq.clone()),
             _xrcd: init.xrc.map(|(xrcd, _)| Arc::clone(&xrcd.0)),
             _pd: Arc::clone(pd),
@@ -154,8 +155,8 @@ impl Srq {
 
     /// Returns what async events of this queue carry.
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.handle.0.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.handle.0.user_handle
     }
 
     /// Posts one receive. See `ibv_post_srq_recv(3)`.
@@ -186,7 +187,7 @@ impl Srq {
         let object = &self.handle.0.object;
         self.ring.set_limit(&object.ctx.uverbs, object.handle, limit).map_err(|error| match error.errno() {
             Some(nix::errno::Errno::EINVAL) if limit > self.max_wr => {
-                error.hint(format!("the limit is {limit}; the queue has room for {}", self.max_wr))
+                error.with_hint(format!("the limit is {limit}; the queue has room for {}", self.max_wr))
             }
             _ => error,
         })
@@ -228,10 +229,10 @@ impl Srq {
 }
 
 impl SrqHandle {
-    /// Returns what async events of the queue carry, as [`Srq::cookie`].
+    /// Returns what async events of the queue carry, as [`Srq::user_handle`].
     #[must_use]
-    pub fn cookie(&self) -> u64 {
-        self.0.cookie
+    pub fn user_handle(&self) -> u64 {
+        self.0.user_handle
     }
 }
 
@@ -266,12 +267,12 @@ fn explain(error: Error, uverbs: &Uverbs, max_wr: u32, max_sge: u32) -> Error {
             let why = "it has no shared receive queues";
             Error::new(error.operation(), uverbs.device(), Cause::Unsupported(why.into()))
         }
-        Cause::Os(_) if max_wr > base.max_srq_wr || max_wr == 0 => error.hint(format!(
+        Cause::Os(_) if max_wr > base.max_srq_wr || max_wr == 0 => error.with_hint(format!(
             "{max_wr} receives were asked for; the device's max_srq_wr is {}",
             base.max_srq_wr
         )),
         Cause::Os(_) if max_sge > base.max_srq_sge => {
-            error.hint(format!("max_sge is {max_sge}; the device's max_srq_sge is {}", base.max_srq_sge))
+            error.with_hint(format!("max_sge is {max_sge}; the device's max_srq_sge is {}", base.max_srq_sge))
         }
         _ => error,
     }

@@ -2,30 +2,29 @@
 //!
 //! The table is that of the InfiniBand specification (section 10.3.1) as `ibv_modify_qp(3)` gives it.
 
-use crate::types::{Access, Gid, Lid, Mtu, PortNum, Psn, Qkey, QpState, QpType, Qpn, ServiceLevel};
+use crate::types::{Access, Gid, Lid, Mtu, PortNum, Psn, Qkey, QpState, QpType, Qpn, ServiceLevel, flags};
 use crate::uapi::verbs::{AhAttr, GlobalRoute, ModifyQp, QpDest, QueryQpResp};
 
-bitflags::bitflags! {
-    /// Which attributes are meant (`enum ibv_qp_attr_mask`).
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-    pub(super) struct Mask: u32 {
-        const STATE = 1 << 0;
-        const CUR_STATE = 1 << 1;
-        const ACCESS_FLAGS = 1 << 3;
-        const PKEY_INDEX = 1 << 4;
-        const PORT = 1 << 5;
-        const QKEY = 1 << 6;
-        const AV = 1 << 7;
-        const PATH_MTU = 1 << 8;
-        const TIMEOUT = 1 << 9;
-        const RETRY_CNT = 1 << 10;
-        const RNR_RETRY = 1 << 11;
-        const RQ_PSN = 1 << 12;
-        const MAX_QP_RD_ATOMIC = 1 << 13;
-        const MIN_RNR_TIMER = 1 << 15;
-        const SQ_PSN = 1 << 16;
-        const MAX_DEST_RD_ATOMIC = 1 << 17;
-        const DEST_QPN = 1 << 20;
+flags! {
+    /// Attributes that are given (`enum ibv_qp_attr_mask`).
+    pub(super) Mask {
+        STATE = 1 << 0;
+        CUR_STATE = 1 << 1;
+        ACCESS_FLAGS = 1 << 3;
+        PKEY_INDEX = 1 << 4;
+        PORT = 1 << 5;
+        QKEY = 1 << 6;
+        AV = 1 << 7;
+        PATH_MTU = 1 << 8;
+        TIMEOUT = 1 << 9;
+        RETRY_CNT = 1 << 10;
+        RNR_RETRY = 1 << 11;
+        RQ_PSN = 1 << 12;
+        MAX_QP_RD_ATOMIC = 1 << 13;
+        MIN_RNR_TIMER = 1 << 15;
+        SQ_PSN = 1 << 16;
+        MAX_DEST_RD_ATOMIC = 1 << 17;
+        DEST_QPN = 1 << 20;
     }
 }
 
@@ -151,7 +150,7 @@ macro_rules! qp_attr {
             /// Which attributes are given.
             pub(super) fn mask(&self) -> Mask {
                 let mut mask = Mask::empty();
-                $( mask.set(Mask::$mask, self.$field.is_some()); )*
+                $( if self.$field.is_some() { mask |= Mask::$mask; } )*
                 mask
             }
         }
@@ -240,7 +239,7 @@ impl QpAttr {
     /// What RDMA-CM tells of a transition: those attributes that its mask names.
     pub(crate) fn from_cm(raw: &crate::uapi::ucm::QpAttr) -> Self {
         // A few bits say how RoCE's addresses were found; programs do not give them.
-        let mask = Mask::from_bits_truncate(raw.qp_attr_mask);
+        let mask = Mask::from_bits(raw.qp_attr_mask);
         fn when<T>(mask: Mask, bit: Mask, value: T) -> Option<T> {
             mask.contains(bit).then_some(value)
         }
@@ -248,7 +247,7 @@ impl QpAttr {
         Self {
             state: when(mask, Mask::STATE, byte(raw.qp_state).into()),
             cur_state: when(mask, Mask::CUR_STATE, byte(raw.cur_qp_state).into()),
-            access: when(mask, Mask::ACCESS_FLAGS, Access::from_bits_retain(raw.qp_access_flags)),
+            access: when(mask, Mask::ACCESS_FLAGS, Access::from_bits(raw.qp_access_flags)),
             pkey_index: when(mask, Mask::PKEY_INDEX, raw.pkey_index),
             port: when(mask, Mask::PORT, raw.port_num).and_then(|port| PortNum::new(port.into()).ok()),
             qkey: when(mask, Mask::QKEY, Qkey(raw.qkey)),
@@ -270,7 +269,7 @@ impl QpAttr {
         Self {
             state: Some(raw.qp_state.into()),
             cur_state: Some(raw.cur_qp_state.into()),
-            access: Some(Access::from_bits_retain(raw.qp_access_flags)),
+            access: Some(Access::from_bits(raw.qp_access_flags)),
             pkey_index: Some(raw.pkey_index),
             port: PortNum::new(raw.port_num.into()).ok(),
             qkey: Some(Qkey(raw.qkey)),

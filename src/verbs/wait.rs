@@ -178,7 +178,7 @@ impl Cq {
         let Some(channel) = &core.own_channel else {
             let why = "the completion queue has no channel of its own";
             return Err(Error::invalid("wait", uverbs.device(), why)
-                .hint("make it with CqInit::own_channel(), or poll"));
+                .with_hint("make it with CqInit::own_channel(), or poll"));
         };
         loop {
             if !*armed {

@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use bareverbs::{
-    Access, AddressVector, Ah, AsyncEventType, Cause, CmEvent, CmEventType, CmId, ConnParam, Context, Cq,
-    CqInit, Device, EventChannel, Lid, Mr, Pd, PortNum, PortSpace, Qkey, Qp, QpAttr, QpInit, QpState, QpType,
-    Qpn, RecvWr, SendWr, Wc,
+    Access, AddressVector, Ah, AsyncEventType, CmEvent, CmEventType, CmId, ConnParam, Context, Cq, CqInit,
+    EventChannel, Lid, Mr, Pd, PortNum, PortSpace, Qkey, Qp, QpAttr, QpInit, QpState, QpType, Qpn, RecvWr,
+    SendWr, Wc,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -56,7 +56,7 @@ impl Side {
 }
 
 fn id() -> CmId {
-    EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap()
+    crate::support::event_channel().create_id(PortSpace::Tcp).unwrap()
 }
 
 fn listener(address: SocketAddr) -> CmId {
@@ -82,7 +82,7 @@ fn resolve(id: &CmId, address: SocketAddr) {
 
 /// The LID of the device's port; 0 on Ethernet.
 fn lid() -> Lid {
-    Device::first().unwrap().open().unwrap().query_port(PortNum::ONE).unwrap().lid
+    crate::support::open().query_port(PortNum::ONE).unwrap().lid
 }
 
 fn event(channel: &EventChannel, wanted: CmEventType) -> CmEvent {
@@ -220,7 +220,7 @@ fn waits_end() {
     let client = Side::new(resolved(address));
     client.id.connect(&client.qp, &ConnParam::new()).unwrap();
     let error = client.id.wait_for(CmEventType::CONNECT_RESPONSE, Duration::from_millis(50)).unwrap_err();
-    assert_eq!(error.errno(), Some(Errno::ETIMEDOUT), "{error}");
+    assert_eq!(error.raw_os_error(), Some(Errno::ETIMEDOUT as i32), "{error}");
     assert!(readable(&channel));
     // What was not delivered before an id went is not delivered after it.
     drop(listener);
@@ -307,7 +307,7 @@ fn a_queue_pair_brought_up_by_hand() {
 #[ignore = "runs in the guest: cargo xtask test"]
 fn ids_of_one_channel_share_a_context() {
     let before = Resources::now();
-    let channel = EventChannel::open().unwrap();
+    let channel = crate::support::event_channel();
     let ids: Vec<CmId> = (0..3)
         .map(|_| {
             let id = channel.create_id(PortSpace::Tcp).unwrap();
@@ -328,7 +328,7 @@ fn ids_of_one_channel_share_a_context() {
 }
 
 fn ud_id() -> CmId {
-    EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap()
+    crate::support::event_channel().create_id(PortSpace::Udp).unwrap()
 }
 
 fn ud_listener(address: SocketAddr) -> CmId {

@@ -3,8 +3,8 @@
 use std::net::UdpSocket;
 
 use bareverbs::{
-    Access, AddressVector, Ah, ConnectAttr, Context, Cq, CqInit, Device, Endpoint, Pd, PortNum, Qkey, Qp,
-    QpInit, QpState, Qpn, RecvWr, Refusal, SendWr, ServiceLevel, WcOpcode, WcStatus,
+    Access, AddressVector, Ah, ConnectAttr, Context, Cq, CqInit, Endpoint, Pd, PortNum, PostErrorKind, Qkey,
+    Qp, QpInit, QpState, Qpn, RecvWr, SendWr, ServiceLevel, WcOpcode, WcStatus,
 };
 
 use crate::support::{
@@ -28,7 +28,7 @@ struct Datagrams {
 
 impl Datagrams {
     fn new() -> Self {
-        let ctx = Device::first().unwrap().open().unwrap();
+        let ctx = crate::support::open();
         let pd = ctx.alloc_pd().unwrap();
         let left_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();
         let right_cq = ctx.create_cq(CqInit::new(64).own_channel()).unwrap();
@@ -149,10 +149,10 @@ fn datagrams_that_cannot_go_or_come() {
     let send = |length: u32| SendWr::send(1).sge(region.slice(..length as usize)).signaled();
 
     let addressed = |length| send(length).ud_addr(&ah, to, Qp::DEFAULT_QKEY);
-    let refusal = both.left.post_send(addressed(mtu + 1)).unwrap_err().refusal;
-    assert_eq!(refusal, Refusal::DatagramTooLong { max: mtu });
-    assert_eq!(refusal.to_string(), "a datagram of more than 4096 bytes, the port's MTU");
-    assert_eq!(both.left.post_send(send(1)).unwrap_err().refusal, Refusal::AddressMissing);
+    let kind = both.left.post_send(addressed(mtu + 1)).unwrap_err().kind;
+    assert_eq!(kind, PostErrorKind::DatagramTooLong { max: mtu });
+    assert_eq!(kind.to_string(), "a datagram of more than 4096 bytes, the port's MTU");
+    assert_eq!(both.left.post_send(send(1)).unwrap_err().kind, PostErrorKind::AddressMissing);
 
     // A wrong key, and then nobody who receives: sent, and dropped there.
     both.right.post_recv(RecvWr::new(3).sge(region.slice(4000..8000))).unwrap();
@@ -165,7 +165,7 @@ fn datagrams_that_cannot_go_or_come() {
     assert_eq!(completion(&mut both.right_cq).wr_id, 3);
 
     let mut connected = both.pd.create_qp(QpInit::rc(&both.left_cq, &both.left_cq)).unwrap();
-    assert_eq!(connected.post_send(addressed(8)).unwrap_err().refusal, Refusal::AddressNotAllowed);
+    assert_eq!(connected.post_send(addressed(8)).unwrap_err().kind, PostErrorKind::AddressNotAllowed);
     let early = both.left.address(&both.at_right).and_then(|mut av| {
         av.sgid_index = 200;
         both.pd.create_ah(&av)
@@ -180,7 +180,7 @@ fn datagrams_that_cannot_go_or_come() {
 #[ignore = "runs in the guest: cargo xtask test"]
 fn unreliable_connections_send_and_write() {
     let mut noise = Noise::new(29);
-    let ctx = Device::first().unwrap().open().unwrap();
+    let ctx = crate::support::open();
     let pd = ctx.alloc_pd().unwrap();
     let mut left_cq = ctx.create_cq(CqInit::new(16).own_channel()).unwrap();
     let mut right_cq = ctx.create_cq(CqInit::new(16).own_channel()).unwrap();

@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bareverbs::netlink::Nldev;
-use bareverbs::{CqInit, EventChannel, PortNum, PortSpace, QpInit, QpState, RecvWr, SendWr, Srq, WcStatus};
+use bareverbs::{CqInit, PortNum, PortSpace, QpInit, QpState, RecvWr, SendWr, Srq, WcStatus};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use crate::support::{Loop, completion, fresh_port, gid_index, group, handle_signal};
+use crate::support::{Loop, completion, event_channel, fresh_port, gid_index, group, handle_signal};
 
 /// Forks a child that does `work` and exits: with 0 where that returns, with 1 where it panics.
 fn child(work: impl FnOnce()) -> Pid {
@@ -50,7 +50,7 @@ fn what_a_child_drops_stays_the_parents() {
     let ah = both.pd.create_ah(&datagrams.address(&at).unwrap()).unwrap();
     let (gid, lid) = group(9);
     datagrams.attach_mcast(gid, lid).unwrap();
-    let events = EventChannel::open().unwrap();
+    let events = event_channel();
     let id = events.create_id(PortSpace::Tcp).unwrap();
     let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), fresh_port());
     id.bind(address).unwrap();

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use bareverbs::{Access, MwType, RecvWr, Refusal, Remote, SendWr, Sge, WcExtra, WcOpcode, WcStatus};
+use bareverbs::{Access, MwType, PostErrorKind, RecvWr, Remote, SendWr, Sge, WcExtra, WcOpcode, WcStatus};
 
 use crate::support::{Loop, Noise, compare, completion, fill, is_rxe};
 
@@ -288,14 +288,14 @@ fn memory_windows_outlive_binds_that_come_to_nothing() {
         let mut wrs = vec![SendWr::rdma_write(2, left.remote(0)).sge(right.slice(..0)).signaled(); 200];
         wrs.push(window.bind(1, right.slice(..256), Access::REMOTE_WRITE));
         let error = both.right.post_sends(&wrs).unwrap_err();
-        assert!(error.posted < 200 && error.refusal == Refusal::QueueFull, "{error:?}");
+        assert!(error.posted < 200 && error.kind == PostErrorKind::QueueFull, "{error:?}");
         for _ in 0..error.posted {
             success(&completion(&mut both.right_cq), 2, WcOpcode::RDMA_WRITE);
         }
         let error = both
             .right
             .post_send(window.bind(1, right.slice(..256), Access::REMOTE_WRITE).sge(right.slice(..8)));
-        assert_eq!(error.unwrap_err().refusal, Refusal::DataNotAllowed);
+        assert_eq!(error.unwrap_err().kind, PostErrorKind::DataNotAllowed);
         assert_eq!(window.rkey(), rkey);
 
         let bind = window.bind(3, right.slice(1024..1280), Access::REMOTE_WRITE);

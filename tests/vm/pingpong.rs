@@ -3,8 +3,6 @@
 use std::process::Output;
 use std::time::Duration;
 
-use bareverbs::Device;
-
 use crate::support::{
     Resources, Running, assert_refused, await_listener, fresh_port, pair, refused, rows, run, text,
     under_old_name,
@@ -309,7 +307,7 @@ fn refused_alike(kind: &str, options: &str) {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn on_demand_paging() {
-    let device = Device::first().unwrap().open().unwrap().query_device().unwrap();
+    let device = crate::support::open().query_device().unwrap();
     let has_it = device.odp.general & 1 == 1;
     assert!(has_it || std::env::var("BAREVERBS_KERNEL").unwrap() != "7.3", "rxe of 7.3 has it");
     // libibverbs gives rxe no prefetch, and write() has no command for it.

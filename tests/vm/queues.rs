@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bareverbs::netlink::DriverId;
 use bareverbs::{
-    Access, AsyncEventType, ConnectAttr, CqInit, Device, Encoding, Error, Mr, OpenOptions, PortNum, Psn, Qp,
-    QpAttr, QpInit, QpState, RecvWr, Refusal, Remote, Rkey, SendWr, Wait, Waited, Wc, WcStatus,
+    Access, AsyncEventType, ConnectAttr, CqInit, Device, Encoding, Error, Mr, OpenOptions, PortNum,
+    PostErrorKind, Psn, Qp, QpAttr, QpInit, QpState, RecvWr, Remote, Rkey, SendWr, Wait, Waited, Wc,
+    WcStatus,
 };
 use nix::poll::{PollFd, PollFlags};
 
@@ -224,24 +225,24 @@ fn full_queues_and_oversized_requests_are_refused() {
     let region = both.region(4096);
     let cap = both.right.cap();
     let mut posted = 0;
-    let refusal = loop {
+    let kind = loop {
         match both.right.post_recv(RecvWr::new(posted).sge(region.slice(..1))) {
             Ok(()) => posted += 1,
-            Err(e) => break e.refusal,
+            Err(e) => break e.kind,
         }
     };
-    assert_eq!(refusal, Refusal::QueueFull);
+    assert_eq!(kind, PostErrorKind::QueueFull);
     assert!(posted >= cap.max_recv_wr.into(), "{posted}");
     let sges = vec![region.slice(..1); cap.max_send_sge as usize + 1];
     let e = both.left.post_sends(&[SendWr::send(1).sge(region.slice(..1)), SendWr::send(2).sges(&sges)]);
     let e = e.unwrap_err();
-    assert_eq!((e.posted, e.refusal), (1, Refusal::TooManySges { max: cap.max_send_sge }));
+    assert_eq!((e.posted, e.kind), (1, PostErrorKind::TooManySges { max: cap.max_send_sge }));
     let long = vec![0; cap.max_inline_data as usize + 1];
     let e = both.left.post_send(SendWr::send(1).inline(&long)).unwrap_err();
-    assert_eq!(e.refusal, Refusal::InlineTooLong { max: cap.max_inline_data });
+    assert_eq!(e.kind, PostErrorKind::InlineTooLong { max: cap.max_inline_data });
     let e =
         both.left.post_send(SendWr::fetch_add(1, region.remote(0), 1).sge(region.slice(..4))).unwrap_err();
-    assert_eq!(e.refusal, Refusal::AtomicLength);
+    assert_eq!(e.kind, PostErrorKind::AtomicLength);
 }
 
 #[test]
@@ -494,7 +495,7 @@ fn a_completion_queue_that_overflows_says_so() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn port_events_are_delivered() {
-    let ctx = Device::first().unwrap().open().unwrap();
+    let ctx = crate::support::open();
     let events = ctx.async_events().unwrap();
     let _down = crate::faults::NetdevDown::new();
     let mut fds = [PollFd::new(events.as_fd(), PollFlags::POLLIN)];

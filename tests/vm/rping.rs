@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Output;
 use std::time::Duration;
 
-use bareverbs::{EventChannel, PortSpace};
+use bareverbs::PortSpace;
 use nix::sys::signal::Signal;
 
 use crate::faults::Put;
@@ -217,7 +217,7 @@ fn what_does_not_fit_together() {
     refused(&format!("{OURS} -s -a 10.9.9.9"), &["rdma_bind_addr", "no RDMA device has that address"]);
     refused(&format!("{OURS} -c -C 1 -a no.such.host"), &["no.such.host"]);
     // A port that is taken.
-    let holder = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
+    let holder = crate::support::event_channel().create_id(PortSpace::Tcp).unwrap();
     holder.bind(SocketAddr::new(four, port)).unwrap();
     holder.listen(4).unwrap();
     refused(

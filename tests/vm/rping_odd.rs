@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bareverbs::{
-    Access, CmEventType, CmId, ConnParam, Cq, CqInit, EventChannel, Mr, PortSpace, Qp, QpInit, RecvWr, Rkey,
-    SendWr, Wait, Wc,
+    Access, CmEventType, CmId, ConnParam, Cq, CqInit, Mr, PortSpace, Qp, QpInit, RecvWr, Rkey, SendWr, Wait,
+    Wc,
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -38,7 +38,7 @@ const SEND: u64 = 2;
 
 impl Odd {
     fn connect(address: SocketAddr) -> Self {
-        let id = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
+        let id = crate::support::event_channel().create_id(PortSpace::Tcp).unwrap();
         id.resolve_addr(None, address, SOON).unwrap();
         id.wait_for(CmEventType::ADDR_RESOLVED, SOON).unwrap();
         id.resolve_route(SOON).unwrap();
@@ -171,7 +171,7 @@ fn clients_that_are_no_rping() {
 }
 
 fn listener(address: SocketAddr) -> CmId {
-    let listener = EventChannel::open().unwrap().create_id(PortSpace::Tcp).unwrap();
+    let listener = crate::support::event_channel().create_id(PortSpace::Tcp).unwrap();
     listener.bind(address).unwrap();
     listener.listen(4).unwrap();
     listener

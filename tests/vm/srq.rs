@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 
 use bareverbs::{
-    Access, AsyncEvent, AsyncEventType, ConnectAttr, Context, Cq, CqInit, Device, EventSource, Mr, Pd, Qp,
-    QpInit, RecvWr, Refusal, SendWr, Srq, SrqInit, WcStatus,
+    Access, AsyncEvent, AsyncEventType, ConnectAttr, Context, Cq, CqInit, EventSource, Mr, Pd, PostErrorKind,
+    Qp, QpInit, RecvWr, SendWr, Srq, SrqInit, WcStatus,
 };
 use nix::libc::O_CREAT;
 use nix::poll::{PollFd, PollFlags};
@@ -23,7 +23,7 @@ struct Shared {
 
 impl Shared {
     fn new(pairs: usize, init: SrqInit<'_>) -> Self {
-        let ctx = Device::first().unwrap().open().unwrap();
+        let ctx = crate::support::open();
         let pd = ctx.alloc_pd().unwrap();
         let left_cq = ctx.create_cq(CqInit::new(128).own_channel()).unwrap();
         let right_cq = ctx.create_cq(CqInit::new(128).own_channel()).unwrap();
@@ -80,7 +80,7 @@ fn sixteen_queue_pairs_take_from_one() {
         compare(&right, &expected).unwrap_or_else(|e| panic!("round {round}: {e}"));
     }
     let refused = shared.pairs[0].1.post_recv(RecvWr::new(1)).unwrap_err();
-    assert_eq!((refused.posted, refused.refusal), (0, Refusal::NoQueue));
+    assert_eq!((refused.posted, refused.kind), (0, PostErrorKind::NoQueue));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn limits_sizes_and_their_events() {
     }
     let event = shared.event();
     assert_eq!(event.event_type, AsyncEventType::SRQ_LIMIT_REACHED);
-    assert_eq!(event.source(), EventSource::Srq(shared.srq.cookie()));
+    assert_eq!(event.source(), EventSource::Srq(shared.srq.user_handle()));
     assert_eq!(shared.srq.query().unwrap().srq_limit, 0, "it is told once");
 
     // Four are left; they stay where the queue grows.
@@ -160,7 +160,7 @@ fn limits_sizes_and_their_events() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn rxe_has_no_xrc_and_says_so() {
-    let ctx = Device::first().unwrap().open().unwrap();
+    let ctx = crate::support::open();
     let file = std::fs::File::open("/proc/self/exe").unwrap();
     for file in [None, Some(file.as_fd())] {
         let said = ctx.open_xrcd(file, O_CREAT).unwrap_err().to_string();

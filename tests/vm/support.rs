@@ -9,9 +9,25 @@ use std::time::{Duration, Instant};
 
 use bareverbs::netlink::{DriverId, Nldev};
 use bareverbs::{
-    Access, ConnectAttr, Context, Cq, CqInit, Device, Gid, Lid, LinkLayer, Mr, Pd, PortNum, Qp, QpInit, Wait,
-    Waited, Wc,
+    Access, ConnectAttr, Context, Cq, CqInit, Device, EventChannel, Gid, Lid, LinkLayer, Mr, OpenOptions, Pd,
+    PortNum, Qp, QpInit, Wait, Waited, Wc,
 };
+
+/// How devices are opened: with the command interface that the test run is about, `BAREVERBS_ABI`.
+pub fn options() -> OpenOptions {
+    let encoding = std::env::var("BAREVERBS_ABI").unwrap_or_else(|_| "auto".into());
+    OpenOptions::new().encoding(encoding.parse().unwrap())
+}
+
+/// Opens the device under test.
+pub fn open() -> Context {
+    options().open(&Device::first().unwrap()).unwrap()
+}
+
+/// Opens the connection manager.
+pub fn event_channel() -> EventChannel {
+    EventChannel::open_with(options()).unwrap()
+}
 
 /// Whether the device under test is rxe's.
 pub fn is_rxe() -> bool {
@@ -20,7 +36,7 @@ pub fn is_rxe() -> bool {
 
 /// Whether the device is on InfiniBand, where peers have LIDs, and addresses are those of IP over InfiniBand.
 pub fn infiniband() -> bool {
-    let port = Device::first().unwrap().open().unwrap().query_port(PortNum::ONE).unwrap();
+    let port = open().query_port(PortNum::ONE).unwrap();
     port.link_layer == LinkLayer::INFINIBAND
 }
 
@@ -302,7 +318,7 @@ impl Loop {
     }
 
     pub fn with(attr: ConnectAttr, sges: u32) -> Self {
-        Self::made(Device::first().unwrap().open().unwrap(), attr, sges)
+        Self::made(open(), attr, sges)
     }
 
     /// The same on an open device, with a protection domain of their own.

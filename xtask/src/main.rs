@@ -8,6 +8,8 @@ mod commands;
 mod compiler;
 mod process;
 mod tally;
+#[path = "../../src/uapi/mod.rs"]
+mod uapi;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::super::devices;
 use bareverbs::discover::Transport;
 use bareverbs::{Device, DeviceAttr, DriverCaps, Error, GidEntry, PortAttr, PortNum};
 
@@ -42,7 +43,7 @@ pub(super) struct ProviderCaps {
 
 impl ProviderCaps {
     fn of(attr: &DeviceAttr) -> Self {
-        let DriverCaps { max_tso, tso_qpts, rx_hash_function, rx_hash_fields_mask } = attr.driver;
+        let DriverCaps { max_tso, tso_qpts, rx_hash_function, rx_hash_fields_mask, .. } = attr.driver;
         Self { max_tso, tso_qpts, rx_hash_function, rx_hash_fields_mask, ..Self::default() }
     }
 }
@@ -73,7 +74,7 @@ impl Report {
     }
 
     fn of_device(device: &Device, port: Option<u32>) -> Result<(Self, bareverbs::Context), Problem> {
-        let ctx = device.open().map_err(Problem::Open)?;
+        let ctx = devices::open_device(device).map_err(Problem::Open)?;
         let attr = ctx.query_device().map_err(Problem::QueryDevice)?;
         if let Some(asked) = port.filter(|asked| *asked > attr.phys_port_cnt.into()) {
             let (device, count) = (device.name().to_owned(), attr.phys_port_cnt);
@@ -133,7 +134,7 @@ impl Problem {
             Self::QueryDevice(_) => 2,
             Self::NoSuchPort { .. } => 4,
             Self::QueryPort(_, error) | Self::QueryGids(_, error) => {
-                error.errno().map_or(u8::MAX, |errno| (errno as i32 & 0xff) as u8)
+                error.raw_os_error().map_or(u8::MAX, |errno| (errno & 0xff) as u8)
             }
         }
     }

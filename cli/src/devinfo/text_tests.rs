@@ -1,7 +1,7 @@
 //! Golden text: a ConnectX-2's transcript, and capabilities that few devices have.
 
 use bareverbs::discover::Transport;
-use bareverbs::{Gid, GidEntry, GidType, LinkLayer, OdpCaps, PhysState, PortState, RssCaps, TmCaps};
+use bareverbs::{Gid, GidEntry, GidType, LinkLayer, PhysState, PortNum, PortState};
 
 use super::super::report::Report;
 use super::super::sample::{connectx2, gid};
@@ -85,7 +85,8 @@ fn a_connectx2_in_full() {
 #[test]
 fn paging_on_demand() {
     let lines = difference(|report| {
-        report.attr.odp = OdpCaps { general: 7, rc: 0x3f, uc: 1 << 6, ud: 1, xrc: 1 << 5 };
+        let odp = &mut report.attr.odp;
+        (odp.general, odp.rc, odp.uc, odp.ud, odp.xrc) = (7, 0x3f, 1 << 6, 1, 1 << 5);
     });
     let indent = "\t\t\t\t\t";
     assert_eq!(
@@ -147,11 +148,9 @@ fn offloads_of_providers() {
     let lines = difference(|report| {
         report.provider.max_tso = 262_144;
         report.provider.tso_qpts = 1 << 8;
-        report.attr.rss = RssCaps {
-            supported_qpts: 1 << 8 | 1 << 4 | 1,
-            max_rwq_indirection_tables: 8192,
-            max_rwq_indirection_table_size: 2048,
-        };
+        report.attr.rss.supported_qpts = 1 << 8 | 1 << 4 | 1;
+        report.attr.rss.max_rwq_indirection_tables = 8192;
+        report.attr.rss.max_rwq_indirection_table_size = 2048;
         report.provider.rx_hash_function = 1;
         report.provider.rx_hash_fields_mask = 0x8000_00ff;
         report.attr.max_wq_type_rq = 8192;
@@ -184,8 +183,8 @@ fn offloads_of_providers() {
 #[test]
 fn tags_moderation_and_device_memory() {
     let lines = difference(|report| {
-        report.attr.tm =
-            TmCaps { max_rndv_hdr_size: 64, max_num_tags: 127, flags: 1, max_ops: 32768, max_sge: 1 };
+        let tm = &mut report.attr.tm;
+        (tm.max_rndv_hdr_size, tm.max_num_tags, tm.flags, tm.max_ops, tm.max_sge) = (64, 127, 1, 32768, 1);
         report.attr.max_cq_moderation_count = 65535;
         report.attr.max_cq_moderation_period = 4095;
         report.attr.max_dm_size = 131_072;
@@ -232,7 +231,7 @@ fn gids_on_ethernet_tell_their_version() {
         port.attr.link_layer = LinkLayer::ETHERNET;
         let prefix_alone = Gid([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         port.gids = vec![gid(0, GidType::ROCE_V1), gid(1, GidType::ROCE_V2), gid(1000, GidType::ROCE_V2)];
-        port.gids.push(GidEntry { gid: prefix_alone, ..gid(2, GidType::ROCE_V2) });
+        port.gids.push(GidEntry::new(PortNum::ONE, 2, prefix_alone, GidType::ROCE_V2));
     });
     let gids: Vec<_> = lines.iter().filter(|line| line.starts_with("\t\t\tGID")).collect();
     assert_eq!(

@@ -7,11 +7,12 @@ use std::path::Path;
 use bareverbs::cm::EventChannel;
 use bareverbs::discover::{DeviceInfo, DeviceNumber, Transport};
 use bareverbs::netlink::Nldev;
-use bareverbs::{Cause, Context, Error, LinkLayer, PortNum};
+use bareverbs::{Context, Error, ErrorKind, LinkLayer, PortNum};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{AccessFlags, access};
 
+use super::super::devices;
 use super::modules::ADAPTERS;
 use super::netfilter;
 use super::snapshot::{
@@ -25,10 +26,7 @@ pub(super) fn gather() -> Snapshot {
     let mut nldev = Nldev::open().ok();
     let devices = bareverbs::Device::list()
         .map(|devices| devices.iter().map(|found| device(found, nldev.as_mut())).collect())
-        .map_err(|error| Trouble {
-            reason: reason(&error),
-            absent: matches!(error.cause(), Cause::NotFound(_)),
-        });
+        .map_err(|error| Trouble { reason: reason(&error), absent: error.kind() == ErrorKind::NotFound });
     let modules = modules();
     let filter = filter(&modules);
     let rdma_cm = rdma_cm(nldev.as_mut(), &modules);
@@ -51,9 +49,9 @@ pub(super) fn gather() -> Snapshot {
 
 /// An error's cause in words, without what doctor says itself.
 fn reason(error: &Error) -> String {
-    match error.cause() {
-        Cause::Os(errno) => format!("{}: {} ({errno:?})", error.operation(), errno.desc()),
-        Cause::NotFound(why) | Cause::BadAnswer(why) => why.to_string(),
+    match error.kind() {
+        ErrorKind::Os => format!("{}: {}", error.operation(), error.reason()),
+        ErrorKind::NotFound | ErrorKind::InvalidData => error.reason(),
         _ => error.to_string(),
     }
 }
@@ -73,7 +71,7 @@ fn device(found: &bareverbs::Device, nldev: Option<&mut Nldev>) -> Device {
                 // Some drivers make a context for a program alone that knows their devices.
                 false => NodeState::Unasked(reason(&error)),
             };
-            found.open().map_err(|error| node.state = failed(error)).ok()
+            devices::open_device(found).map_err(|error| node.state = failed(error)).ok()
         }
         None => None,
     };
@@ -92,8 +90,8 @@ fn state<T>(opened: Result<T, Error>, path: &Path) -> NodeState {
         Ok(_) => return NodeState::Opens,
         Err(error) => error,
     };
-    match error.errno() {
-        None if matches!(error.cause(), Cause::BadAnswer(_)) => NodeState::Wrong(reason(&error)),
+    match error.raw_os_error().map(Errno::from_raw) {
+        None if error.kind() == ErrorKind::InvalidData => NodeState::Wrong(reason(&error)),
         None => NodeState::Failed(reason(&error)),
         Some(Errno::ENOENT) => NodeState::Missing,
         Some(Errno::EACCES) => match access(path, AccessFlags::R_OK | AccessFlags::W_OK) {
@@ -102,7 +100,7 @@ fn state<T>(opened: Result<T, Error>, path: &Path) -> NodeState {
         },
         Some(Errno::EPERM) => NodeState::Forbidden,
         Some(Errno::ENXIO | Errno::ENODEV) => NodeState::Gone,
-        Some(errno) => NodeState::Failed(format!("{} ({errno:?})", errno.desc())),
+        Some(_) => NodeState::Failed(error.reason()),
     }
 }
 

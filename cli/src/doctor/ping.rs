@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bareverbs::{
-    Access, Cause, ConnectAttr, Cq, CqInit, Device, Error, LinkLayer, Mr, PortNum, Qp, QpInit, RecvWr,
+    Access, ConnectAttr, Cq, CqInit, Device, Error, ErrorKind, LinkLayer, Mr, PortNum, Qp, QpInit, RecvWr,
     SendWr, Wait, Wc,
 };
 
+use super::super::devices;
 use super::finding::Finding;
 use super::ports;
 use super::snapshot::{NodeState, Port, Snapshot};
@@ -64,7 +65,7 @@ fn tried(device: &str, port: &Port, name: String) -> Finding {
             );
             Finding::ok(CHECK, name, reason)
         }
-        Err(Ping::Library(error)) if matches!(error.cause(), Cause::Unsupported(_)) => {
+        Err(Ping::Library(error)) if error.kind() == ErrorKind::Unsupported => {
             Finding::warning(CHECK, name, format!("not tried: {error}"))
         }
         Err(Ping::Library(error)) => Finding::fail(CHECK, name, error.to_string()),
@@ -92,7 +93,7 @@ struct Side {
 }
 
 fn ping(device: &str, port: u32, gid_index: Option<u32>) -> Result<Duration, Ping> {
-    let ctx = Device::by_name(device)?.open()?;
+    let ctx = devices::open_device(&Device::by_name(device)?)?;
     let port = PortNum::new(port).map_err(|error| Ping::Lost(error.to_string()))?;
     let pd = ctx.alloc_pd()?;
     let side = || -> Result<Side, Error> {

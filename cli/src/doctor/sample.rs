@@ -60,5 +60,5 @@ pub(super) fn no_modules() -> Snapshot {
 
 pub(super) fn gid(index: u32, text: &str, gid_type: GidType) -> GidEntry {
     let gid: Gid = text.parse::<std::net::Ipv6Addr>().unwrap().into();
-    GidEntry { gid, index, port: PortNum::ONE, gid_type, netdev_ifindex: 2 }
+    GidEntry::new(PortNum::ONE, index, gid, gid_type)
 }

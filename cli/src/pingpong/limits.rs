@@ -105,7 +105,7 @@ pub(super) fn region(plan: &Plan, pd: &Pd) -> Result<(Mr, Option<String>), Failu
         mr.write(start, &filler[..CHUNK.min(mr.len() - start)]);
     }
     let warning = plan.prefetch.then(|| mr.prefetch(..).err()).flatten().map(|e| {
-        let errno = e.errno().map_or(0, |errno| errno as i32);
+        let errno = e.raw_os_error().unwrap_or(0);
         format!("Couldn't prefetch MR({errno}). Continue anyway")
     });
     Ok((mr, warning))

@@ -146,7 +146,7 @@ impl Run<'_> {
         for one in ready {
             match one.data() {
                 EVENTS => told = true,
-                cookie => self.disarm(cookie)?,
+                handle => self.disarm(handle)?,
             }
         }
         if told {
@@ -158,9 +158,9 @@ impl Run<'_> {
     }
 
     /// The completion queue of a session has an event; one whose device has gone has none any more.
-    fn disarm(&mut self, cookie: u64) -> Outcome {
+    fn disarm(&mut self, handle: u64) -> Outcome {
         let mut sessions = self.sessions.iter_mut();
-        let Some(at) = sessions.position(|session| session.wires.id.cookie() == cookie) else {
+        let Some(at) = sessions.position(|session| session.wires.id.user_handle() == handle) else {
             return Ok(());
         };
         match self.sessions[at].disarm() {

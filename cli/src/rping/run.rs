@@ -7,6 +7,7 @@ use bareverbs::{CmEvent, CmEventType, CmId, ConnParam, EventChannel, PortSpace, 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
+use super::super::devices::open_options;
 use super::args::Plan;
 use super::report;
 use super::session::Session;
@@ -23,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Requests that wait to be taken.
 const BACKLOG: u32 = 128;
 
-/// What the epoll calls the connection manager; sessions have their ids' cookies, which are never 0.
+/// What the epoll calls the connection manager; sessions have their ids' user handles, which are never 0.
 pub(super) const EVENTS: u64 = 0;
 
 /// The connections, and what they are waited for with.
@@ -41,21 +42,22 @@ pub(super) struct Run<'a> {
 
 /// Opens the connection manager and is server or client, to the end.
 pub(super) fn run(tool: &Tool, plan: &Plan) -> Outcome {
-    let events = EventChannel::open()
+    let events = open_options()
+        .and_then(EventChannel::open_with)
         .map_err(|e| Failure::new(format!("failed to create RDMA CM event channel: {e}")))?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|e| unwatched("epoll_create", e))?;
     epoll
         .add(events.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, EVENTS))
         .map_err(|e| unwatched("epoll_ctl", e))?;
     let id = events.create_id(PortSpace::Tcp)?;
-    let cookie = id.cookie();
+    let handle = id.user_handle();
     let mut run = Run { tool, plan, events, listener: None, sessions: Vec::new(), epoll, served: false };
-    run.log(|| format!("created cm_id {cookie:#x}\n"))?;
+    run.log(|| format!("created cm_id {handle:#x}\n"))?;
     let done = match plan.server {
         true => run.serve(id),
         false => run.ask(id),
     };
-    done.and(run.log(|| format!("destroy cm_id {cookie:#x}\n")))
+    done.and(run.log(|| format!("destroy cm_id {handle:#x}\n")))
 }
 
 impl Run<'_> {
@@ -203,7 +205,7 @@ impl Run<'_> {
     /// Takes a client.
     fn accept(&mut self, id: CmId) -> Outcome {
         self.served = true;
-        self.log(|| format!("child cma {:#x}\n", id.cookie()))?;
+        self.log(|| format!("child cma {:#x}\n", id.user_handle()))?;
         let accepted = || -> Result<Session, Failure> {
             let mut session = Session::new(self.tool, self.plan, id)?;
             self.log(|| "accepting client connection request\n".into())?;
@@ -289,7 +291,7 @@ impl Run<'_> {
     }
 
     fn watch(&self, session: &Session) -> Outcome {
-        let wanted = EpollEvent::new(EpollFlags::EPOLLIN, session.wires.id.cookie());
+        let wanted = EpollEvent::new(EpollFlags::EPOLLIN, session.wires.id.user_handle());
         self.epoll.add(session.as_fd(), wanted).map_err(|e| unwatched("epoll_ctl", e))
     }
 
@@ -318,7 +320,7 @@ impl Run<'_> {
                 CmEventType::CONNECT_RESPONSE if !self.plan.own_qp => "RDMA_CM_EVENT_ESTABLISHED",
                 _ => event_name(event),
             };
-            let mut lines = format!("cma_event type {name} cma_id {:#x} ({whose})\n", id.cookie());
+            let mut lines = format!("cma_event type {name} cma_id {:#x} ({whose})\n", id.user_handle());
             if let Some(state @ ("ESTABLISHED" | "CONNECT_RESPONSE")) = name.strip_prefix("RDMA_CM_EVENT_") {
                 lines += &format!("{state}\n");
             }

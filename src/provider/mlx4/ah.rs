@@ -1,7 +1,7 @@
 //! ConnectX's address handle: an address vector that each datagram carries. The kernel knows nothing of it.
 
 use crate::error::{Error, Result};
-use crate::types::{DeviceAh, LinkLayer, Station};
+use crate::types::{DeviceAh, EthAddr, LinkLayer};
 use crate::uapi::verbs::AhAttr;
 use crate::uverbs::Uverbs;
 
@@ -19,12 +19,12 @@ const FIRST_RATE: u8 = 5;
 
 /// Makes an address handle for queue pairs of the domain `pdn`; gives what requests say of it.
 ///
-/// On Ethernet the device wants to be told whom it is for, which `station` finds out.
+/// On Ethernet the device wants to be told whom it is for, which `eth_addr` finds out.
 pub(crate) fn create(
     uverbs: &Uverbs,
     pdn: u32,
     attr: &AhAttr,
-    station: impl FnOnce(&AhAttr) -> Result<Station>,
+    eth_addr: impl FnOnce(&AhAttr) -> Result<EthAddr>,
 ) -> Result<DeviceAh> {
     let port = uverbs.query_port(attr.port_num)?.legacy_resp;
     let ethernet = LinkLayer::from(port.link_layer) == LinkLayer::ETHERNET;
@@ -36,20 +36,20 @@ pub(crate) fn create(
         let why = format!("GID index {} is not in the table of {}", attr.grh.sgid_index, port.gid_tbl_len);
         return Err(Error::invalid("create_ah", uverbs.device(), why));
     }
-    let station = ethernet.then(|| station(attr)).transpose()?;
-    Ok(vector(pdn, attr, station))
+    let eth_addr = ethernet.then(|| eth_addr(attr)).transpose()?;
+    Ok(vector(pdn, attr, eth_addr))
 }
 
 /// `struct mlx4_av` of 32 bytes; a VLAN and an address of Ethernet follow.
-fn vector(pdn: u32, attr: &AhAttr, station: Option<Station>) -> DeviceAh {
+fn vector(pdn: u32, attr: &AhAttr, eth_addr: Option<EthAddr>) -> DeviceAh {
     let AhAttr { grh, dlid, sl, src_path_bits, static_rate, is_global, port_num, .. } = *attr;
     let mut bytes = [0u8; 40];
     let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
     let mut domain = pdn & 0xff_ffff | u32::from(port_num) << 24;
     // The level is of four bits on InfiniBand, of three on Ethernet, where there are no LIDs.
-    let (mut route, mut source, dlid) = match station {
+    let (mut route, mut source, dlid) = match eth_addr {
         None => (u32::from(sl) << 28, src_path_bits & 0x7f, dlid),
-        Some(Station { mac, vlan }) => {
+        Some(EthAddr { mac, vlan }) => {
             put(34, &mac);
             if let Some(vlan) = vlan {
                 domain |= IN_VLAN;
@@ -118,7 +118,7 @@ mod tests {
             AhAttr { dlid: 7, sl: 5, src_path_bits: 2, is_global: 1, port_num: 1, ..AhAttr::default() };
         let mac = [2, 3, 4, 5, 6, 7];
         let bytes = |vlan| -> [u8; 40] {
-            zerocopy::transmute!(vector(0x00a1_b2c3, &attr, Some(Station { mac, vlan })).0)
+            zerocopy::transmute!(vector(0x00a1_b2c3, &attr, Some(EthAddr { mac, vlan })).0)
         };
         let plain = bytes(None);
         assert_eq!(plain[..16], [1, 0xa1, 0xb2, 0xc3, 0, 0x80, 0, 0, 0, 0, 0, 0, 0xa0, 0, 0, 0]);

@@ -36,7 +36,7 @@ use crate::error::{Cause, Error, Result};
 use crate::provider::{Driver, Hold, NewAh, NewCq, NewPd, NewQp, NewSrq, Queues};
 use crate::sys::mmio::Mmio;
 use crate::sys::{barrier, linux};
-use crate::types::{DriverCaps, Station};
+use crate::types::{DriverCaps, EthAddr};
 use crate::uapi::ioctl::verbs::QpCap;
 use crate::uapi::mlx4 as abi;
 use crate::uapi::verbs::{AhAttr, ExQueryDeviceResp};
@@ -93,7 +93,7 @@ fn open(uverbs: &Uverbs, version: u32) -> Result<(NewContext, Context)> {
         }
         other => {
             let why = format!("version {other} of mlx4's ABI is not known, only 3 and 4");
-            return Err(unsupported(why).hint("a newer bareverbs may know this kernel"));
+            return Err(unsupported(why).with_hint("a newer bareverbs may know this kernel"));
         }
     };
     let sizes = Sizes::of(&answer, linux::page_size())
@@ -146,10 +146,10 @@ impl Driver for Context {
         _pd_handle: u32,
         pd: &Hold,
         attr: AhAttr,
-        station: impl FnOnce(&AhAttr) -> Result<Station>,
+        eth_addr: impl FnOnce(&AhAttr) -> Result<EthAddr>,
     ) -> Result<NewAh> {
         let Pdn(pdn) = *pd.get().unwrap_or(&Pdn(0));
-        let device = ah::create(uverbs, pdn, &attr, station)?;
+        let device = ah::create(uverbs, pdn, &attr, eth_addr)?;
         Ok(NewAh { handle: None, device })
     }
 }
@@ -204,7 +204,7 @@ impl Context {
     fn new(uverbs: &Uverbs, sizes: Sizes) -> Result<Self> {
         let map = |what: &str, page: u64| {
             Mmio::map(uverbs.as_fd(), page * linux::page_size() as u64).map_err(|errno| {
-                uverbs.error("open", errno).hint(format!("mapping the device's {what} page failed"))
+                uverbs.error("open", errno).with_hint(format!("mapping the device's {what} page failed"))
             })
         };
         let doorbells = map("doorbell", 0)?;

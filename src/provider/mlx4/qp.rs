@@ -17,7 +17,7 @@ use crate::provider::post::post_all;
 use crate::provider::{self, Created, NewQp, Queues, RecvQueue, SendQueue};
 use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
-use crate::types::{Data, Dest, PostError, QpType, RecvWr, Refusal, SendOp, SendWr};
+use crate::types::{Data, Dest, PostError, PostErrorKind, QpType, RecvWr, SendOp, SendWr};
 use crate::uapi::ioctl::verbs::QpCap;
 use crate::uverbs::Uverbs;
 use crate::uverbs::qp::QpParams;
@@ -236,7 +236,7 @@ impl Sq {
     /// Posts one request. A short one is written to the BlueFlame register, if the queue has one.
     #[inline(always)]
     fn post_one(&mut self, wr: &SendWr<'_>) -> Result<(), PostError> {
-        let written = self.push(wr).map_err(|refusal| PostError { posted: 0, refusal })?;
+        let written = self.push(wr).map_err(|kind| PostError { posted: 0, kind })?;
         match &mut self.blueflame {
             Some(register) if fits(&written, register) => {
                 let number = self.poster.posted().wrapping_sub(1);
@@ -277,7 +277,7 @@ impl Sq {
 
     /// Writes a request about which nothing is known at compile time. The usual kinds have code of their own.
     #[inline(always)]
-    fn push_any(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
+    fn push_any(&mut self, wr: &SendWr<'_>) -> Result<(), PostErrorKind> {
         let SendWr { wr_id, flags, .. } = *wr;
         let (data @ Data::One(_), dest @ Dest::Connected) = (wr.data, wr.dest) else {
             return self.push_other(wr);
@@ -291,14 +291,14 @@ impl Sq {
     }
 
     #[inline(never)]
-    fn push_other(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
+    fn push_other(&mut self, wr: &SendWr<'_>) -> Result<(), PostErrorKind> {
         self.push(wr).map(drop)
     }
 
     /// Fills the next slot and makes it valid. Returns what is in it.
     #[inline(always)]
-    fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, Refusal> {
-        let reserved = self.poster.reserve().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &SendWr<'_>) -> Result<Written, PostErrorKind> {
+        let reserved = self.poster.reserve().ok_or(PostErrorKind::QueueFull)?;
         let (first, owner) = (reserved.number << self.log2_chunks, owner(reserved.number, self.slots));
         let draft = wqe::write_send(&mut self.chunks, first, wr, &self.limits, self.flags)?;
         reserved.announce(wr.wr_id);
@@ -388,8 +388,8 @@ impl Rq {
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let reserved = self.poster.reserve().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), PostErrorKind> {
+        let reserved = self.poster.reserve().ok_or(PostErrorKind::QueueFull)?;
         let first = reserved.number << self.log2_elements;
         wqe::write_recv(&mut self.elements, first, wr, 1 << self.log2_elements)?;
         reserved.announce(wr.wr_id);

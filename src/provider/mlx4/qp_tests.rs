@@ -116,19 +116,19 @@ fn datagrams_have_an_address_and_fit_a_packet() {
     let (mut device, mut sq, _rq, _) = Device::qp_of(QpType::UD, &CAP, QPN, false);
     let ah = DeviceAh::default();
     let to = UdAddr { ah: &ah, qpn: Qpn::truncate(1), qkey: Qkey(2) };
-    let refused = |sq: &mut Sq, wr: SendWr<'_>| post(sq, &[wr]).unwrap_err().refusal;
-    assert_eq!(refused(&mut sq, SendWr::send(1)), Refusal::AddressMissing);
+    let refused = |sq: &mut Sq, wr: SendWr<'_>| post(sq, &[wr]).unwrap_err().kind;
+    assert_eq!(refused(&mut sq, SendWr::send(1)), PostErrorKind::AddressMissing);
     let write = SendWr { dest: Dest::Ud(to), ..SendWr::rdma_write(1, REMOTE) };
-    assert_eq!(refused(&mut sq, write), Refusal::AddressNotAllowed);
+    assert_eq!(refused(&mut sq, write), PostErrorKind::AddressNotAllowed);
     let long = SendWr { dest: Dest::Ud(to), ..SendWr::send(1).sge(sge(0, 2049, 0)) };
     post(&mut sq, &[long]).unwrap();
     sq.set_mtu(2048);
-    assert_eq!(refused(&mut sq, long), Refusal::DatagramTooLong { max: 2048 });
+    assert_eq!(refused(&mut sq, long), PostErrorKind::DatagramTooLong { max: 2048 });
     assert!(device.fetch().is_some() && device.fetch().is_none());
     let (_, mut sq, _rq, _) = Device::qp(&CAP, QPN, false);
-    assert_eq!(refused(&mut sq, long), Refusal::AddressNotAllowed);
+    assert_eq!(refused(&mut sq, long), PostErrorKind::AddressNotAllowed);
     let (_, mut sq, _rq, _) = Device::qp_of(QpType::XRC_SEND, &CAP, QPN, false);
-    assert_eq!(refused(&mut sq, SendWr::send(1)), Refusal::AddressMissing);
+    assert_eq!(refused(&mut sq, SendWr::send(1)), PostErrorKind::AddressMissing);
     post(&mut sq, &[SendWr::rdma_write(1, REMOTE)]).unwrap();
 }
 
@@ -175,7 +175,7 @@ fn several_requests_ring_once_and_go_round() {
     for round in 0..12 {
         let wrs: Vec<_> = (0..8).map(|n| wr(round * 8 + n)).collect();
         let error = post(&mut sq, &wrs).unwrap_err();
-        assert_eq!(error, PostError { posted: 7, refusal: Refusal::QueueFull });
+        assert_eq!(error, PostError { posted: 7, kind: PostErrorKind::QueueFull });
         assert_eq!(device.doorbell(), Some(QPN));
         assert_eq!(device.doorbell(), None, "once");
         for n in 0..7 {
@@ -229,11 +229,11 @@ fn a_request_that_is_refused_leaves_its_slot_invalid() {
     let (mut device, mut sq, _rq, _) = Device::qp(&CAP, QPN, false);
     let long = vec![0; 209];
     let error = post(&mut sq, &[SendWr::send(1).inline(&long)]).unwrap_err();
-    assert_eq!(error, PostError { posted: 0, refusal: Refusal::InlineTooLong { max: 208 } });
+    assert_eq!(error, PostError { posted: 0, kind: PostErrorKind::InlineTooLong { max: 208 } });
     assert_eq!((device.fetch(), device.doorbell()), (None, None));
     let wrs = [SendWr::send(1), SendWr::send(2).sges(&[SGES[0]; 15]), SendWr::send(3)];
     let error = post(&mut sq, &wrs).unwrap_err();
-    assert_eq!(error, PostError { posted: 1, refusal: Refusal::TooManySges { max: 14 } });
+    assert_eq!(error, PostError { posted: 1, kind: PostErrorKind::TooManySges { max: 14 } });
     assert!(device.fetch().is_some());
     assert_eq!((device.fetch(), device.doorbell()), (None, Some(QPN)));
 }
@@ -275,7 +275,7 @@ fn after_a_reset_both_queues_start_again() {
     assert_eq!(wq.retire(0), Some(1), "the old work queue keeps what was posted to it");
     sq.restart(None);
     rq.restart(None);
-    let refused = Err(PostError { posted: 0, refusal: Refusal::QueueFull });
+    let refused = Err(PostError { posted: 0, kind: PostErrorKind::QueueFull });
     assert_eq!((post(&mut sq, &[SendWr::send(8)]), rq.post(&[RecvWr::new(9)])), (refused, refused));
 }
 

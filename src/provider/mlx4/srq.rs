@@ -19,7 +19,7 @@ use crate::sys::barrier;
 use crate::sys::region::{Region, Word};
 use crate::sys::slots::{Numbers, boxed};
 use crate::sys::sync::{AtomicU32, Ordering};
-use crate::types::{PostError, RecvWr, Refusal};
+use crate::types::{PostError, PostErrorKind, RecvWr};
 use crate::uverbs::Uverbs;
 use crate::uverbs::srq::SrqParams;
 
@@ -179,11 +179,11 @@ impl Srq {
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
+    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), PostErrorKind> {
         if self.head == self.tail {
             self.collect();
             if self.head == self.tail {
-                return Err(Refusal::QueueFull);
+                return Err(PostErrorKind::QueueFull);
             }
         }
         let slot = usize::from(self.head);

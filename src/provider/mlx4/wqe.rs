@@ -15,7 +15,7 @@ use crate::sys::barrier;
 use crate::sys::region::Slot;
 use crate::sys::slots::Slots;
 use crate::types::{
-    Access, Data, Dest, MwBind, MwType, Refusal, Remote, SendFlags, SendOp, SendWr, Sge, UdAddr,
+    Access, Data, Dest, MwBind, MwType, PostErrorKind, Remote, SendFlags, SendOp, SendWr, Sge, UdAddr,
 };
 
 /// Bytes that the device fetches at once, and the smallest slot of a send queue.
@@ -38,7 +38,7 @@ static FLAGS: [(u32, u32); 8] = {
     let mut table = [(0, 0); 8];
     let mut bits = 0;
     while bits < table.len() {
-        let flags = SendFlags::from_bits_truncate(bits as u32);
+        let flags = SendFlags::from_bits(bits as u32);
         if flags.contains(SendFlags::FENCE) {
             table[bits].0 |= FENCE;
         }
@@ -123,7 +123,7 @@ pub(super) fn write_send<'r>(
     wr: &SendWr<'_>,
     limits: &Limits,
     flags: u32,
-) -> Result<Draft<'r>, Refusal> {
+) -> Result<Draft<'r>, PostErrorKind> {
     let mut flags = flags;
     let mut imm = 0;
     let mut segments = 1;
@@ -131,18 +131,18 @@ pub(super) fn write_send<'r>(
     let mut head = chunks.slot(first);
     match (limits.kind, wr.dest) {
         (Kind::Connected, Dest::Connected) => {}
-        (Kind::Connected, _) => return Err(Refusal::AddressNotAllowed),
+        (Kind::Connected, _) => return Err(PostErrorKind::AddressNotAllowed),
         (Kind::Datagrams { mtu }, Dest::Ud(to)) if is_datagram(wr.op) => {
             datagram(&mut head, to, wr.data.length(), mtu)?;
             segments = 1 + (DATAGRAM / SEGMENT) as u32;
         }
-        (Kind::Datagrams { .. }, Dest::Connected) => return Err(Refusal::AddressMissing),
-        (Kind::Datagrams { .. }, _) => return Err(Refusal::AddressNotAllowed),
+        (Kind::Datagrams { .. }, Dest::Connected) => return Err(PostErrorKind::AddressMissing),
+        (Kind::Datagrams { .. }, _) => return Err(PostErrorKind::AddressNotAllowed),
         (Kind::Xrc, Dest::Xrc(srqn)) => flags |= (srqn.get() << 8).to_be(),
         // What takes no receive of the peer's needs no queue there.
         (Kind::Xrc, Dest::Connected) if !takes_receive(wr.op) => {}
-        (Kind::Xrc, Dest::Connected) => return Err(Refusal::AddressMissing),
-        (Kind::Xrc, Dest::Ud(_)) => return Err(Refusal::AddressNotAllowed),
+        (Kind::Xrc, Dest::Connected) => return Err(PostErrorKind::AddressMissing),
+        (Kind::Xrc, Dest::Ud(_)) => return Err(PostErrorKind::AddressNotAllowed),
     }
     let opcode = match wr.op {
         SendOp::Send => opcode::SEND,
@@ -181,7 +181,7 @@ pub(super) fn write_send<'r>(
             opcode::ATOMIC_FA
         }
         SendOp::BindMw(_) | SendOp::LocalInv(_) if !matches!(wr.data, Data::None) => {
-            return Err(Refusal::DataNotAllowed);
+            return Err(PostErrorKind::DataNotAllowed);
         }
         SendOp::BindMw(bind) => {
             window(&mut head, &bind);
@@ -199,7 +199,7 @@ pub(super) fn write_send<'r>(
     let reads = matches!(wr.op, SendOp::Read(_));
     match wr.data {
         Data::None => {}
-        Data::One(sge) if sge.length & INLINE != 0 => return Err(Refusal::MessageTooLong),
+        Data::One(sge) if sge.length & INLINE != 0 => return Err(PostErrorKind::MessageTooLong),
         // One element has room behind whatever comes before it, at a place that is known when this is compiled.
         Data::One(sge) => {
             let place = segments as usize * SEGMENT;
@@ -215,7 +215,7 @@ pub(super) fn write_send<'r>(
             self_contained = reads || self_contained && sges.is_empty();
             segments = write_list(chunks, first, segments, sges, limits)?;
         }
-        Data::Inline(_) if reads => return Err(Refusal::InlineNotAllowed),
+        Data::Inline(_) if reads => return Err(PostErrorKind::InlineNotAllowed),
         Data::Inline(bytes) => {
             self_contained |= !bytes.is_empty();
             segments = write_inline(chunks, first, segments, bytes, limits.max_inline)?;
@@ -240,9 +240,9 @@ fn takes_receive(op: SendOp) -> bool {
 
 /// A datagram segment, which follows the control segment; its data begin the next chunk.
 #[inline(never)]
-fn datagram(head: &mut Chunk<'_>, to: UdAddr<'_>, length: u64, mtu: u32) -> Result<(), Refusal> {
+fn datagram(head: &mut Chunk<'_>, to: UdAddr<'_>, length: u64, mtu: u32) -> Result<(), PostErrorKind> {
     if length > mtu.into() {
-        return Err(Refusal::DatagramTooLong { max: mtu });
+        return Err(PostErrorKind::DatagramTooLong { max: mtu });
     }
     let [vector @ .., vlan, mac] = to.ah.0;
     head.put(SEGMENT, vector);
@@ -265,12 +265,12 @@ fn atomic(
     to: Remote,
     swap_add: u64,
     compare: u64,
-) -> Result<(), Refusal> {
+) -> Result<(), PostErrorKind> {
     if matches!(data, Data::Inline(_)) {
-        return Err(Refusal::InlineNotAllowed);
+        return Err(PostErrorKind::InlineNotAllowed);
     }
     if data.length() != 8 {
-        return Err(Refusal::AtomicLength);
+        return Err(PostErrorKind::AtomicLength);
     }
     remote(head, to);
     head.put(2 * SEGMENT, [swap_add.to_be(), compare.to_be()]);
@@ -299,14 +299,14 @@ fn write_list(
     segments: u32,
     sges: &[Sge],
     limits: &Limits,
-) -> Result<u32, Refusal> {
+) -> Result<u32, PostErrorKind> {
     let room = limits.segments().saturating_sub(segments as usize);
     let max = room.min(limits.max_sge as usize);
     if sges.len() > max {
-        return Err(Refusal::TooManySges { max: max as u32 });
+        return Err(PostErrorKind::TooManySges { max: max as u32 });
     }
     if sges.iter().map(|sge| u64::from(sge.length)).sum::<u64>() >= INLINE.into() {
-        return Err(Refusal::MessageTooLong);
+        return Err(PostErrorKind::MessageTooLong);
     }
     // Backwards, so that the first word of a chunk comes after the rest of it.
     for (n, sge) in sges.iter().enumerate().rev() {
@@ -324,9 +324,9 @@ fn write_inline(
     segments: u32,
     bytes: &[u8],
     max: u32,
-) -> Result<u32, Refusal> {
+) -> Result<u32, PostErrorKind> {
     if bytes.len() > max as usize {
-        return Err(Refusal::InlineTooLong { max });
+        return Err(PostErrorKind::InlineTooLong { max });
     }
     let place = segments as usize * SEGMENT;
     let (now, later) = bytes.split_at(bytes.len().min(CHUNK - place % CHUNK - 4));

@@ -53,8 +53,11 @@ fn the_longest_requests_say_how_long_they_are() {
         let (max_sge, max_inline) = (limits.max_sge as usize, limits.max_inline as usize);
         assert_eq!(segments(wr.sges(&sges[..max_sge])), Ok(63));
         assert_eq!(segments(wr.inline(&bytes[..max_inline])), Ok(63));
-        assert_eq!(segments(wr.sges(&sges[..=max_sge])), Err(Refusal::TooManySges { max: max_sge as u32 }));
-        let too_long = Refusal::InlineTooLong { max: max_inline as u32 };
+        assert_eq!(
+            segments(wr.sges(&sges[..=max_sge])),
+            Err(PostErrorKind::TooManySges { max: max_sge as u32 })
+        );
+        let too_long = PostErrorKind::InlineTooLong { max: max_inline as u32 };
         assert_eq!(segments(wr.inline(&bytes[..=max_inline])), Err(too_long));
     }
     // An atomic has a segment more than a write.
@@ -64,46 +67,49 @@ fn the_longest_requests_say_how_long_they_are() {
     let add = SendWr::fetch_add(1, REMOTE, 1);
     let mut chunks = Chunks::new(Region::heap(1024), 16).unwrap();
     let mut segments = |wr| segments(&mut chunks, &wr, &limits);
-    assert_eq!(segments(add.sges(&sges)), Err(Refusal::TooManySges { max: 60 }));
+    assert_eq!(segments(add.sges(&sges)), Err(PostErrorKind::TooManySges { max: 60 }));
     assert_eq!(segments(add.sges(&sges[..60])), Ok(63));
 }
 
-fn segments(chunks: &mut Chunks, wr: &SendWr<'_>, limits: &Limits) -> Result<u32, Refusal> {
+fn segments(chunks: &mut Chunks, wr: &SendWr<'_>, limits: &Limits) -> Result<u32, PostErrorKind> {
     write_send(chunks, 0, wr, limits, 0).map(|draft| draft.written.segments)
 }
 
-fn refused(wr: SendWr<'_>) -> Refusal {
+fn refused(wr: SendWr<'_>) -> PostErrorKind {
     segments(&mut Chunks::new(Region::heap(128), 2).unwrap(), &wr, &LIMITS).unwrap_err()
 }
 
 #[test]
 fn what_does_not_fit_or_makes_no_sense_is_refused() {
     let send = SendWr::send(1);
-    assert_eq!(refused(send.sges(&[SGE; 7])), Refusal::TooManySges { max: 6 });
-    assert_eq!(refused(send.inline(&[0; 89])), Refusal::InlineTooLong { max: 88 });
+    assert_eq!(refused(send.sges(&[SGE; 7])), PostErrorKind::TooManySges { max: 6 });
+    assert_eq!(refused(send.inline(&[0; 89])), PostErrorKind::InlineTooLong { max: 88 });
     let long = Sge { length: 1 << 31, ..SGE };
-    assert_eq!(refused(send.sge(long)), Refusal::MessageTooLong);
+    assert_eq!(refused(send.sge(long)), PostErrorKind::MessageTooLong);
     let half = Sge { length: 1 << 30, ..SGE };
-    assert_eq!(refused(send.sges(&[half, half])), Refusal::MessageTooLong);
-    assert_eq!(refused(SendWr::rdma_read(1, REMOTE).inline(b"read")), Refusal::InlineNotAllowed);
+    assert_eq!(refused(send.sges(&[half, half])), PostErrorKind::MessageTooLong);
+    assert_eq!(refused(SendWr::rdma_read(1, REMOTE).inline(b"read")), PostErrorKind::InlineNotAllowed);
     let add = SendWr::fetch_add(1, REMOTE, 1);
-    assert_eq!(refused(add.inline(&[0; 8])), Refusal::InlineNotAllowed);
-    assert_eq!(refused(add), Refusal::AtomicLength);
-    assert_eq!(refused(add.sge(Sge { length: 4, ..SGE })), Refusal::AtomicLength);
-    assert_eq!(refused(SendWr::compare_swap(1, REMOTE, 0, 0)), Refusal::AtomicLength);
-    assert_eq!(refused(SendWr::local_inv(1, Rkey(1)).sge(SGE)), Refusal::DataNotAllowed);
+    assert_eq!(refused(add.inline(&[0; 8])), PostErrorKind::InlineNotAllowed);
+    assert_eq!(refused(add), PostErrorKind::AtomicLength);
+    assert_eq!(refused(add.sge(Sge { length: 4, ..SGE })), PostErrorKind::AtomicLength);
+    assert_eq!(refused(SendWr::compare_swap(1, REMOTE, 0, 0)), PostErrorKind::AtomicLength);
+    assert_eq!(refused(SendWr::local_inv(1, Rkey(1)).sge(SGE)), PostErrorKind::DataNotAllowed);
     // The atomic's own segments leave room for five elements of 16 bytes.
     let none = Sge { length: 0, ..SGE };
-    assert_eq!(refused(add.sges(&[SGE, none, none, none, none, none])), Refusal::TooManySges { max: 5 });
+    assert_eq!(
+        refused(add.sges(&[SGE, none, none, none, none, none])),
+        PostErrorKind::TooManySges { max: 5 }
+    );
 }
 
 #[test]
 fn a_receive_that_does_not_fit_is_refused() {
     let mut elements = Elements::new(Region::heap(64), 4).unwrap();
     let mut refused = |wr: RecvWr<'_>, max_sge| write_recv(&mut elements, 0, &wr, max_sge).unwrap_err();
-    assert_eq!(refused(RecvWr::new(1).sges(&[SGE; 5]), 4), Refusal::TooManySges { max: 4 });
-    assert_eq!(refused(RecvWr::new(1).sge(SGE), 0), Refusal::TooManySges { max: 0 });
-    assert_eq!(refused(RecvWr::new(1).sge(Sge { length: 1 << 31, ..SGE }), 2), Refusal::MessageTooLong);
+    assert_eq!(refused(RecvWr::new(1).sges(&[SGE; 5]), 4), PostErrorKind::TooManySges { max: 4 });
+    assert_eq!(refused(RecvWr::new(1).sge(SGE), 0), PostErrorKind::TooManySges { max: 0 });
+    assert_eq!(refused(RecvWr::new(1).sge(Sge { length: 1 << 31, ..SGE }), 2), PostErrorKind::MessageTooLong);
 }
 
 #[test]

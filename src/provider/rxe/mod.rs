@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::provider::driver::map_queue;
 use crate::provider::{Driver, Hold, NewAh, NewCq, NewQp, NewSrq, Queues};
 use crate::sys::region::Region;
-use crate::types::Station;
+use crate::types::EthAddr;
 use crate::uapi::rxe::MmInfo;
 use crate::uapi::verbs::AhAttr;
 use crate::uverbs::cq::CqParams;
@@ -68,7 +68,7 @@ impl Driver for Rxe {
         pd_handle: u32,
         _pd: &Hold,
         attr: AhAttr,
-        _station: impl FnOnce(&AhAttr) -> Result<Station>,
+        _eth_addr: impl FnOnce(&AhAttr) -> Result<EthAddr>,
     ) -> Result<NewAh> {
         ah::create(uverbs, pd_handle, attr)
     }

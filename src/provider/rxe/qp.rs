@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::provider::post::post_all;
 use crate::provider::{Created, Hold, NewQp, RecvQueue, SendQueue};
 use crate::sys::region::Region;
-use crate::types::{PostError, QpType, RecvWr, Refusal, SendWr};
+use crate::types::{PostError, PostErrorKind, QpType, RecvWr, SendWr};
 use crate::uapi::rxe::CreateQpResp;
 use crate::uverbs::qp::QpParams;
 use crate::uverbs::{Udata, Uverbs};
@@ -58,8 +58,8 @@ impl Sq {
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &SendWr<'_>) -> Result<(), Refusal> {
-        let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &SendWr<'_>) -> Result<(), PostErrorKind> {
+        let at = self.ring.free_slot().ok_or(PostErrorKind::QueueFull)?;
         wqe::write_send(self.ring.slots(), at, wr, &self.limits, self.ssn)?;
         self.ssn = self.ssn.wrapping_add(1);
         self.ring.fill();
@@ -100,8 +100,8 @@ impl Rq {
     }
 
     #[inline(always)]
-    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), Refusal> {
-        let at = self.ring.free_slot().ok_or(Refusal::QueueFull)?;
+    fn push(&mut self, wr: &RecvWr<'_>) -> Result<(), PostErrorKind> {
+        let at = self.ring.free_slot().ok_or(PostErrorKind::QueueFull)?;
         wqe::write_recv(self.ring.slots(), at, wr, &self.limits)?;
         self.ring.fill();
         Ok(())

@@ -60,7 +60,7 @@ fn the_doorbell_rings_once_for_a_batch_and_after_all_of_it_shows() {
 fn a_doorbell_that_fails_leaves_the_requests_in_the_queue_and_says_how_many() {
     let (mut sq, mut kernel) = send_queue(8);
     let done = sq.post(&[send(1), send(2)], || Err(Errno::EIO));
-    assert_eq!(done, Err(PostError { posted: 2, refusal: Refusal::Doorbell(Errno::EIO) }));
+    assert_eq!(done, Err(PostError { posted: 2, kind: PostErrorKind::Doorbell(Errno::EIO as i32) }));
     assert_eq!(ids(&mut kernel, send_wqe::WR_ID), [1, 2]);
     // The next ring shows the driver whatever is there.
     assert_eq!(post(&mut sq, &kernel, &[send(3)]), (Ok(()), vec![1]));
@@ -70,7 +70,7 @@ fn a_doorbell_that_fails_leaves_the_requests_in_the_queue_and_says_how_many() {
 fn a_request_refused_in_a_batch_stops_it_and_those_before_are_posted() {
     let bad = SendWr::send(9).sges(&[Sge { addr: 0, length: 1, lkey: Lkey(0) }; 3]);
     let (mut sq, mut kernel) = send_queue(8);
-    let error = PostError { posted: 2, refusal: Refusal::TooManySges { max: 2 } };
+    let error = PostError { posted: 2, kind: PostErrorKind::TooManySges { max: 2 } };
     assert_eq!(post(&mut sq, &kernel, &[send(1), send(2), bad, send(3)]), (Err(error), vec![2]));
     assert_eq!(ids(&mut kernel, send_wqe::WR_ID), [1, 2]);
     let error = PostError { posted: 0, ..error };
@@ -82,14 +82,14 @@ fn a_request_refused_in_a_batch_stops_it_and_those_before_are_posted() {
     let (mut rq, mut kernel) = recv_queue(8);
     let bad = RecvWr::new(9).sges(&[Sge { addr: 0, length: 1, lkey: Lkey(0) }; 3]);
     let done = rq.post(&[RecvWr::new(1), bad, RecvWr::new(2)]);
-    assert_eq!(done, Err(PostError { posted: 1, refusal: Refusal::TooManySges { max: 2 } }));
+    assert_eq!(done, Err(PostError { posted: 1, kind: PostErrorKind::TooManySges { max: 2 } }));
     assert_eq!(ids(&mut kernel, recv_wqe::WR_ID), [1]);
 }
 
 #[test]
 fn a_queue_that_fills_up_in_a_batch_says_so() {
     let (mut sq, mut kernel) = send_queue(3);
-    let full = PostError { posted: 3, refusal: Refusal::QueueFull };
+    let full = PostError { posted: 3, kind: PostErrorKind::QueueFull };
     let batch: Vec<_> = (0..5).map(send).collect();
     assert_eq!(post(&mut sq, &kernel, &batch), (Err(full), vec![3]));
     assert_eq!(post(&mut sq, &kernel, &batch), (Err(PostError { posted: 0, ..full }), vec![]));
@@ -110,22 +110,22 @@ fn a_request_over_the_queue_s_sizes_is_refused() {
     let exactly = [sge((1 << 31) - 1), sge(1)];
     let bytes = [0; 8];
     let table = [
-        (SendWr::send(1).inline(&long), Err(Refusal::InlineTooLong { max: 64 })),
+        (SendWr::send(1).inline(&long), Err(PostErrorKind::InlineTooLong { max: 64 })),
         (SendWr::send(1).inline(&long[1..]), Ok(())),
-        (SendWr::send(1).sges(&halves), Err(Refusal::MessageTooLong)),
+        (SendWr::send(1).sges(&halves), Err(PostErrorKind::MessageTooLong)),
         (SendWr::send(1).sges(&exactly), Ok(())),
-        (SendWr::rdma_read(1, remote(0)).inline(&bytes), Err(Refusal::InlineNotAllowed)),
-        (SendWr::fetch_add(1, remote(8), 1).inline(&bytes), Err(Refusal::InlineNotAllowed)),
-        (SendWr::compare_swap(1, remote(8), 1, 2).inline(&bytes), Err(Refusal::InlineNotAllowed)),
+        (SendWr::rdma_read(1, remote(0)).inline(&bytes), Err(PostErrorKind::InlineNotAllowed)),
+        (SendWr::fetch_add(1, remote(8), 1).inline(&bytes), Err(PostErrorKind::InlineNotAllowed)),
+        (SendWr::compare_swap(1, remote(8), 1, 2).inline(&bytes), Err(PostErrorKind::InlineNotAllowed)),
         (SendWr::fetch_add(1, remote(4), 1).sge(sge(8)), Ok(())),
-        (SendWr::fetch_add(1, remote(8), 1).sge(sge(4)), Err(Refusal::AtomicLength)),
-        (SendWr::fetch_add(1, remote(8), 1), Err(Refusal::AtomicLength)),
-        (SendWr::compare_swap(1, remote(u64::MAX), 1, 2).sge(sge(9)), Err(Refusal::AtomicLength)),
+        (SendWr::fetch_add(1, remote(8), 1).sge(sge(4)), Err(PostErrorKind::AtomicLength)),
+        (SendWr::fetch_add(1, remote(8), 1), Err(PostErrorKind::AtomicLength)),
+        (SendWr::compare_swap(1, remote(u64::MAX), 1, 2).sge(sge(9)), Err(PostErrorKind::AtomicLength)),
         (SendWr::compare_swap(1, remote(8), 1, 2).sge(sge(8)), Ok(())),
     ];
     for (wr, want) in table {
         let (mut sq, _kernel) = send_queue(1);
-        let done = sq.post(&[wr], || Ok(())).map_err(|error| error.refusal);
+        let done = sq.post(&[wr], || Ok(())).map_err(|error| error.kind);
         assert_eq!(done, want, "{wr:?}");
     }
 }
@@ -190,17 +190,17 @@ fn random_posts_agree_with_a_model() {
                 (0..random.below(8)).map(|_| any(&mut random, &sges, &inline, &mut next)).collect();
             let mut want = Ok(());
             for (posted, wr) in wrs.iter().enumerate() {
-                let refusal = match () {
-                    () if model.len() == capacity => Refusal::QueueFull,
+                let kind = match () {
+                    () if model.len() == capacity => PostErrorKind::QueueFull,
                     () => match fits(wr) {
                         Ok(()) => {
                             model.push_back(wr.wr_id);
                             continue;
                         }
-                        Err(refusal) => refusal,
+                        Err(kind) => kind,
                     },
                 };
-                want = Err(PostError { posted, refusal });
+                want = Err(PostError { posted, kind });
                 break;
             }
             let (done, rings) = post(&mut sq, &kernel, &wrs);
@@ -236,16 +236,16 @@ fn any<'a>(random: &mut Random, sges: &'a [Sge; 3], inline: &'a [u8], next: &mut
 }
 
 /// What the queue must say of a request, in the order in which it must look.
-fn fits(wr: &SendWr<'_>) -> Result<(), Refusal> {
+fn fits(wr: &SendWr<'_>) -> Result<(), PostErrorKind> {
     let inline = matches!(wr.data, crate::types::Data::Inline(_));
     let reads = wr.op.is_atomic() || matches!(wr.op, SendOp::Read(_));
     let total = wr.data.length();
     match () {
-        () if inline && total > 64 => Err(Refusal::InlineTooLong { max: 64 }),
-        () if wr.data.sges().len() > 2 => Err(Refusal::TooManySges { max: 2 }),
-        () if total > 1 << 31 => Err(Refusal::MessageTooLong),
-        () if inline && reads => Err(Refusal::InlineNotAllowed),
-        () if wr.op.is_atomic() && total != 8 => Err(Refusal::AtomicLength),
+        () if inline && total > 64 => Err(PostErrorKind::InlineTooLong { max: 64 }),
+        () if wr.data.sges().len() > 2 => Err(PostErrorKind::TooManySges { max: 2 }),
+        () if total > 1 << 31 => Err(PostErrorKind::MessageTooLong),
+        () if inline && reads => Err(PostErrorKind::InlineNotAllowed),
+        () if wr.op.is_atomic() && total != 8 => Err(PostErrorKind::AtomicLength),
         () => Ok(()),
     }
 }
@@ -262,7 +262,7 @@ fn a_datagram_longer_than_the_mtu_is_refused() {
         wr
     };
     sq.set_mtu(32);
-    let refused = Err(PostError { posted: 0, refusal: Refusal::DatagramTooLong { max: 32 } });
+    let refused = Err(PostError { posted: 0, kind: PostErrorKind::DatagramTooLong { max: 32 } });
     const TWO: [Sge; 2] =
         [Sge { addr: 0, length: 16, lkey: Lkey(0) }, Sge { addr: 0, length: 17, lkey: Lkey(0) }];
     for wr in [

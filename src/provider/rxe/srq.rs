@@ -57,7 +57,7 @@ impl SharedRecvQueue for Srq {
         if slots.is_some_and(|slots| slots <= queued) {
             // The driver of 6.1 would refuse that too, but lose its queue and stumble over that at the next message.
             let error = uverbs.error("modify_srq", Errno::EINVAL);
-            return Err(error.hint(format!("{queued} receives are in the queue")));
+            return Err(error.with_hint(format!("{queued} receives are in the queue")));
         }
         let command = ModifySrq { srq_handle, attr_mask: SRQ_MAX_WR, max_wr, ..ModifySrq::default() };
         let place = super::command::modify_srq(uverbs, &command)?;

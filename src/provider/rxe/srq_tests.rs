@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::super::mock::{self, Queue, queue_buf, recv_wqe, times};
 use super::*;
-use crate::types::{Lkey, Refusal, Sge};
+use crate::types::{Lkey, PostErrorKind, Sge};
 
 const LIMITS: Limits = Limits::new(2, 0);
 
@@ -23,7 +23,7 @@ fn receives_show_at_once_and_a_full_queue_refuses() {
     assert_eq!(srq.post(&[recv(1), recv(2)]), Ok(()));
     assert_eq!(kernel.waiting(), 2);
     let full = srq.post(&(3..20).map(recv).collect::<Vec<_>>()).unwrap_err();
-    assert_eq!((full.posted, full.refusal), (5, Refusal::QueueFull));
+    assert_eq!((full.posted, full.kind), (5, PostErrorKind::QueueFull));
     assert_eq!(srq.post(&[recv(99)]).unwrap_err().posted, 0);
     for wr_id in 1..=7 {
         let wqe = kernel.consume().unwrap();
@@ -91,7 +91,7 @@ fn a_resized_queue_goes_on_behind_what_was_in_it() {
     srq = Srq::new(region, "test", srq.limits).unwrap();
     assert_eq!(srq.queue.queued(), 2);
     let full = (3..100).map(|id| srq.post(&[recv(id)])).find_map(Result::err);
-    assert_eq!(full, Some(PostError { posted: 0, refusal: Refusal::QueueFull }));
+    assert_eq!(full, Some(PostError { posted: 0, kind: PostErrorKind::QueueFull }));
     let ids: Vec<_> = std::iter::from_fn(|| new.consume()).map(|wqe| wqe.u64(recv_wqe::WR_ID)).collect();
     assert_eq!(ids, (1..=15).collect::<Vec<_>>());
     assert_eq!(srq.queue.queued(), 0);

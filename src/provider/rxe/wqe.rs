@@ -4,7 +4,7 @@ use std::mem::offset_of;
 
 use super::ring::Slots;
 use crate::sys::region::{Region, Slot};
-use crate::types::{Data, Dest, DeviceAh, MwBind, RecvWr, Refusal, Remote, SendFlags, SendOp, SendWr};
+use crate::types::{Data, Dest, DeviceAh, MwBind, PostErrorKind, RecvWr, Remote, SendFlags, SendOp, SendWr};
 use crate::uapi::rxe::{DmaInfo, RecvWqe, SendWqe, Sge, WrAtomic, WrMw, WrRdma, WrUd, WrUnion};
 use crate::uapi::verbs as abi;
 
@@ -42,11 +42,11 @@ impl Limits {
         Self { max_message: mtu, datagrams: true, ..self }
     }
 
-    fn too_long(&self) -> Refusal {
+    fn too_long(&self) -> PostErrorKind {
         if self.datagrams {
-            Refusal::DatagramTooLong { max: self.max_message }
+            PostErrorKind::DatagramTooLong { max: self.max_message }
         } else {
-            Refusal::MessageTooLong
+            PostErrorKind::MessageTooLong
         }
     }
 
@@ -70,7 +70,7 @@ pub(super) fn write_send(
     wr: &SendWr<'_>,
     limits: &Limits,
     ssn: u32,
-) -> Result<(), Refusal> {
+) -> Result<(), PostErrorKind> {
     let (data, mut slot) = write_data::<SEND_HEAD, SEND_ONE>(slots, at, &wr.data, limits)?;
     // What the operation has no words for in `wr.wr` the driver does not read.
     let wqe = SendWqe { ssn, dma: data.dma(), ..SendWqe::default() };
@@ -87,7 +87,7 @@ pub(super) fn write_send(
     let send = matches!(wr.op, SendOp::Send | SendOp::SendWithImm(_));
     match wr.dest {
         Dest::Connected if !limits.datagrams => {}
-        Dest::Connected => return Err(Refusal::AddressMissing),
+        Dest::Connected => return Err(PostErrorKind::AddressMissing),
         Dest::Ud(to) if limits.datagrams && send => arm(
             None,
             WrUnion::ud(WrUd {
@@ -97,7 +97,7 @@ pub(super) fn write_send(
                 ..WrUd::default()
             }),
         ),
-        Dest::Ud(_) | Dest::Xrc(_) => return Err(Refusal::AddressNotAllowed),
+        Dest::Ud(_) | Dest::Xrc(_) => return Err(PostErrorKind::AddressNotAllowed),
     }
     let (opcode, ex) = match wr.op {
         SendOp::Send => (abi::IB_UVERBS_WR_SEND, 0),
@@ -125,7 +125,7 @@ pub(super) fn write_send(
             (abi::IB_UVERBS_WR_ATOMIC_FETCH_AND_ADD, 0)
         }
         SendOp::BindMw(_) | SendOp::LocalInv(_) if !matches!(wr.data, Data::None) => {
-            return Err(Refusal::DataNotAllowed);
+            return Err(PostErrorKind::DataNotAllowed);
         }
         SendOp::BindMw(bind) => {
             arm(None, window(&bind));
@@ -145,7 +145,7 @@ pub(super) fn write_recv(
     at: u32,
     wr: &RecvWr<'_>,
     limits: &Limits,
-) -> Result<(), Refusal> {
+) -> Result<(), PostErrorKind> {
     let (data, mut slot) = write_data::<RECV_HEAD, RECV_ONE>(slots, at, &wr.data, limits)?;
     slot.put(0, RecvWqe { wr_id: wr.wr_id, dma: data.dma(), ..RecvWqe::default() });
     Ok(())
@@ -164,8 +164,8 @@ impl Written {
         DmaInfo { length: self.length, resid: self.length, num_sge: self.num_sge, ..DmaInfo::default() }
     }
 
-    fn not_inline(&self) -> Result<(), Refusal> {
-        if self.flag == SEND_INLINE { Err(Refusal::InlineNotAllowed) } else { Ok(()) }
+    fn not_inline(&self) -> Result<(), PostErrorKind> {
+        if self.flag == SEND_INLINE { Err(PostErrorKind::InlineNotAllowed) } else { Ok(()) }
     }
 }
 
@@ -177,7 +177,7 @@ fn write_data<'r, const HEAD: usize, const ONE: usize>(
     at: u32,
     data: &Data<'_>,
     limits: &Limits,
-) -> Result<(Written, Slot<'r, HEAD>), Refusal> {
+) -> Result<(Written, Slot<'r, HEAD>), PostErrorKind> {
     if let Data::One(sge) = data
         && limits.max_sge > 0
         && sge.length <= limits.max_message
@@ -202,9 +202,9 @@ fn write_list(
     at: usize,
     sges: &[crate::types::Sge],
     limits: &Limits,
-) -> Result<Written, Refusal> {
+) -> Result<Written, PostErrorKind> {
     if sges.len() > limits.max_sge as usize {
-        return Err(Refusal::TooManySges { max: limits.max_sge });
+        return Err(PostErrorKind::TooManySges { max: limits.max_sge });
     }
     let mut length = 0;
     for (n, sge) in sges.iter().enumerate() {
@@ -218,9 +218,14 @@ fn write_list(
 }
 
 #[inline(never)]
-fn write_inline(region: &mut Region, at: usize, bytes: &[u8], limits: &Limits) -> Result<Written, Refusal> {
+fn write_inline(
+    region: &mut Region,
+    at: usize,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Written, PostErrorKind> {
     if bytes.len() > limits.max_inline as usize {
-        return Err(Refusal::InlineTooLong { max: limits.max_inline });
+        return Err(PostErrorKind::InlineTooLong { max: limits.max_inline });
     }
     if bytes.len() > limits.max_message as usize {
         return Err(limits.too_long());
@@ -245,10 +250,10 @@ fn raw(sge: &crate::types::Sge) -> Sge {
     Sge { addr: sge.addr, length: sge.length, lkey: sge.lkey.0 }
 }
 
-fn atomic(at: Remote, compare_add: u64, swap: u64, data: &Written) -> Result<WrUnion, Refusal> {
+fn atomic(at: Remote, compare_add: u64, swap: u64, data: &Written) -> Result<WrUnion, PostErrorKind> {
     data.not_inline()?;
     if data.length != 8 {
-        return Err(Refusal::AtomicLength);
+        return Err(PostErrorKind::AtomicLength);
     }
     let arm = WrAtomic { remote_addr: at.addr, compare_add, swap, rkey: at.rkey.0, reserved: 0 };
     Ok(WrUnion::atomic(arm))

@@ -138,7 +138,7 @@ const UDADDY_PORT: u16 = 7174;
 fn our_client_with_udaddy() {
     let server = Running::start(&format!("udaddy {UCMATOSE}"));
     await_cm_listener(UDADDY_PORT);
-    let client = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
+    let client = crate::support::event_channel().create_id(PortSpace::Udp).unwrap();
     resolve(&client, SocketAddr::new(ipv4(), UDADDY_PORT));
     let (pd, mut qp, mut cq, mr) = datagrams(&client);
     client.connect(&qp, &ConnParam::new()).unwrap();
@@ -154,7 +154,7 @@ fn our_client_with_udaddy() {
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn udaddy_with_our_server() {
-    let listener = EventChannel::open().unwrap().create_id(PortSpace::Udp).unwrap();
+    let listener = crate::support::event_channel().create_id(PortSpace::Udp).unwrap();
     listener.bind(SocketAddr::new(ipv4(), UDADDY_PORT)).unwrap();
     listener.listen(8).unwrap();
     let udaddy = Running::start(&format!("udaddy -s {} {UCMATOSE}", ipv4()));

@@ -73,7 +73,7 @@ impl Drop for SecondLink {
 fn contexts_of_other_devices_stay_when_one_of_rxe_goes() {
     let before = Resources::now();
     let (link, elsewhere) = SecondLink::add();
-    let channel = EventChannel::open().unwrap();
+    let channel = crate::support::event_channel();
     let bound = |address| {
         let id = channel.create_id(PortSpace::Tcp).unwrap();
         id.bind(address).unwrap();

@@ -9,9 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use bareverbs::uapi::{LAYOUTS, Layout, NUMBERS};
-
 use crate::tally::Tally;
+use crate::uapi::{LAYOUTS, Layout, NUMBERS};
 use crate::{Result, cache, compiler, packages, process};
 
 /// One assertion in the C file.

@@ -3,7 +3,7 @@
 use super::{INLINE, SEGMENT};
 use crate::sys::region::Slot;
 use crate::sys::slots::Slots;
-use crate::types::{Data, RecvWr, Refusal, Sge};
+use crate::types::{Data, PostErrorKind, RecvWr, Sge};
 
 /// The key that ends a receive's list where it is shorter than its slot.
 pub(in super::super) const INVALID_LKEY: u32 = 0x100;
@@ -18,7 +18,7 @@ pub(in super::super) fn write_recv(
     first: u32,
     wr: &RecvWr<'_>,
     max_sge: u32,
-) -> Result<(), Refusal> {
+) -> Result<(), PostErrorKind> {
     match wr.data {
         Data::One(sge) if max_sge > 0 && sge.length != 0 && sge.length & INLINE == 0 => {
             scatter(&mut elements.slot(first), &sge);
@@ -34,15 +34,20 @@ pub(in super::super) fn write_recv(
 }
 
 #[inline(never)]
-fn scatter_list(elements: &mut Elements, first: u32, sges: &[Sge], max_sge: u32) -> Result<(), Refusal> {
+fn scatter_list(
+    elements: &mut Elements,
+    first: u32,
+    sges: &[Sge],
+    max_sge: u32,
+) -> Result<(), PostErrorKind> {
     if sges.len() > max_sge as usize {
-        return Err(Refusal::TooManySges { max: max_sge });
+        return Err(PostErrorKind::TooManySges { max: max_sge });
     }
     let mut number = first;
     // A count of 0 ends the list: elements that take nothing are left out.
     for sge in sges.iter().filter(|sge| sge.length != 0) {
         if sge.length & INLINE != 0 {
-            return Err(Refusal::MessageTooLong);
+            return Err(PostErrorKind::MessageTooLong);
         }
         scatter(&mut elements.slot(number), sge);
         number = number.wrapping_add(1);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{Arguments, Work, libtest};
+use super::{Arguments, Work, api, libtest};
 use crate::tally::Tally;
 use crate::{Result, cargo, process};
 
@@ -38,7 +38,12 @@ pub(super) fn lints() -> Vec<Work<'static>> {
             Ok(tally)
         })
     };
-    CARGO.into_iter().map(work).collect()
+    let api = Work::new("public API", "no types of other crates in the library's public API", || {
+        let mut tally = Tally::default();
+        tally.check("public API", api::check());
+        Ok(tally)
+    });
+    CARGO.into_iter().map(work).chain([api]).collect()
 }
 
 /// Plain `cargo test`, counted.

@@ -11,6 +11,7 @@
 //! They are built from [`work`] (what runs at the same time), [`checks`] (the checks of one boot), [`pair`] (a server and a client),
 //! [`pingpong`], [`rping`] and [`examples`].
 
+mod api;
 mod bare;
 mod checks;
 mod driver;
