@@ -89,6 +89,7 @@
 //! |---|---|
 //! | [`cm`] | RDMA-CM: connections by IP address and port |
 //! | `verbs` | what a program holds: device, context, PD, MR, CQ, QP; its items stand in this module too |
+//! | [`raw`] | kernel handles, the command descriptor, raw commands |
 //! | `provider` | how a device's queues look in memory: rings, WQEs, CQEs, doorbells |
 //! | [`discover`] | which devices there are: RDMA netlink first, sysfs after |
 //! | [`netlink`] | RDMA netlink (`RDMA_NLDEV`): devices, ports, links |
@@ -103,6 +104,7 @@ pub mod discover;
 mod error;
 pub mod netlink;
 mod provider;
+pub mod raw;
 mod sys;
 mod types;
 mod uapi;

@@ -95,7 +95,7 @@ impl Uverbs {
     /// # Safety
     /// `command` and `answer` are of the structures that the kernel has for `number`. Every address in `command`, other than that of
     /// the answer, is that of memory which the kernel and the device may access as the command says, for as long as they do.
-    pub(super) unsafe fn legacy_with_addresses<C, R>(
+    pub(crate) unsafe fn legacy_with_addresses<C, R>(
         &self,
         number: u32,
         command: &C,
@@ -103,15 +103,15 @@ impl Uverbs {
         answer: &mut R,
     ) -> Result<(), Errno>
     where
-        C: IntoBytes + Immutable,
-        R: FromBytes + IntoBytes,
+        C: IntoBytes + Immutable + ?Sized,
+        R: FromBytes + IntoBytes + ?Sized,
     {
         if !self.no_ioctl.load(Ordering::Relaxed) {
             // SAFETY: as the caller says.
             let request =
                 unsafe { ioctl::Request::invoke_write(number, command.as_bytes(), answer.as_mut_bytes()) };
             match self.attributes(request.udata(&mut driver)) {
-                Some(Ok(done)) if size_of::<R>() > 0 && !done.has_core_answer() => {
+                Some(Ok(done)) if size_of_val(answer) > 0 && !done.has_core_answer() => {
                     return Err(Errno::EBADMSG);
                 }
                 Some(done) => return done.map(drop),

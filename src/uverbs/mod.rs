@@ -84,6 +84,11 @@ impl Uverbs {
         }
     }
 
+    /// The driver's id (`RDMA_DRIVER_*`).
+    pub(crate) fn driver(&self) -> u32 {
+        self.driver
+    }
+
     /// The name of the device, for errors.
     pub(crate) fn device(&self) -> &str {
         &self.device

@@ -53,6 +53,14 @@ impl<'a> Udata<'a> {
         Self { input: input.as_bytes(), output: output.as_mut_bytes() }
     }
 
+    /// The bytes of both, for commands of the library's user.
+    ///
+    /// # Safety
+    /// As for [`with_addresses`](Self::with_addresses).
+    pub(crate) unsafe fn of_bytes(input: &'a [u8], output: &'a mut [u8]) -> Self {
+        Self { input, output }
+    }
+
     /// Both parts, for one way of sending the command; another may be tried after it.
     pub(super) fn parts(&mut self) -> (&'a [u8], &mut [u8]) {
         (self.input, &mut *self.output)

@@ -105,7 +105,7 @@ impl Request<'_> {
             // A command that answers begins with the address to answer to.
             let answers = if core_out == 0 { 0 } else { size_of::<u64>() };
             put(&address.to_ne_bytes()[..answers])?;
-            put(&self.core[answers..])?;
+            put(self.core.get(answers..).ok_or(Errno::EINVAL)?)?;
         }
         put(self.driver_in)?;
         Ok(len)

@@ -22,6 +22,11 @@ pub struct Ah {
 }
 
 impl Ah {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> Option<u32> {
+        self.object.as_ref().map(|object| object.handle)
+    }
+
     pub(super) fn create(pd: &Arc<Object>, av: &AddressVector, patience: Duration) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_ah", destroy: Uverbs::destroy_ah };
         let ctx = &pd.ctx;

@@ -1,6 +1,7 @@
 //! Completion channels.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,8 +71,16 @@ impl ChannelInner {
     }
 
     /// Counts the events of the queue with this user handle until [`ChannelInner::stop_counting`].
-    pub(super) fn count(&self, user_handle: u64, count: &Arc<AtomicU32>) {
-        self.counts().insert(user_handle, Arc::clone(count));
+    ///
+    /// Returns false, and changes nothing, where another queue has it.
+    pub(super) fn count(&self, user_handle: u64, count: &Arc<AtomicU32>) -> bool {
+        match self.counts().entry(user_handle) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(Arc::clone(count));
+                true
+            }
+        }
     }
 
     /// The queue with this user handle is being destroyed.

@@ -71,6 +71,11 @@ pub(super) struct ContextInner {
 }
 
 impl Context {
+    /// The open device, for raw commands.
+    pub(crate) fn uverbs(&self) -> &Uverbs {
+        &self.0.uverbs
+    }
+
     fn open(info: &DeviceInfo, encoding: Encoding) -> Result<Self> {
         Self::of_file(info.open_node()?, info, encoding)
     }

@@ -20,6 +20,7 @@ pub struct CqInit {
     comp_vector: u32,
     channel: Channel,
     timestamps: bool,
+    user_handle: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -32,7 +33,7 @@ enum Channel {
 impl CqInit {
     /// Room for at least `cqe` completions, without a channel.
     pub const fn new(cqe: u32) -> Self {
-        Self { cqe, comp_vector: 0, channel: Channel::None, timestamps: false }
+        Self { cqe, comp_vector: 0, channel: Channel::None, timestamps: false, user_handle: None }
     }
 
     /// With a channel of its own, so that [`Cq::wait`] can sleep.
@@ -50,6 +51,14 @@ impl CqInit {
     /// Which of the device's completion vectors (interrupts) signals it; 0 by default.
     pub fn comp_vector(mut self, vector: u32) -> Self {
         self.comp_vector = vector;
+        self
+    }
+
+    /// What the events of the queue carry ([`Cq::user_handle`]), in place of a number that the library chooses.
+    ///
+    /// Queues that share a channel need different ones. The library's own numbers count from 1 in each context.
+    pub fn user_handle(mut self, user_handle: u64) -> Self {
+        self.user_handle = Some(user_handle);
         self
     }
 
@@ -104,6 +113,11 @@ pub(super) struct CqCore {
 }
 
 impl Cq {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.handle.raw_handle()
+    }
+
     pub(super) fn create(ctx: &Arc<ContextInner>, init: &CqInit) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_cq", destroy: Uverbs::destroy_cq };
         let device = ctx.uverbs.device();
@@ -119,7 +133,7 @@ impl Cq {
             }
         };
         ctx.async_file()?;
-        let user_handle = ctx.next_user_handle();
+        let user_handle = init.user_handle.unwrap_or_else(|| ctx.next_user_handle());
         let raw = crate::uverbs::cq::CqParams {
             cqe: init.cqe,
             channel: channel.as_ref().map(|channel| channel.as_fd()),
@@ -136,11 +150,14 @@ impl Cq {
             })?;
         // No event comes before the queue has been armed.
         let events = Arc::new(AtomicU32::new(0));
-        if let Some(channel) = &channel {
-            channel.count(user_handle, &events);
+        let object = Object::new(ctx, answer.handle, KIND).holding(hold);
+        if let Some(channel) = &channel
+            && !channel.count(user_handle, &events)
+        {
+            let why = format!("another queue of the channel has the user handle {user_handle}");
+            return Err(Error::invalid("create_cq", device, why));
         }
         let own_channel = channel.clone().filter(|_| matches!(init.channel, Channel::Own));
-        let object = Object::new(ctx, answer.handle, KIND).holding(hold);
         let core = CqCore { object, own_channel, channel, user_handle, events };
         Ok(Self { ring, handle: CqHandle(Arc::new(core)), cqe: answer.cqe, armed: false, looks: 0 })
     }
@@ -211,6 +228,11 @@ impl Cq {
 }
 
 impl CqHandle {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.0.object.handle
+    }
+
     /// Returns what events of the queue carry, as [`Cq::user_handle`].
     #[must_use]
     pub fn user_handle(&self) -> u64 {

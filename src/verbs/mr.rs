@@ -42,6 +42,11 @@ struct Whole {
 }
 
 impl Mr {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.whole.object.handle
+    }
+
     /// Registers memory.
     #[allow(unsafe_code)]
     pub(super) fn create(pd: &Arc<Object>, init: MrInit) -> Result<Self> {

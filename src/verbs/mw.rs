@@ -19,6 +19,11 @@ pub struct Mw {
 }
 
 impl Mw {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.object.handle
+    }
+
     pub(super) fn alloc(pd: &Arc<Object>, mw_type: MwType) -> Result<Self> {
         const KIND: Kind = Kind { verb: "dealloc_mw", destroy: Uverbs::dealloc_mw };
         let raw = match mw_type {

@@ -30,6 +30,11 @@ pub struct OpaqueMr {
 const KIND: Kind = Kind { verb: "dereg_mr", destroy: Uverbs::dereg_mr };
 
 impl OpaqueMr {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.object.handle
+    }
+
     pub(super) fn dmabuf(
         pd: &Arc<Object>,
         fd: BorrowedFd<'_>,

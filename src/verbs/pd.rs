@@ -19,6 +19,11 @@ use crate::uverbs::Uverbs;
 pub struct Pd(pub(super) Arc<Object>);
 
 impl Pd {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.0.handle
+    }
+
     pub(super) fn alloc(ctx: &Arc<ContextInner>) -> Result<Self> {
         const KIND: Kind = Kind { verb: "dealloc_pd", destroy: Uverbs::dealloc_pd };
         let new = ctx.provider().alloc_pd(&ctx.uverbs)?;

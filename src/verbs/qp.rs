@@ -30,6 +30,11 @@ struct Parents<'p> {
 }
 
 impl Qp {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.send.core.object.handle
+    }
+
     pub(super) fn create(pd: &Arc<Object>, init: &QpInit<'_>) -> Result<Self> {
         let ctx = &pd.ctx;
         let invalid = |why: &'static str| Err(Error::invalid("create_qp", ctx.uverbs.device(), why));
@@ -59,6 +64,7 @@ impl Qp {
             recv_cq_handle: init.recv_cq.map(|cq| cq.0.object.handle),
             srq_handle: init.srq.map(|srq| srq.0.object.handle),
             sq_sig_all: init.sq_sig_all,
+            user_handle: init.user_handle.unwrap_or_else(|| ctx.next_user_handle()),
             ..raw(init.qp_type, cap, None)
         };
         let parents =
@@ -69,16 +75,17 @@ impl Qp {
     pub(super) fn create_xrc_recv(xrcd: &Arc<Object>) -> Result<Self> {
         let none =
             QpCap { max_send_wr: 0, max_recv_wr: 0, max_send_sge: 0, max_recv_sge: 0, max_inline_data: 0 };
-        let raw = raw(QpType::XRC_RECV, none, Some(xrcd.handle));
+        let raw = crate::uverbs::qp::QpParams {
+            user_handle: xrcd.ctx.next_user_handle(),
+            ..raw(QpType::XRC_RECV, none, Some(xrcd.handle))
+        };
         Self::make(&Parents { domain: xrcd, send_cq: None, recv_cq: None, srq: None }, raw)
     }
 
-    fn make(parents: &Parents<'_>, mut raw: crate::uverbs::qp::QpParams) -> Result<Self> {
+    fn make(parents: &Parents<'_>, raw: crate::uverbs::qp::QpParams) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_qp", destroy: Uverbs::destroy_qp };
         let ctx = &parents.domain.ctx;
         ctx.async_file()?;
-        let user_handle = ctx.next_user_handle();
-        raw.user_handle = user_handle;
         let queues = provider::Queues {
             send_cq: parents.send_cq.map(|cq| &cq.0.object.hold),
             recv_cq: parents.recv_cq.map(|cq| &cq.0.object.hold),
@@ -99,7 +106,7 @@ impl Qp {
                 max_recv_sge: answer.cap.max_recv_sge,
                 max_inline_data: answer.cap.max_inline_data,
             },
-            user_handle,
+            user_handle: raw.user_handle,
             settings: Mutex::new(Settings::default()),
             _send_cq: parents.send_cq.cloned(),
             _recv_cq: parents.recv_cq.cloned(),

@@ -42,6 +42,7 @@ pub struct QpInit<'c> {
     pub(super) srq: Option<&'c SrqHandle>,
     pub(super) cap: QpCap,
     pub(super) sq_sig_all: bool,
+    pub(super) user_handle: Option<u64>,
 }
 
 impl<'c> QpInit<'c> {
@@ -58,6 +59,7 @@ impl<'c> QpInit<'c> {
             srq: None,
             cap: QpCap::default(),
             sq_sig_all: false,
+            user_handle: None,
         }
     }
 
@@ -116,6 +118,13 @@ impl<'c> QpInit<'c> {
     /// Maximum number of inline bytes of a send.
     pub fn max_inline_data(mut self, n: u32) -> Self {
         self.cap.max_inline_data = n;
+        self
+    }
+
+    /// What the async events of the queue pair carry ([`Qp::user_handle`](super::Qp::user_handle)), in place of a number that the library
+    /// chooses.
+    pub fn user_handle(mut self, user_handle: u64) -> Self {
+        self.user_handle = Some(user_handle);
         self
     }
 

@@ -18,17 +18,24 @@ pub struct SrqInit<'c> {
     max_wr: u32,
     max_sge: u32,
     xrc: Option<(&'c Xrcd, &'c CqHandle)>,
+    user_handle: Option<u64>,
 }
 
 impl<'c> SrqInit<'c> {
     /// Room for at least `max_wr` receives of one element; no limit, which is for [`Srq::set_limit`]: mlx4 takes none here.
     pub const fn new(max_wr: u32) -> Self {
-        Self { max_wr, max_sge: 1, xrc: None }
+        Self { max_wr, max_sge: 1, xrc: None, user_handle: None }
     }
 
     /// Maximum number of elements of a receive.
     pub const fn max_sge(mut self, n: u32) -> Self {
         self.max_sge = n;
+        self
+    }
+
+    /// What the async events of the queue carry ([`Srq::user_handle`]), in place of a number that the library chooses.
+    pub const fn user_handle(mut self, user_handle: u64) -> Self {
+        self.user_handle = Some(user_handle);
         self
     }
 
@@ -89,6 +96,11 @@ pub(super) struct SrqCore {
 }
 
 impl Srq {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.handle.raw_handle()
+    }
+
     pub(super) fn create(pd: &Arc<Object>, init: &SrqInit<'_>) -> Result<Self> {
         const KIND: Kind = Kind { verb: "destroy_srq", destroy: Uverbs::destroy_srq };
         let ctx = &pd.ctx;
@@ -99,7 +111,7 @@ impl Srq {
             return Err(Error::invalid("create_srq", ctx.uverbs.device(), why));
         }
         ctx.async_file()?;
-        let user_handle = ctx.next_user_handle();
+        let user_handle = init.user_handle.unwrap_or_else(|| ctx.next_user_handle());
         let raw = crate::uverbs::srq::SrqParams {
             pd_handle: pd.handle,
             max_wr: init.max_wr,
@@ -229,6 +241,11 @@ impl Srq {
 }
 
 impl SrqHandle {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.0.object.handle
+    }
+
     /// Returns what async events of the queue carry, as [`Srq::user_handle`].
     #[must_use]
     pub fn user_handle(&self) -> u64 {

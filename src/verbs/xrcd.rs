@@ -15,6 +15,11 @@ use crate::uverbs::{Udata, Uverbs};
 pub struct Xrcd(pub(super) Arc<Object>);
 
 impl Xrcd {
+    /// The kernel's handle.
+    pub(crate) fn raw_handle(&self) -> u32 {
+        self.0.handle
+    }
+
     pub(super) fn open(ctx: &Arc<ContextInner>, file: Option<BorrowedFd<'_>>, oflags: i32) -> Result<Self> {
         const KIND: Kind = Kind { verb: "close_xrcd", destroy: Uverbs::close_xrcd };
         let uverbs = &ctx.uverbs;

@@ -338,7 +338,13 @@ fn solicited_events_wait_for_solicited_sends() {
     let mut both = Loop::new();
     let region = both.region(64);
     let channel = both.ctx.create_comp_channel().unwrap();
-    let cq = both.ctx.create_cq(CqInit::new(8).channel(&channel)).unwrap();
+    let init = || CqInit::new(8).channel(&channel).user_handle(u64::MAX - 7);
+    let cq = both.ctx.create_cq(init()).unwrap();
+    let error = both.ctx.create_cq(init()).unwrap_err().to_string();
+    assert!(
+        error.ends_with("another queue of the channel has the user handle 18446744073709551608"),
+        "{error}"
+    );
     let mut receiver = both.pd.create_qp(QpInit::rc(&cq, &cq).max_recv_wr(4)).unwrap();
     both.left.modify(&QpAttr::to(QpState::RESET)).unwrap();
     connect(&mut both.left, &mut receiver, ConnectAttr::new());
@@ -358,6 +364,7 @@ fn solicited_events_wait_for_solicited_sends() {
     assert!(readable(), "a solicited send made no event");
     let event = channel.next_event().unwrap().unwrap();
     assert!(cq.owns(event) && !both.left_cq.owns(event));
+    assert_eq!((event.user_handle(), cq.user_handle()), (u64::MAX - 7, u64::MAX - 7));
     assert_eq!(channel.next_event().unwrap(), None);
     let mut wcs = [Wc::default(); 4];
     assert_eq!(cq.poll(&mut wcs).len(), 2);

@@ -7,13 +7,14 @@ use crate::Result;
 use crate::vm::Vm;
 
 /// Those that need no peer.
-const QUIET: [&str; 12] = [
+const QUIET: [&str; 13] = [
     "atomics",
     "cm_echo",
     "datagrams",
     "devices",
     "memory_window",
     "qp_states",
+    "raw",
     "rc_send_recv",
     "rdma_write_read",
     "shared_receive_queue",
