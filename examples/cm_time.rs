@@ -161,7 +161,7 @@ impl Client {
     ) -> Outcome {
         for _ in 0..self.ids.len() {
             let event: CmEvent = self.events.wait(Some(PATIENCE))?.ready().ok_or("no event came in time")?;
-            let n = *self.at.get(&event.user_handle).ok_or("an event of nobody's")?;
+            let n = *self.at.get(&event.user_handle).ok_or("an event of no connection")?;
             let id = &self.ids[n];
             if event.event_type != wanted {
                 let why = id.failure(&event).map_or_else(|| event.event_type.to_string(), |e| e.to_string());

@@ -5,7 +5,7 @@
 //! cargo xtask vm -- target/x86_64-unknown-linux-musl/release/examples/devices
 //! ```
 //!
-//! A device that cannot be opened is listed with the reason, which names the mend where there is one.
+//! A device that cannot be opened is listed with the reason, with the likely fix if there is one.
 
 mod support;
 

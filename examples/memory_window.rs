@@ -36,7 +36,7 @@ fn main() -> Outcome {
     ])?;
     success(&mut left.cq)?;
     let told = success(&mut right.cq)?;
-    println!("  the right is told: {:?}; its region holds {:?}", told.extra, text(&region, 1024));
+    println!("  the right gets: {:?}; its region holds {:?}", told.extra, text(&region, 1024));
     if told.extra != WcExtra::Invalidated(lent.rkey) || text(&region, 1024) != "answer" {
         return Err("the window was not written through and given back".into());
     }

@@ -37,7 +37,7 @@ fn main() -> Outcome {
         "idle" => (0..count).for_each(|_| nap()),
         _ => return Err(USAGE.into()),
     }
-    // As in C, nothing is unmade: that would look at every completion that nobody took.
+    // As in C, nothing is destroyed: that would look at every completion that was not polled.
     std::process::exit(0)
 }
 

@@ -40,7 +40,7 @@ fn main() -> Outcome {
     )?;
     success(&mut left.cq)?;
     let told = success(&mut right.cq)?;
-    println!("  the right is told: {:?}, {} bytes, {:x?}", told.opcode, told.byte_len, told.imm());
+    println!("  the right gets: {:?}, {} bytes, {:x?}", told.opcode, told.byte_len, told.imm());
 
     // Requests of one connection are carried out in order, so the read sees the write; only the last is signaled.
     println!("a write gathered from two pieces, and a read of it, for one doorbell:");

@@ -15,7 +15,7 @@
 //! let mut mr = pd.alloc_mr(4096, Access::LOCAL_WRITE)?;
 //! let mut qp = pd.create_qp(QpInit::rc(&cq, &cq).max_send_wr(4).max_recv_wr(4))?;
 //!
-//! // Each side tells the other its endpoint, over a socket for instance, and connects to what it is told.
+//! // Each side sends the other its endpoint, over a socket for instance, and connects to the one it receives.
 //! let ours = qp.init_endpoint(PortNum::ONE, Some(1))?;
 //! qp.post_recv(RecvWr::new(1).sge(mr.slice(..2048)))?;
 //! let theirs = exchange(&ours)?;

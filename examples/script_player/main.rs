@@ -17,7 +17,7 @@ use std::io::{BufWriter, Write};
 
 use bareverbs::Device;
 
-/// What may go wrong is told in one line.
+/// A failure is one line.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 fn main() -> Outcome {

@@ -14,7 +14,7 @@ use crate::script::{Line, Part, Send, Target};
 
 /// Bytes of each end's memory.
 const MEMORY: usize = 1 << 18;
-/// What makes a key nobody's.
+/// What makes a key invalid.
 const WRONG: u32 = 0x00ff_00ff;
 
 pub(crate) struct Player {

@@ -8,7 +8,7 @@ use crate::Outcome;
 /// One end's side of a lane: the lane's number, and 0 or 1 for the end `a` or `b`.
 pub(crate) type Place = (usize, usize);
 
-/// A stretch of an end's memory; `bad` if its key is nobody's.
+/// A range of an end's memory; `bad` if its key is invalid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
     pub(crate) offset: usize,

@@ -18,7 +18,7 @@ pub enum PortSpace {
 }
 
 impl PortSpace {
-    /// As the kernel is told it: the space, and the type of the queue pair where the space does not settle it.
+    /// The kernel's encoding: the space, and the type of the queue pair where the space does not settle it.
     pub(super) fn to_kernel(self) -> (u16, u8) {
         match self {
             Self::Tcp => (RDMA_PS_TCP, QpType::RC.into()),
@@ -116,7 +116,7 @@ impl<'a> ConnParam<'a> {
         (self.responder_resources, self.initiator_depth)
     }
 
-    /// As the kernel is told it; `None` where the private data are longer than anything carries.
+    /// The kernel's encoding; `None` if the private data are longer than anything carries.
     pub(super) fn to_kernel(self, qp_num: Qpn) -> Option<ucm::ConnParam> {
         let mut raw = ucm::ConnParam {
             qp_num: qp_num.get(),

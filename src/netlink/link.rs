@@ -19,7 +19,7 @@ const INTERFACE_NAME_MAX: usize = 15;
 impl Nldev {
     /// Makes a software RDMA device `name` of `kind` (`rxe`, `siw`) over the network device `netdev`.
     ///
-    /// The kernel loads the module of that kind where a `modprobe` is at hand. The device is usable when this returns;
+    /// The kernel loads the module of that kind if it finds a `modprobe`. The device is usable when this returns;
     /// its address-derived GIDs follow a moment later.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ fn add_hint(errno: Option<Errno>, kind: &str, netdev: &str) -> Option<String> {
     Some(match errno? {
         Errno::EPERM => {
             format!(
-                "it needs CAP_NET_ADMIN: run it as root (root is told this where {netdev} is a VLAN device)"
+                "it needs CAP_NET_ADMIN: run it as root (root gets this error if {netdev} is a VLAN device)"
             )
         }
         Errno::ENODEV => format!("is there a network device {netdev} in this network namespace?"),

@@ -179,7 +179,7 @@ impl Region {
         self.base
     }
 
-    /// The address of the first byte, as the kernel is told it.
+    /// The address of the first byte, for the kernel.
     pub(crate) fn address(&self) -> u64 {
         self.base.as_ptr().expose_provenance() as u64
     }

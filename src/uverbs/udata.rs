@@ -11,7 +11,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// it.
 pub(crate) unsafe trait Plain: IntoBytes + Immutable {}
 
-/// What a driver is told beside a command, and what it answers. See [`udata`](self).
+/// The driver's own part of a command and of its answer. See [`udata`](self).
 pub(crate) struct Udata<'a> {
     input: &'a [u8],
     output: &'a mut [u8],

@@ -266,7 +266,7 @@ fn multicast_reaches_every_member() {
     both.left.post_send(SendWr::send(6).inline(b"all").ud_addr(&ah, everybody, Qp::DEFAULT_QKEY)).unwrap();
     assert_eq!(completion(&mut both.left_cq).wr_id, 4);
     assert_quiet(&mut both.right_cq);
-    // A member that is unmade leaves the group, which the kernel would not let it go without.
+    // A member leaves the group before it is destroyed: the kernel refuses to destroy it otherwise.
     both.left.destroy().unwrap();
     both.left_cq.destroy().unwrap();
 }

@@ -98,7 +98,7 @@ fn fix(commands: &str) {
 
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
-fn a_healthy_guest_has_nothing_to_mend() {
+fn a_healthy_guest_has_nothing_to_fix() {
     let diagnosis = Diagnosis::now();
     assert_eq!(diagnosis.code, 0, "{:#}", diagnosis.value);
     assert_eq!((&diagnosis.value["failures"], &diagnosis.value["warnings"]), (&0.into(), &0.into()));

@@ -46,7 +46,7 @@ fn servers_that_are_not_there() {
     refused(&format!("{RC} -p {port} 127.0.0.1"), &[&format!("127.0.0.1:{port}"), "nothing listens there"]);
 }
 
-/// Where sockets of IPv6 take no client of IPv4 unless they are told to.
+/// Sockets of IPv6 accept clients of IPv4 only if asked to.
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn clients_of_both_families_come() {

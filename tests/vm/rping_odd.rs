@@ -243,7 +243,7 @@ fn a_server_that_leaves_with_its_last_answer() {
     let client = command(&line).stdout(full.try_clone().unwrap()).spawn().unwrap();
     let mut odd = Odd::accept(&listener);
     odd.say(16);
-    // The client sleeps by now. It has no room to print the first that it is told, and sees all the rest afterwards.
+    // The client sleeps by now. It has no room to print the first event that it gets, and sees all others afterwards.
     std::thread::sleep(Duration::from_millis(300));
     fill(&mut full);
     let pd = odd.id.context().unwrap().alloc_pd().unwrap();

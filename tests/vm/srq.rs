@@ -108,7 +108,7 @@ fn limits_sizes_and_their_events() {
     let event = shared.event();
     assert_eq!(event.event_type, AsyncEventType::SRQ_LIMIT_REACHED);
     assert_eq!(event.source(), EventSource::Srq(shared.srq.user_handle()));
-    assert_eq!(shared.srq.query().unwrap().srq_limit, 0, "it is told once");
+    assert_eq!(shared.srq.query().unwrap().srq_limit, 0, "it is reported once");
 
     // Four are left; they stay where the queue grows.
     if is_rxe() {

@@ -45,7 +45,7 @@ pub fn gid_index() -> u32 {
     if infiniband() { 0 } else { 1 }
 }
 
-/// A multicast group that only this number uses. On InfiniBand, where nobody was asked for its LID, that is told too.
+/// A multicast group that only this number uses. On InfiniBand its LID is chosen here too.
 pub fn group(number: u8) -> (Gid, Lid) {
     if !infiniband() {
         return (Ipv4Addr::new(239, 7, 7, number).to_ipv6_mapped().into(), Lid(0));
@@ -278,7 +278,7 @@ impl Resources {
         of(&Self::now()) - of(self)
     }
 
-    /// Asserts that there are as many again, and no id of a program's; a killed process may take a moment to be gone.
+    /// Asserts that there are as many as before, and no id of a program; a killed process may take a moment to go.
     pub fn are_back(&self) {
         let start = Instant::now();
         let mut now = Self::now();

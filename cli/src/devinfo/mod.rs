@@ -1,7 +1,7 @@
 //! `bareverbs devinfo`, `ibv_devinfo`: what devices and their ports say of themselves.
 //!
 //! [`report`] asks the kernel, [`text`] and [`json`] show the answers; these two are functions of the answers alone, so
-//! that tests show them what no device at hand has.
+//! that tests can pass them what no available device has.
 
 mod flags;
 mod json;

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_not_opening_has_its_own_mend() {
+    fn each_way_of_not_opening_has_its_own_hint() {
         for (state, reason, fix) in [
             (
                 NodeState::Missing,

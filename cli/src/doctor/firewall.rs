@@ -54,7 +54,7 @@ fn filters(snapshot: &Snapshot) -> Vec<Finding> {
     match snapshot.filter.legacy {
         Some(false) => {}
         Some(true) => hints.push("iptables' rules are not looked into: iptables -S".to_owned()),
-        None => hints.push("iptables' rules are not known here (only root is told): iptables -S".to_owned()),
+        None => hints.push("iptables' rules are not known here (only root may ask): iptables -S".to_owned()),
     }
     if hints.is_empty() {
         return vec![Finding::ok(CHECK, "", "no packet filter is in the way of UDP port 4791 on this host")];
@@ -103,7 +103,7 @@ mod tests {
             with(NfTables::NotThere, Some(false)).reason,
             "no packet filter is in the way of UDP port 4791 on this host"
         );
-        let unknown = with(NfTables::Silent("only root is told".into()), None);
+        let unknown = with(NfTables::Silent("only root may ask".into()), None);
         assert_eq!(unknown.level, Level::Ok);
         assert!(unknown.reason.contains("nft list ruleset") && unknown.reason.contains("iptables -S"));
         let rules = with(NfTables::Chains(vec![chain(false, 0), chain(false, 3)]), Some(false));
@@ -138,6 +138,6 @@ mod tests {
         detail.gids = Ok(vec![sample::gid(0, "::ffff:10.0.0.1", GidType::ROCE_V1)]);
         assert!(check(&snapshot).is_empty());
         snapshot.devices.as_mut().unwrap()[0].ports[0].detail.as_mut().unwrap().gids = Ok(Vec::new());
-        assert_eq!(check(&snapshot).len(), 1, "what is not known is told");
+        assert_eq!(check(&snapshot).len(), 1, "what is not known is reported");
     }
 }

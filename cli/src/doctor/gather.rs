@@ -22,7 +22,7 @@ use super::snapshot::{
 
 /// What this process can see of the machine.
 pub(super) fn gather() -> Snapshot {
-    // Devices first: asking netlink for them loads what it needs where a modprobe is at hand.
+    // Devices first: asking netlink for them loads what it needs, if there is a modprobe.
     let mut nldev = Nldev::open().ok();
     let devices = bareverbs::Device::list()
         .map(|devices| devices.iter().map(|found| device(found, nldev.as_mut())).collect())

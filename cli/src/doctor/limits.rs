@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_limit_has_the_mend_that_works() {
+    fn a_small_limit_has_the_fix_that_works() {
         let small = with(Some(65536), Some(65536), false);
         assert_eq!(small.level, Level::Warning);
         assert!(small.reason.contains("64 KiB") && small.fix.unwrap().contains("prlimit"));

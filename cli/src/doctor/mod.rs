@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_healthy_machine_has_nothing_to_mend() {
+    fn a_healthy_machine_has_nothing_to_fix() {
         let findings = check(&sample::healthy());
         assert_eq!(finding::exit_code(&findings), 0, "{findings:#?}");
         assert!(findings.iter().all(|finding| finding.fix.is_none()));

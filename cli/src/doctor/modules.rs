@@ -35,7 +35,7 @@ pub(super) fn check(snapshot: &Snapshot) -> Vec<Finding> {
     }
     drivers.sort_unstable();
     drivers.dedup();
-    // With one driver at work, another that is not loaded is nobody's failure.
+    // With one driver at work, another that is not loaded is no failure.
     let some_work = drivers.iter().any(|driver| modules.works(driver)) || !devices.is_empty();
     for driver in drivers {
         let at_work = devices.iter().find(|device| module_of(device.driver) == Some(driver));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_not_being_there_has_its_own_mend() {
+    fn each_way_of_not_being_there_has_its_own_hint() {
         let mut snapshot = sample::no_modules();
         snapshot.modules.available = Some(names(["ib_uverbs", "rdma_ucm"]));
         let uverbs = finding(&snapshot, "ib_uverbs");

@@ -1,4 +1,4 @@
-//! Asks nf_tables for the chains that packets come and go through (`NFT_MSG_GETCHAIN`; only root is told).
+//! Asks nf_tables for the chains that packets come and go through (`NFT_MSG_GETCHAIN`; only root may).
 
 use std::os::fd::AsRawFd;
 
@@ -40,7 +40,7 @@ pub(super) fn chains() -> NfTables {
         }
         // There is no nfnetlink, or no nf_tables behind it.
         Err(Errno::EPROTONOSUPPORT | Errno::EINVAL) => NfTables::NotThere,
-        Err(Errno::EPERM) => NfTables::Silent("only root is told".into()),
+        Err(Errno::EPERM) => NfTables::Silent("only root may ask".into()),
         Err(errno) => NfTables::Silent(format!("{} ({errno:?})", errno.desc())),
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Modules {
     pub(super) builtin: BTreeSet<String>,
     /// Those that can be loaded; nothing where there is no list of them for this release.
     pub(super) available: Option<BTreeSet<String>>,
-    /// Other releases that there are modules for.
+    /// Other releases that have modules installed.
     pub(super) other_releases: Vec<String>,
     /// `kernel.modules_disabled`: none can be loaded until the next boot.
     pub(super) locked: bool,
@@ -188,7 +188,7 @@ pub(super) struct Memlock {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Filter {
     pub(super) nf_tables: NfTables,
-    /// Whether iptables' older kernel side has a filter table; nothing where only root is told.
+    /// Whether iptables' older kernel side has a filter table; nothing if only root may know.
     pub(super) legacy: Option<bool>,
 }
 

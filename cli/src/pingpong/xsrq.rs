@@ -139,7 +139,7 @@ impl Run {
         Ok(Self { connections, srq, recv_cq, send_cq, mr, _file: file, ctx })
     }
 
-    /// Tells a peer where this side is, is told where the peer is, and connects to it. The client speaks first.
+    /// Exchanges endpoints with a peer and connects to it. The client speaks first.
     fn meet(
         &mut self,
         tool: &Tool,

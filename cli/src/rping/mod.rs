@@ -1,6 +1,6 @@
 //! `bareverbs rping`: texts to a server and back, over a connection of RDMA-CM, as librdmacm's `rping` does it.
 //!
-//! The client tells where a text is; the server reads it, says so, is told where it is wanted back, writes it there and says
+//! The client advertises a text; the server reads it, says so, receives the address to write it back to, writes it there and says
 //! so. Nobody but the peers' devices copies it.
 //!
 //! | file | what it holds |

@@ -19,7 +19,7 @@ pub(super) const OLDEST: Version = (7, 2);
 pub(super) const VFIO_USER: Version = (10, 1);
 
 /// At boot, an emulated TSC drifts so much that some kernels choose another clock, which takes a system call and a device access
-/// for each reading. Real machines read the TSC in user space, so the guests are told to trust it.
+/// for each reading. Real machines read the TSC in user space, so the guests trust it by a kernel option.
 const COMMAND_LINE: &str = "console=ttyS0 loglevel=6 panic=-1 mitigations=off tsc=reliable clocksource=tsc";
 
 /// A QEMU that works on this host.

@@ -75,7 +75,7 @@ impl Buffer {
         self.filled_in(self.memory.view(), self.position(index))
     }
 
-    /// As [`Buffer::filled`], with a view of the memory that the caller keeps at hand.
+    /// As [`Buffer::filled`], with a view of the memory that the caller has.
     #[inline(always)]
     pub(super) fn filled_in<'r>(&self, entries: View<'r, SIZE>, at: Position) -> Option<(Cqe<'r>, Owner)> {
         let entry = entries.entry(at.piece);

@@ -43,7 +43,7 @@ pub(super) fn resize_cq(uverbs: &Uverbs, handle: u32, cqe: u32, memory: &Region,
     uverbs.resize_cq(handle, cqe, driver)
 }
 
-/// What the driver is told of a queue pair's memory.
+/// A queue pair's memory, as its driver needs it.
 pub(super) struct QpMemory<'m> {
     /// Both queues.
     pub(super) queues: &'m Region,

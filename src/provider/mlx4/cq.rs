@@ -44,7 +44,7 @@ pub(crate) struct Cq {
     created_by: Process,
 }
 
-/// Finds the work queues of entries. The two that were found last are at hand.
+/// Finds the work queue of an entry. Keeps the two that were found last.
 struct Senders {
     table: Table,
     /// The node of the queue pair that was found last, or [`NONE`]. It has not ended, so it stays the one that is found by its key.

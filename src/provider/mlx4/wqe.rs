@@ -1,6 +1,6 @@
 //! The requests in the slots, as ConnectX reads them: 16-byte segments of big-endian words.
 //!
-//! A send request is a control segment, then what its operation needs, then its data. The device may fetch a slot before it is told
+//! A send request is a control segment, then what its operation needs, then its data. The device may fetch a slot before the doorbell says
 //! to, in chunks of 64 bytes, and takes a chunk as valid by its first word: the owner bit of the control segment, and
 //! elsewhere a byte count that is not all ones (slots are stamped so before they are used again). So the owner bit is
 //! written last of all, and a byte count that begins a chunk after the rest of its chunk.

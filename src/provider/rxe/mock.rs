@@ -194,7 +194,7 @@ pub(super) struct Loopback {
 
 impl Loopback {
     /// Serves `sends` requests, looking at the send queue only when the doorbell rings; each takes a receive and leaves
-    /// two completions, whose `byte_len` is the send's. Gives how often it found something.
+    /// two completions, whose `byte_len` is the send's. Returns how often it found something.
     pub(super) fn run(mut self, doorbell: &Receiver<()>, sends: u32) -> u32 {
         let mut served = 0;
         let mut found = 0;

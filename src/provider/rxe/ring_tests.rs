@@ -246,7 +246,7 @@ fn no_header_leads_out_of_the_mapping() {
 }
 
 /// A kernel that writes anything into both index words at any time: slots stay within the mapping, and whoever fills or
-/// empties a ring until it says stop is told so.
+/// empties a ring until it says stop gets that.
 #[test]
 fn no_index_leads_out_of_the_mapping() {
     for seed in 0..times(2_000).into() {

@@ -17,7 +17,7 @@ pub(in super::super) enum Kind {
 /// The longest datagram that any port takes, until the port is known.
 const MAX_MTU: u32 = 4096;
 
-/// The longest request: its size is told in segments, by six bits.
+/// The longest request: six bits hold its size in segments.
 const LONGEST: usize = 63 * SEGMENT;
 
 /// What a send queue's slots have room for.

@@ -124,7 +124,7 @@ fn nothing(guest: &Guest<'_>) -> Result<()> {
             "fix: modprobe rdma_rxe && bareverbs link add rxe0 type rxe netdev NETDEV",
         ],
     )?;
-    // An ordinary user is told the same.
+    // An ordinary user sees the same.
     guest.says(Run::new(["bareverbs", "doctor"]).uid(1000), 2, &["fix: modprobe ib_uverbs\n"])
 }
 
@@ -161,7 +161,7 @@ fn without_crc32(guest: &Guest<'_>) -> Result<()> {
     )
 }
 
-/// Root is told the name of a filter that drops packets; others are told that only root can see it.
+/// Root sees the name of a filter that drops packets; others see that only root may ask.
 fn packet_filter(guest: &Guest<'_>) -> Result<()> {
     let none = "ok       firewall: no packet filter is in the way";
     guest.doctor(2, &[none])?;
@@ -179,5 +179,5 @@ fn packet_filter(guest: &Guest<'_>) -> Result<()> {
         ],
     )?;
     let user = Run::new(["bareverbs", "doctor"]).uid(1000);
-    guest.says(user, 2, &["ok       firewall: nothing seen that drops", "only root is told"])
+    guest.says(user, 2, &["ok       firewall: nothing seen that drops", "only root may ask"])
 }
