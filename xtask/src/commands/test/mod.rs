@@ -67,10 +67,13 @@ enum Part {
 /// What a run without `--full` checks on no kernel.
 const LEFT_OUT_EVERYWHERE: &[(Part, &str)] = &[
     (Part::Host, "unit tests of the library, the tools and the emulator with the host's own C library"),
-    (Part::Vm, "a peer of the release binary: guests run one that is built quickly, with all its checks"),
+    (
+        Part::Vm,
+        "the release binary in guests: they run one that is built faster and has all debug assertions",
+    ),
     (
         Part::Nodes,
-        "every pingpong option in every pairing between two guests with rxe: each has one pairing there",
+        "every pingpong option in every pairing between two guests with rxe: all but the plain runs have one pairing there",
     ),
     (Part::Driver, "every pingpong option of ConnectX both in one guest and between two: they alternate"),
     (
