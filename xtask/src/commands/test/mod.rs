@@ -80,7 +80,10 @@ const LEFT_OUT_EVERYWHERE: &[(Part, &str)] = &[
         Part::Driver,
         "every pingpong option and persistent rping servers on Ethernet; persistent ones on IP over InfiniBand",
     ),
-    (Part::Driver, "10 random scripts: 3 run"),
+    (
+        Part::Driver,
+        "10 random scripts of 1000 requests on ConnectX-3, 2 of 500 on ConnectX-2: 3 of 500 and 1 of 300 run",
+    ),
     (Part::Driver, "on ConnectX, the tests of rping's and pingpong's output and odd peers, which rxe has"),
 ];
 

@@ -14,8 +14,7 @@ pub(super) const CONNECTX3: &str = "opcodes:: queues:: memory:: srq:: xsrq:: dat
     pingpong::ways pingpong::data --skip=port_events --skip=overflows --skip=outlives_its_device --skip=rxe";
 
 /// What every kernel is held to.
-pub(super) const BRIEF: &str =
-    "opcodes:: queues:: memory:: srq:: datagrams:: --skip=port_events --skip=overflows --skip=rxe";
+pub(super) const BRIEF: &str = "opcodes:: queues:: memory:: srq:: datagrams:: --skip=xsrq:: --skip=port_events --skip=overflows --skip=rxe";
 
 /// What every kernel is held to where commands are written.
 pub(super) const BRIEF_BY_WRITE: &str = "opcodes:: --skip=rxe";

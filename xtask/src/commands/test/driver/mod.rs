@@ -60,7 +60,8 @@ fn connectx3(checks: &mut Checks<'_>, arguments: &Arguments) {
         tools::more_pingpongs(checks);
         tools::asyncwatch(checks);
         calls::none_of_a_polled_iteration(checks);
-        scripts::random(checks, if depth == Depth::Full { 10 } else { 3 }, 1000);
+        let (seeds, ops) = if depth == Depth::Full { (10, 1000) } else { (3, 500) };
+        scripts::random(checks, seeds, ops);
         examples::quiet(checks, &examples::CONNECTX);
     }
     let auto = match depth {
@@ -79,7 +80,8 @@ fn connectx2(checks: &mut Checks<'_>, arguments: &Arguments) {
     let depth = checks.depth();
     if depth != Depth::Brief {
         transcript::reference(checks);
-        scripts::random(checks, if depth == Depth::Full { 2 } else { 1 }, 500);
+        let (seeds, ops) = if depth == Depth::Full { (2, 500) } else { (1, 300) };
+        scripts::random(checks, seeds, ops);
         library::suite(checks, arguments, "auto", library::CONNECTX2);
         examples::loud(checks, &examples::CONNECTX);
     }
