@@ -86,7 +86,7 @@ pub(super) fn loom() -> Work<'static> {
     Work::new("loom", "interleavings of threads that share queues without locks", || {
         let mut command = cargo::cargo();
         // For a named target the flags do not apply to build scripts and macros, which are built already.
-        command.env("RUSTFLAGS", "--cfg loom").args(["test", "--target", HOST_TARGET]);
+        command.env("RUSTFLAGS", "--cfg bareverbs_loom").args(["test", "--target", HOST_TARGET]);
         command.args(["--package", "bareverbs", "--lib", "loom_tests"]);
         harness("loom", &mut command, true)
     })
