@@ -33,18 +33,41 @@ pub(crate) fn require_target(target: &str) -> Result<()> {
         .map(drop)
 }
 
-/// Builds for the guest with these arguments, and returns the names and paths of the executables.
-pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
-    require_target(MUSL)?;
-    let (verb, rest) = arguments.split_first().ok_or("nothing to build")?;
+/// The packages of which programs run in guests or beside them, with the features that all their tests need. Commands with the same
+/// selection share what they build.
+pub(crate) const GUEST_PACKAGES: [&str; 11] = [
+    "--package",
+    "bareverbs",
+    "--package",
+    "bareverbs-cli",
+    "--package",
+    "connectx",
+    "--package",
+    "rdma-lab",
+    "--no-default-features",
+    "--features",
+    "bareverbs/serde",
+];
+
+/// The guest's init and the emulator, by the names of their targets.
+pub(crate) const GUEST_INIT: &str = "rdma-lab-guest";
+pub(crate) const EMULATOR: &str = "connectx";
+
+/// Returns cargo with a command that builds for guests.
+pub(crate) fn for_guests(arguments: &[&str]) -> Command {
     let mut command = cargo();
     // What runs in an emulated guest is optimised a little, with all its checks: tests compare every byte. Without debug information it
     // is smaller to build and to boot with.
     let optimised = ["--config", "profile.dev.opt-level=1", "--config", "profile.dev.debug=false"];
+    command.args(arguments).args(["--target", MUSL]).args(optimised);
     command
-        .args([verb, "--quiet", "--target", MUSL, "--message-format", "json-render-diagnostics"])
-        .args(optimised)
-        .args(rest);
+}
+
+/// Builds for the guest with these arguments, and returns the names and paths of the executables.
+pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
+    require_target(MUSL)?;
+    let mut command = for_guests(arguments);
+    command.args(["--quiet", "--message-format", "json-render-diagnostics"]);
     let out = process::run(&mut command)?;
     if !out.status.success() {
         // Warnings are shown by clippy; here only errors matter.
@@ -65,39 +88,34 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>> {
 pub(crate) const INSTALLATION: Installation =
     Installation { guest: guest_init, emulator, logs: || Ok(process::checkout().join("target/guest-logs")) };
 
+type Built = OnceLock<Result<PathBuf>>;
+
+static BUILT_INIT: Built = OnceLock::new();
+static BUILT_EMULATOR: Built = OnceLock::new();
+
+/// Takes the init and the emulator from programs that were built together with others, which is quicker than one by one.
+pub(crate) fn adopt(programs: &[(String, PathBuf)]) {
+    for (name, path) in programs {
+        let built = match name.as_str() {
+            GUEST_INIT => &BUILT_INIT,
+            EMULATOR => &BUILT_EMULATOR,
+            _ => continue,
+        };
+        // One that is built already is as good.
+        let _ = built.set(Ok(path.clone()));
+    }
+}
+
 /// Returns the guest's init, built once per run.
 fn guest_init() -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
-    BUILT.get_or_init(build_guest_init).clone()
+    let arguments = || [&["build"], &GUEST_PACKAGES[..], &["--bin", GUEST_INIT]].concat();
+    BUILT_INIT.get_or_init(|| only(build(&arguments())?, GUEST_INIT)).clone()
 }
 
-fn build_guest_init() -> Result<PathBuf> {
-    // A profile of its own: small enough for an initramfs, without the release profile's slow link.
-    let profile =
-        ["inherits=\"release\"", "lto=false", "codegen-units=16", "opt-level=1", "incremental=true"];
-    let settings: Vec<String> = profile.iter().map(|setting| format!("profile.guest.{setting}")).collect();
-    let mut arguments = vec![
-        "build",
-        "--package",
-        "rdma-lab",
-        "--no-default-features",
-        "--bin",
-        "rdma-lab-guest",
-        "--profile",
-        "guest",
-    ];
-    for setting in &settings {
-        arguments.extend(["--config", setting]);
-    }
-    only(build(&arguments)?, "rdma-lab-guest")
-}
-
-/// Returns the emulator of cards, built once per run.
+/// Returns the emulator of cards, built once per run. Measurements use one with all optimisations, tests that of [`adopt`].
 fn emulator() -> Result<PathBuf> {
-    const ARGUMENTS: [&str; 7] =
-        ["build", "--package", "connectx", "--bin", "connectx", "--profile", "emulator"];
-    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
-    BUILT.get_or_init(|| only(build(&ARGUMENTS)?, "connectx")).clone()
+    let arguments = ["build", "--package", EMULATOR, "--bin", EMULATOR, "--profile", "emulator"];
+    BUILT_EMULATOR.get_or_init(|| only(build(&arguments)?, EMULATOR)).clone()
 }
 
 /// Builds the static release binary `bareverbs`.

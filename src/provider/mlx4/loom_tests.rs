@@ -2,7 +2,7 @@
 //! owner bit of an entry.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test --package bareverbs --lib --target-dir target/loom loom_tests
+//! RUSTFLAGS="--cfg bareverbs_loom" cargo test --package bareverbs --lib --target x86_64-unknown-linux-gnu loom_tests
 //! ```
 
 use std::sync::Arc;

@@ -13,7 +13,7 @@ mod cqe;
 mod dbrec;
 mod layout;
 mod lookup;
-#[cfg(all(loom, test))]
+#[cfg(all(bareverbs_loom, test))]
 mod loom_tests;
 #[cfg(test)]
 mod mock;

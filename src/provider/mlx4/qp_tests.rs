@@ -83,6 +83,10 @@ fn requests_are_those_of_libmlx4_byte_for_byte() {
     for (name, wr) in table {
         let (mut device, mut sq, _rq, _) = Device::qp(&CAP, QPN, false);
         post(&mut sq, &[wr]).unwrap();
+        if cfg!(miri) {
+            // It judges how the queue is written. Comparing the text of the bytes would take it minutes.
+            continue;
+        }
         assert_eq!(hex(&device.sq, 0, 256), golden("send", name), "{name}");
         let flame = golden("blueflame", name);
         assert_eq!(hex(&device.blueflame, 0, 256), flame, "{name}");
@@ -103,12 +107,17 @@ fn requests_are_those_of_libmlx4_byte_for_byte() {
         let other = if qp_type == QpType::UD { send } else { datagram(send, to) };
         assert_eq!(post(&mut sq, &[other]).map_err(|e| e.posted), Err(0), "{name}: the other kind");
         post(&mut sq, &[wr]).unwrap();
+        if cfg!(miri) {
+            continue;
+        }
         let length = golden("send", name).len() / 2;
         assert_eq!(hex(&device.sq, 0, length), golden("send", name), "{name}");
         assert_eq!(hex(&device.blueflame, 0, 256), golden("blueflame", name), "{name}");
     }
-    let lines = GOLDEN.lines().filter(|line| line.starts_with("send ")).count();
-    assert_eq!(lines, table.len() + others.len());
+    if !cfg!(miri) {
+        let lines = GOLDEN.lines().filter(|line| line.starts_with("send ")).count();
+        assert_eq!(lines, table.len() + others.len());
+    }
 }
 
 #[test]

@@ -228,5 +228,5 @@ pub(super) fn wait_for<T>(mut try_it: impl FnMut() -> Option<T>) -> T {
 
 /// How often to do something: less under Miri, which is a thousand times slower.
 pub(super) const fn times(n: u32) -> u32 {
-    if cfg!(miri) { n.div_ceil(200) } else { n }
+    if cfg!(miri) { n.div_ceil(500) } else { n }
 }

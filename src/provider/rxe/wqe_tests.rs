@@ -112,7 +112,9 @@ fn expected(wr: &SendWr<'_>, operation: &Operation, ssn: u32, flags: u32) -> Ent
 #[test]
 fn every_operation_with_every_kind_of_data() {
     let mut compared = 0;
-    for (n, operation) in OPERATIONS.iter().enumerate() {
+    // Miri judges how a slot is written, in which all operations are alike.
+    let step = if cfg!(miri) { 5 } else { 1 };
+    for (n, operation) in OPERATIONS.iter().enumerate().step_by(step) {
         let ssn = 0xffff_fff0 + n as u32;
         let wr = SendWr::new(0x0123_4567_89ab_cdef, operation.0);
         let atomic = operation.0.is_atomic();
@@ -139,7 +141,9 @@ fn every_operation_with_every_kind_of_data() {
             assert_eq!(written(&wr, ssn), want, "{wr:?}");
         }
     }
-    assert_eq!(compared, 6 * 5 + 2 + 5 * 2, "operations and kinds that go together");
+    if !cfg!(miri) {
+        assert_eq!(compared, 6 * 5 + 2 + 5 * 2, "operations and kinds that go together");
+    }
 }
 
 /// `IB_SEND_FENCE`, `IB_SEND_SIGNALED`, `IB_SEND_SOLICITED`

@@ -6,10 +6,10 @@ use crate::Result;
 use crate::tally::Tally;
 use crate::vm::{Guests, Run, Vm};
 
-/// Runs it on every kernel.
+/// Runs it on the first kernel, with `--full` on each.
 pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
-    for kernel in arguments.kernels() {
+    for kernel in arguments.first_kernel() {
         let place = format!("vm {kernel} bare");
         if !arguments.wants(&place) {
             continue;

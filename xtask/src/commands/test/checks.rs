@@ -50,11 +50,21 @@ impl<'a> Checks<'a> {
         self.with_guests(name, |guests, name, tally| super::part(tally, name, || run(guests)));
     }
 
+    /// Like [`part`](Self::part), for a harness that selects the wanted tests itself.
+    pub(super) fn suite(&mut self, name: &str, run: impl FnOnce(&Guests) -> Result<Tally>) {
+        let name = format!("{}: {name}", self.place);
+        self.booted(|guests, tally| super::part(tally, &name, || run(guests)));
+    }
+
     fn with_guests(&mut self, name: &str, run: impl FnOnce(&Guests, &str, &mut Tally)) {
         let name = format!("{}: {name}", self.place);
-        if !self.arguments.wants(&name) {
-            return;
+        if self.arguments.wants(&name) {
+            self.booted(|guests, tally| run(guests, &name, tally));
         }
+    }
+
+    /// Boots the guests unless they are booted, and does this with them if they started.
+    fn booted(&mut self, run: impl FnOnce(&Guests, &mut Tally)) {
         if let Booted::NotYet = self.booted {
             let place = self.place;
             self.booted = Booted::Never;
@@ -65,7 +75,7 @@ impl<'a> Checks<'a> {
             });
         }
         if let Booted::Yes(guests) = &self.booted {
-            run(guests, &name, &mut self.tally);
+            run(guests, &mut self.tally);
         }
     }
 

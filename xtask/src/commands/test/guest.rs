@@ -1,22 +1,40 @@
-//! The suite of `tests/vm` in a guest with rxe: on each kernel, in both command encodings.
+//! The suite of `tests/vm` in a guest with rxe: on each kernel, in both command encodings, one after the other.
 
 use std::time::Duration;
 
+use super::checks::Checks;
 use super::programs::Programs;
 use super::{Arguments, Depth, Work, libtest};
 use crate::tally::Tally;
 use crate::vm::{Guests, Kernel, Run, Vm};
 use crate::{Result, process};
 
-/// The command encodings that the library is held to, and the tests of each. Where a tool's own part begins, and where peers or devices
-/// go away, all encodings are the same.
-const ENCODINGS: [(&str, &str); 2] = [
-    ("ioctl", ""),
-    (
-        "write",
-        "asyncwatch:: datagrams:: devinfo:: memory:: opcodes:: queues:: srq:: pingpong::our pingpong::the_c pingpong::ways \
-         faults::arguments faults::device_nodes faults::a_memlock",
-    ),
+/// An encoding of commands, and the tests of the suite that are run with it.
+struct Encoding {
+    name: &'static str,
+    /// Every test, or all those whose result may depend on the encoding.
+    tests: &'static str,
+    /// What a kernel is held to that is checked in brief: operations, queues, memory, faults, and each service of the tools once in
+    /// each pairing.
+    brief: &'static str,
+}
+
+/// The encodings that the library is held to. Where a tool's own part begins, and where peers or devices go away, all encodings are the
+/// same.
+const ENCODINGS: [Encoding; 2] = [
+    Encoding {
+        name: "ioctl",
+        tests: "",
+        brief: "opcodes:: queues:: srq:: datagrams:: memory:: faults:: fork:: cm:: devinfo::output pingpong::our pingpong::the_c \
+                pingpong::uc_ud_srq pingpong::on_demand rping::our rping::the_c",
+    },
+    Encoding {
+        name: "write",
+        tests: "asyncwatch:: datagrams:: devinfo:: memory:: opcodes:: queues:: srq:: pingpong::our pingpong::the_c pingpong::ways \
+                faults::arguments faults::device_nodes faults::a_memlock",
+        brief: "opcodes:: queues:: srq:: datagrams:: memory:: asyncwatch:: faults::arguments faults::device_nodes \
+                faults::a_memlock",
+    },
 ];
 /// For the whole suite in one encoding.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -25,36 +43,36 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
     for kernel in arguments.kernels() {
-        let vm = programs.add(Vm::new(kernel.clone()).c_tools(true).lifetime(PATIENCE), "bareverbs")?;
+        let lifetime = PATIENCE * ENCODINGS.len() as u32;
+        let vm = programs.add(Vm::new(kernel.clone()).c_tools(true).lifetime(lifetime), "bareverbs")?;
         let vm = programs.add(vm, "vm")?;
-        // A guest for each, so that a test that lost the device of one does not spoil the other.
-        for (encoding, which) in ENCODINGS {
-            let (vm, kernel) = (vm.clone(), kernel.clone());
-            let place = format!("vm {kernel} {encoding}");
-            let what = format!("the suite on rxe, commands by {encoding}");
-            list.push(Work::new(place.clone(), what, move || {
-                one(&vm, &kernel, &place, encoding, which, arguments)
-            }));
-        }
+        let place = format!("vm {kernel}");
+        let what = "the suite on rxe, commands by ioctl, then by write";
+        list.push(Work::new(place.clone(), what, move || {
+            let mut checks = Checks::new(&vm, &kernel, &place, arguments);
+            for encoding in &ENCODINGS {
+                checks.suite("suite", |guests| one(guests, &kernel, &place, encoding, arguments));
+            }
+            checks.nothing_is_left(1);
+            Ok(checks.finish())
+        }));
     }
     Ok(list)
 }
 
 fn one(
-    vm: &Vm,
+    guests: &Guests,
     kernel: &Kernel,
     place: &str,
-    encoding: &str,
-    which: &str,
+    encoding: &Encoding,
     arguments: &Arguments,
 ) -> Result<Tally> {
-    let guests = vm.boot()?;
+    let place = format!("{place} {}", encoding.name);
+    let which = if arguments.depth(kernel) == Depth::Brief { encoding.brief } else { encoding.tests };
     // A test that is named runs in both encodings.
     let which = arguments.filter.as_deref().unwrap_or(which);
     // rxe has no XRC: that is tested on the card.
-    let mut tally = run(&guests, kernel, place, encoding, &format!("--skip=xsrq:: {which}"), arguments)?;
-    tally.check(&format!("{place}: shutdown, kernel log"), guests.shutdown());
-    Ok(tally)
+    run(guests, kernel, &place, encoding.name, &format!("--skip=xsrq:: {which}"), arguments)
 }
 
 /// Runs tests of the suite in guest 1, one after another, with commands in one encoding.

@@ -9,6 +9,9 @@ use crate::{Result, cargo, process};
 /// The architecture that is compiled and not run.
 pub(super) const OTHER_TARGET: &str = "aarch64-unknown-linux-musl";
 
+/// The target of programs for this machine, on which everything but aarch64's check build depends.
+const HOST_TARGET: &str = "x86_64-unknown-linux-gnu";
+
 /// What Miri runs: all tests of code that shares memory with the kernel or a device.
 const MIRI_TESTS: [&str; 5] = ["provider::", "sys::copy", "sys::region", "sys::slots", "sys::mmio"];
 
@@ -46,14 +49,46 @@ pub(super) fn lints() -> Vec<Work<'static>> {
     CARGO.into_iter().map(work).chain([api]).collect()
 }
 
-/// Plain `cargo test`, counted.
-pub(super) fn tests(arguments: &Arguments) -> Work<'_> {
-    Work::new("tests", "unit and golden tests of every package", || {
+/// The unit and golden tests, counted.
+///
+/// With `--full` they are those of plain `cargo test`. Otherwise the tests of what runs in guests are built like the guests' programs,
+/// and the others like this program, so that no crate is built twice.
+pub(super) fn tests(arguments: &Arguments) -> Vec<Work<'_>> {
+    let work = |name: &'static str, what: &'static str, command: fn() -> Command| {
+        Work::new(name, what, move || {
+            harness(name, command().args(&arguments.filter), arguments.filter.is_none())
+        })
+    };
+    if arguments.full {
+        return vec![work("tests", "unit and golden tests of every package", || {
+            let mut command = cargo::cargo();
+            command.args(["test", "--workspace", "--features", "bareverbs/serde", "--no-fail-fast"]);
+            command
+        })];
+    }
+    vec![
+        work("tests", "unit and golden tests of the library, the tools and the emulator", || {
+            let mut command = cargo::for_guests(&["test", "--no-fail-fast"]);
+            command.args(cargo::GUEST_PACKAGES);
+            command
+        }),
+        work("tests of the lab", "unit tests of the lab and of these commands", || {
+            let mut command = cargo::cargo();
+            command.args(["test", "--package", "xtask", "--package", "rdma-lab", "--no-fail-fast"]);
+            command.args(["--no-default-features", "--features", "rdma-lab/host"]);
+            command
+        }),
+    ]
+}
+
+/// Every interleaving of the threads that share memory without locks.
+pub(super) fn loom() -> Work<'static> {
+    Work::new("loom", "interleavings of threads that share queues without locks", || {
         let mut command = cargo::cargo();
-        command
-            .args(["test", "--workspace", "--features", "bareverbs/serde", "--no-fail-fast"])
-            .args(&arguments.filter);
-        harness("tests", &mut command, arguments.filter.is_none())
+        // For a named target the flags do not apply to build scripts and macros, which are built already.
+        command.env("RUSTFLAGS", "--cfg bareverbs_loom").args(["test", "--target", HOST_TARGET]);
+        command.args(["--package", "bareverbs", "--lib", "loom_tests"]);
+        harness("loom", &mut command, true)
     })
 }
 

@@ -64,6 +64,43 @@ enum Part {
     Driver,
 }
 
+/// What a run without `--full` checks on no kernel.
+const LEFT_OUT_EVERYWHERE: &[(Part, &str)] = &[
+    (Part::Host, "unit tests of the library, the tools and the emulator with the host's own C library"),
+    (
+        Part::Vm,
+        "the release binary in guests: they run one that is built faster and has all debug assertions",
+    ),
+    (
+        Part::Nodes,
+        "every pingpong option in every pairing between two guests with rxe: all but the plain runs have one pairing there",
+    ),
+    (Part::Driver, "every pingpong option of ConnectX both in one guest and between two: they alternate"),
+    (
+        Part::Driver,
+        "every pingpong option and persistent rping servers on Ethernet; persistent ones on IP over InfiniBand",
+    ),
+    (
+        Part::Driver,
+        "10 random scripts of 1000 requests on ConnectX-3, 2 of 500 on ConnectX-2: 3 of 500 and 1 of 300 run",
+    ),
+    (Part::Driver, "on ConnectX, the tests of rping's and pingpong's output and odd peers, which rxe has"),
+];
+
+/// What a run without `--full` checks on the first kernel only.
+const LEFT_OUT_OF_BRIEF_KERNELS: &[(Part, &str)] = &[
+    (Part::Vm, "asyncwatch, doctor, link, odd peers, every option of the tools, RDMA-CM beyond a connection"),
+    (Part::Vm, "a guest without RDMA"),
+    (Part::Nodes, "two guests with rxe, and the examples"),
+    (
+        Part::Driver,
+        "every option of the pingpongs, random scripts, the examples, asyncwatch, doctor, RDMA-CM on ConnectX",
+    ),
+    (Part::Driver, "ConnectX-2's transcript and completions; cards on Ethernet"),
+    (Part::Mlx4, "rdma-core's tools, perftest and the checker on the emulator"),
+    (Part::Cards, "faults under the kernel's own driver"),
+];
+
 /// How much of the matrix of options, pairings and guests is checked on a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
@@ -77,8 +114,9 @@ enum Depth {
 
 /// Run every check; the last line is `N passed, N failed`.
 ///
-/// Without --full, the first kernel has every option, the others each service once in each pairing, and the emulator's own judges are
-/// left out while the emulator and the kernel are those of their last pass.
+/// Without --full, the first kernel has every option; the others have all operations, faults and encodings, and each service once in each
+/// pairing. The emulator's own judges run on the first kernel, unless they passed before with this emulator and this kernel. The end of
+/// the output lists what was not checked.
 #[derive(Debug, Parser)]
 pub(crate) struct Arguments {
     /// The whole matrix on every kernel, with the release binary
@@ -104,6 +142,15 @@ pub(crate) struct Arguments {
 impl Arguments {
     fn kernels(&self) -> Vec<Kernel> {
         if self.kernel.is_empty() { Kernel::lines() } else { self.kernel.clone() }
+    }
+
+    /// The kernels of what one kernel is enough for without `--full`.
+    fn first_kernel(&self) -> Vec<Kernel> {
+        let mut kernels = self.kernels();
+        if !self.full {
+            kernels.truncate(1);
+        }
+        kernels
     }
 
     fn depth(&self, kernel: &Kernel) -> Depth {
@@ -137,18 +184,22 @@ impl Arguments {
 
     /// Adds what a run without `--full` does not check.
     fn say_what_is_brief(&self, tally: &mut Tally) {
-        let brief: Vec<String> = self
-            .kernels()
-            .iter()
-            .filter(|kernel| self.depth(kernel) == Depth::Brief)
-            .map(Kernel::to_string)
-            .collect();
-        let guests = [Part::Vm, Part::Nodes, Part::Driver].into_iter().any(|part| self.wants_part(part));
-        if guests && !brief.is_empty() {
-            tally.leave_out(format!(
-                "every option of the pingpongs and rping on {}; --full does",
-                brief.join(", ")
-            ));
+        if self.full {
+            return;
+        }
+        for (part, what) in LEFT_OUT_EVERYWHERE {
+            if self.wants_part(*part) {
+                tally.leave_out(format!("{what}; --full does"));
+            }
+        }
+        let brief: Vec<String> = self.kernels().iter().skip(1).map(Kernel::to_string).collect();
+        if brief.is_empty() {
+            return;
+        }
+        for (part, what) in LEFT_OUT_OF_BRIEF_KERNELS {
+            if self.wants_part(*part) {
+                tally.leave_out(format!("on {}: {what}; --full does", brief.join(", ")));
+            }
         }
     }
 }
@@ -171,24 +222,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if tally.good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Puts everything that is asked for into the queue, and builds in the meantime: guests start when all programs are built.
+/// Puts everything that is asked for into the queue, and runs cargo in the meantime.
+///
+/// Miri runs while the guests' programs are built, the checks that need no guest while guests run. All of them use cargo, which
+/// locks its folder, so one follows the other here, and none takes a worker from the guests.
 fn list<'a>(arguments: &'a Arguments, queue: Queue<'a>) -> Tally {
-    type Suite = for<'a> fn(&'a Arguments, &Programs) -> Result<Vec<Work<'a>>>;
     let mut tally = Tally::default();
-    // Long, and on one processor only: it begins first.
     if arguments.wants_part(Part::Miri) {
         queue.put(host::miri());
     }
+    guests(arguments, &queue, &mut tally);
+    drop(queue);
     if arguments.wants_part(Part::Host) {
-        queue.put(host::tests(arguments));
+        // Some depend on time, so they do not have to wait for guests as the others below.
+        host::tests(arguments).into_iter().for_each(|work| tally.add(work.run()));
+    }
+    work::give_way();
+    if arguments.wants_part(Part::Host) {
         host::lints().into_iter().for_each(|work| tally.add(work.run()));
         let what = "the files, metadata and documentation of each package, and a build from it";
         tally.add(Work::new("packages", what, || Ok(packages::checks())).run());
+        tally.add(host::loom().run());
     }
     if arguments.wants_part(Part::Abi) {
         let what = "structures and numbers against the kernel's headers";
         tally.add(Work::new("abi", what, super::abi::check).run());
     }
+    tally
+}
+
+/// Builds what the guests run, and puts the wanted checks in guests into the queue.
+fn guests<'a>(arguments: &'a Arguments, queue: &Queue<'a>, tally: &mut Tally) {
+    type Suite = for<'a> fn(&'a Arguments, &Programs) -> Result<Vec<Work<'a>>>;
     // The longest first: at the end, the others wait for a short one only.
     let suites: [(&[Part], &str, Suite); 7] = [
         (&[Part::Driver], "driver", driver::suite),
@@ -202,13 +267,13 @@ fn list<'a>(arguments: &'a Arguments, queue: Queue<'a>) -> Tally {
     let wanted = |parts: &[Part]| parts.iter().any(|part| arguments.wants_part(*part));
     let mut suites = suites.into_iter().filter(|(parts, ..)| wanted(parts)).peekable();
     if suites.peek().is_none() {
-        return tally;
+        return;
     }
     let programs = match Programs::build(arguments) {
         Ok(programs) => programs,
         Err(error) => {
             tally.fail(format!("programs for the guests: {error}"));
-            return tally;
+            return;
         }
     };
     for (_, name, suite) in suites {
@@ -217,7 +282,6 @@ fn list<'a>(arguments: &'a Arguments, queue: Queue<'a>) -> Tally {
             Err(error) => tally.fail(format!("{name}: {error}")),
         }
     }
-    tally
 }
 
 /// Adds the counts of a part; one that could not be done is one failure.

@@ -6,10 +6,10 @@ use super::{Arguments, Work, examples, pingpong, rping};
 use crate::Result;
 use crate::vm::Vm;
 
-/// Runs it on every kernel.
+/// Runs it on the first kernel, with `--full` on each.
 pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
-    for kernel in arguments.kernels() {
+    for kernel in arguments.first_kernel() {
         let vm = programs.add(Vm::new(kernel.clone()).nodes(2).c_tools(true), "bareverbs")?;
         let vm = examples::add(vm, programs)?;
         let place = format!("nodes {kernel}");

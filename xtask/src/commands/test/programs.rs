@@ -30,18 +30,19 @@ impl Programs {
         if wants(&[Part::Nodes, Part::Driver]) {
             targets.extend(examples::names().flat_map(|name| ["--example", name]));
         }
-        let mut built = Vec::new();
-        if !targets.is_empty() {
-            let packages = ["build", "--package", "bareverbs", "--package", "bareverbs-cli"];
-            built = cargo::build(&[&packages[..], &targets].concat())?;
+        if wants(&[Part::Driver, Part::Mlx4, Part::Cards]) {
+            targets.extend(["--bin", cargo::EMULATOR]);
         }
+        targets.extend(["--bin", cargo::GUEST_INIT]);
+        let mut built = cargo::build(&[&["build"], &cargo::GUEST_PACKAGES[..], &targets].concat())?;
+        cargo::adopt(&built);
         if arguments.full {
             built.push(("bareverbs".into(), cargo::release_binary()?));
         }
         if wants(&[Part::Driver, Part::Mlx4]) {
             built.push((checker::NAME.into(), checker::build()?));
         }
-        // Packages and the emulator: nothing shall be fetched or built while guests run.
+        // Packages and the emulator: nothing that guests wait for is fetched or built while they run.
         for kernel in arguments.kernels() {
             let vm = Vm::new(kernel).c_tools(true);
             if wants(&[Part::Driver, Part::Mlx4, Part::Cards]) {

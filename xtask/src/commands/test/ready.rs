@@ -19,7 +19,7 @@ pub(super) fn missing(arguments: &Arguments) -> Vec<String> {
     need(wants(&[Part::Host]), components);
     need(wants(&[Part::Host]), || cargo::require_target(host::OTHER_TARGET));
     need(wants(&[Part::Miri]), miri);
-    need(guests, || cargo::require_target(cargo::MUSL));
+    need(guests || wants(&[Part::Host]), || cargo::require_target(cargo::MUSL));
     need(guests || c, packages::obtainable);
     need(c, || compiler::command().map(drop));
     missing

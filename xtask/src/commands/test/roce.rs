@@ -6,18 +6,18 @@ use super::checks::Checks;
 use super::judges::{CHECKER_PORT, Judges, REQUIRED, good_verdict};
 use super::pair::{Port, pair, words};
 use super::programs::Programs;
-use super::{Arguments, Part, Work, pingpong, rping};
+use super::{Arguments, Depth, Part, Work, pingpong, rping};
 use crate::vm::{Guests, Mlx4, Vm};
 use crate::{Result, checker};
 
 /// rstream's TCP port.
 const STREAM_PORT: Port = Port::Tcp(7471);
 
-/// Runs the wanted checks on every kernel, in one boot each: ours where the driver is tested, and the judges of the card if they are due.
+/// Runs the wanted checks on the first kernel, with `--full` on each, in one boot each: ours where the driver is tested, and the judges of the card if they are due.
 pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
     let ours = arguments.wants_part(Part::Driver);
     let mut list = Vec::new();
-    for kernel in arguments.kernels() {
+    for kernel in arguments.first_kernel() {
         let place = format!("roce {kernel}");
         let judges = Judges::new(arguments, Part::Mlx4, &format!("roce-{kernel}"), &kernel)?;
         let judged = arguments.wants_part(Part::Mlx4) && judges.due();
@@ -55,7 +55,8 @@ fn c(checks: &mut Checks<'_>) {
     checks.check("ibv_devinfo -v", devinfo);
     checks.check("TCP over the network device", stream);
     pingpong::c(checks, &pingpong::ROCE);
-    checks.check("verbscheck", judged);
+    let both = checks.depth() == Depth::Full;
+    checks.check("verbscheck", |guests| judged(guests, both));
     rping::c(checks, &rping::ETHERNET);
 }
 
@@ -119,13 +120,13 @@ fn stream(guests: &Guests) -> Result<()> {
     Ok(())
 }
 
-/// The checker in one guest and between both.
-fn judged(guests: &Guests) -> Result<()> {
+/// The checker between both guests, and in one too if `both` are wanted.
+fn judged(guests: &Guests, both: bool) -> Result<()> {
     let command = format!("{} --gid 1 --require {REQUIRED} --seeds 1 --ops 200", checker::NAME);
-    let alone = guests.node(1).run(words(&command))?;
+    let alone = both.then(|| guests.node(1).run(words(&command))).transpose()?;
     let (server, client) = (format!("{command} --server"), format!("{command} --client 10.0.0.1"));
     let between = pair(guests, 2, &server, &client, CHECKER_PORT)?;
-    [alone].iter().chain(&between).try_for_each(|output| {
+    alone.iter().chain(&between).try_for_each(|output| {
         good_verdict(output).map(drop).map_err(|error| format!("{error}\n{}", output.text()))
     })
 }

@@ -19,7 +19,7 @@ use super::{Arguments, Depth, Work, examples, pingpong, rping};
 use crate::vm::{Mlx4, Vm};
 use crate::{Result, checker};
 
-/// Runs everything on every kernel.
+/// Runs everything on the first kernel, with `--full` on each; operations, services and faults on every kernel.
 pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
     for kernel in arguments.kernels() {
@@ -50,28 +50,40 @@ pub(super) fn suite<'a>(arguments: &'a Arguments, programs: &Programs) -> Result
 }
 
 fn connectx3(checks: &mut Checks<'_>, arguments: &Arguments) {
-    let brief = checks.depth() == Depth::Brief;
+    let depth = checks.depth();
     tools::devinfo(checks);
     tools::encodings(checks);
-    tools::doctor(checks);
     pingpong::ours(checks, &pingpong::INFINIBAND);
-    tools::more_pingpongs(checks);
-    tools::asyncwatch(checks);
     rping::ours(checks, &rping::IPOIB);
-    calls::none_of_a_polled_iteration(checks);
-    let seeds = if brief { 3 } else { 10 };
-    scripts::random(checks, seeds, 1000);
-    examples::quiet(checks, &examples::CONNECTX);
-    library::suite(checks, arguments, "auto", library::CONNECTX3);
-    library::suite(checks, arguments, "write", library::BY_WRITE);
+    if depth != Depth::Brief {
+        tools::doctor(checks);
+        tools::more_pingpongs(checks);
+        tools::asyncwatch(checks);
+        calls::none_of_a_polled_iteration(checks);
+        let (seeds, ops) = if depth == Depth::Full { (10, 1000) } else { (3, 500) };
+        scripts::random(checks, seeds, ops);
+        examples::quiet(checks, &examples::CONNECTX);
+    }
+    let auto = match depth {
+        Depth::Brief => library::BRIEF,
+        Depth::Wide => library::CONNECTX3,
+        Depth::Full => library::CONNECTX3_FULL,
+    };
+    library::suite(checks, arguments, "auto", auto);
+    let write = if depth == Depth::Brief { library::BRIEF_BY_WRITE } else { library::BY_WRITE };
+    library::suite(checks, arguments, "write", write);
     library::suite(checks, arguments, "ioctl", library::BY_IOCTL);
     checks.nothing_is_left(2);
 }
 
 fn connectx2(checks: &mut Checks<'_>, arguments: &Arguments) {
-    transcript::reference(checks);
-    scripts::random(checks, 2, 500);
-    library::suite(checks, arguments, "auto", library::CONNECTX2);
-    examples::loud(checks, &examples::CONNECTX);
+    let depth = checks.depth();
+    if depth != Depth::Brief {
+        transcript::reference(checks);
+        let (seeds, ops) = if depth == Depth::Full { (2, 500) } else { (1, 300) };
+        scripts::random(checks, seeds, ops);
+        library::suite(checks, arguments, "auto", library::CONNECTX2);
+        examples::loud(checks, &examples::CONNECTX);
+    }
     faults::all(checks);
 }

@@ -31,10 +31,10 @@ const REFERENCE: [&str; 14] = [
 /// How long a driver may take to notice: it looks for a catastrophe every five seconds.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Runs it on every kernel.
+/// Runs it on the first kernel, with `--full` on each.
 pub(in crate::commands::test) fn suite<'a>(arguments: &'a Arguments, _: &Programs) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
-    for kernel in arguments.kernels() {
+    for kernel in arguments.first_kernel() {
         let judges = Judges::new(arguments, Part::Cards, &format!("cards-{kernel}"), &kernel)?;
         let place = format!("cards {kernel}");
         list.push(judges.work(place, "faults on request under the kernel's own driver", move |place| {

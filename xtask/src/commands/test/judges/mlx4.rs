@@ -6,7 +6,7 @@ use super::Judges;
 use crate::commands::test::checks::Checks;
 use crate::commands::test::pair::{PINGPONG, Port, pair, words};
 use crate::commands::test::programs::Programs;
-use crate::commands::test::{Arguments, Part, Work, pingpong, rping};
+use crate::commands::test::{Arguments, Depth, Part, Work, pingpong, rping};
 use crate::vm::{Guests, Mlx4, Output, Run, Vm};
 use crate::{Result, checker, process};
 
@@ -44,13 +44,13 @@ const BREAKS: [(&str, &str, &str); 8] = [
     ("cq-record", ": violation: CQ ", "doorbell record goes back"),
 ];
 
-/// Runs everything on every kernel, and the negative controls on the first.
+/// Runs everything on the first kernel, with `--full` on each, and the negative controls on the first.
 pub(in crate::commands::test) fn suite<'a>(
     arguments: &'a Arguments,
     programs: &Programs,
 ) -> Result<Vec<Work<'a>>> {
     let mut list = Vec::new();
-    for (at, kernel) in arguments.kernels().into_iter().enumerate() {
+    for (at, kernel) in arguments.first_kernel().into_iter().enumerate() {
         let guest = programs.add(Vm::new(kernel.clone()).c_tools(true), checker::NAME)?;
         let judges = |name: &str| Judges::new(arguments, Part::Mlx4, &format!("{name}-{kernel}"), &kernel);
         let (vm, tested) = (guest.clone().nodes(2).mlx4(Mlx4::default()), kernel.clone());
@@ -88,7 +88,9 @@ fn all(checks: &mut Checks<'_>) {
     for tool in PERFTEST {
         checks.check(tool, |guests| perftest(guests, tool));
     }
-    checks.check("verbscheck", |guests| judged(guests, "--seeds 10 --ops 1000"));
+    let scripts =
+        if checks.depth() == Depth::Full { "--seeds 10 --ops 1000" } else { "--seeds 3 --ops 1000" };
+    checks.check("verbscheck", |guests| judged(guests, scripts));
     checks.check("verbscheck between two", |guests| {
         let command = format!("{} --seeds 2 --ops 500", checker::NAME);
         let (server, client) = (format!("{command} --server"), format!("{command} --client 10.0.0.1"));
