@@ -46,7 +46,8 @@ fn main() -> Outcome {
 
 /// The GID table, which only the ioctl can give.
 fn gid_table(ctx: &Context) -> Outcome {
-    let mut entries = vec![0; 64 * GID_ENTRY];
+    let room = usize::try_from(ctx.query_port(PortNum::ONE)?.gid_tbl_len)?;
+    let mut entries = vec![0; room * GID_ENTRY];
     let mut count = [0; 8];
     let query = Ioctl::new(UVERBS_OBJECT_DEVICE, UVERBS_METHOD_QUERY_GID_TABLE)
         .constant(UVERBS_ATTR_QUERY_GID_TABLE_ENTRY_SIZE, GID_ENTRY as u64)

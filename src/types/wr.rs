@@ -143,7 +143,6 @@ pub(crate) enum Dest<'a> {
     /// An address (UD).
     Ud(UdAddr<'a>),
     /// A shared receive queue of the peer (XRC).
-    #[allow(dead_code)] // read by providers whose devices have XRC
     Xrc(Srqn),
 }
 

@@ -25,6 +25,7 @@ mod object;
 mod opaque_mr;
 mod pd;
 mod qp;
+mod qp_attr;
 mod qp_init;
 mod reply;
 #[cfg(doctest)]
@@ -53,8 +54,8 @@ pub use mw::Mw;
 pub use opaque_mr::OpaqueMr;
 pub use pd::Pd;
 pub use qp::Qp;
+pub use qp_attr::{AddressVector, QpAttr};
 pub use qp_init::{QpCap, QpInit};
 pub use srq::{Srq, SrqAttr, SrqHandle, SrqInit};
-pub use transition::{AddressVector, QpAttr};
 pub use wait::{Wait, Waited};
 pub use xrcd::Xrcd;

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use super::half::{JoinError, QpCore, RecvQueue, SendQueue, Settings};
 use super::object::{Kind, Object};
+use super::qp_attr::QpAttr;
 use super::qp_init::{QpCap, QpInit, explain, raw};
-use super::transition::{self, QpAttr};
+use super::transition;
 use super::{CqHandle, SrqHandle};
 use crate::error::{Error, Result};
 use crate::provider::{self, NewQp};

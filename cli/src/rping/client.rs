@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use super::args::Plan;
-use super::session::Wires;
 use super::wire::Buffer;
+use super::wires::Wires;
 use crate::outcome::Failure;
 use crate::output::Tool;
 

@@ -21,6 +21,7 @@ mod run;
 mod server;
 mod session;
 mod wire;
+mod wires;
 
 pub(crate) use args::{Arguments, OPTIONS};
 

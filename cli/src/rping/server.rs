@@ -3,8 +3,8 @@
 use bareverbs::SendWr;
 
 use super::args::Plan;
-use super::session::{READ, SEND, WRITE, Wires, unposted};
 use super::wire::Buffer;
+use super::wires::{READ, SEND, WRITE, Wires, unposted};
 use crate::outcome::Failure;
 use crate::output::Tool;
 

@@ -3,29 +3,19 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use bareverbs::{
-    Access, CmId, CompChannel, Cq, CqInit, Mr, PostError, Qp, QpAttr, QpInit, QpState, RecvWr, SendWr, Wc,
-    WcStatus,
-};
+use bareverbs::{Access, CmId, CqInit, QpAttr, QpInit, QpState, Wc, WcStatus};
 
 use super::args::Plan;
 use super::client::Client;
 use super::server::Server;
-use super::wire::{self, Buffer};
+use super::wire;
+use super::wires::{READ, SEND, WRITE, Wires};
 use crate::outcome::Failure;
 use crate::output::Tool;
 
 /// The sizes of the C tool's queues.
 const SQ_DEPTH: u32 = 16;
 const RQ_DEPTH: usize = 2;
-
-/// Ids of requests; those of receives are the numbers of their slots.
-pub(super) const SEND: u64 = 0x100;
-pub(super) const READ: u64 = 0x101;
-pub(super) const WRITE: u64 = 0x102;
-
-/// A client's sends complete with the server's answers: every so many, one asks for a completion of its own.
-const SIGNAL_EVERY: u32 = 8;
 
 /// A connection and what is played over it. Fields drop in this order.
 pub(super) struct Session {
@@ -43,21 +33,6 @@ pub(super) struct Session {
 enum Role {
     Client(Client),
     Server(Server),
-}
-
-/// What a connection is made of.
-pub(super) struct Wires {
-    pub(super) qp: Qp,
-    cq: Cq,
-    channel: CompChannel,
-    armed: bool,
-    sent: u32,
-    debug: bool,
-    /// Where messages come in.
-    slots: Mr,
-    /// What is read, written, and printed.
-    pub(super) data: Mr,
-    pub(super) id: CmId,
 }
 
 impl Session {
@@ -244,52 +219,6 @@ impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wires.channel.as_fd()
     }
-}
-
-impl Wires {
-    /// A line of the steps, where they are printed.
-    #[inline]
-    pub(super) fn log(&self, tool: &Tool, line: impl FnOnce() -> String) -> Result<(), Failure> {
-        match self.debug {
-            false => Ok(()),
-            true => tool.report(&line()),
-        }
-    }
-
-    fn post_recv(&mut self, slot: usize) -> Result<(), Failure> {
-        let place = self.slots.slice(slot * wire::LEN..(slot + 1) * wire::LEN);
-        self.qp
-            .post_recv(RecvWr::new(slot as u64).sge(place))
-            .map_err(|e| Failure::new(format!("post recv error: {e}")))
-    }
-
-    fn message(&self, slot: usize) -> Buffer {
-        let mut bytes = [0; wire::LEN];
-        self.slots.read(slot * wire::LEN, &mut bytes);
-        Buffer::decode(bytes)
-    }
-
-    /// Whether the next send asks for a completion.
-    pub(super) fn signals(&mut self) -> bool {
-        self.sent = self.sent.wrapping_add(1);
-        self.debug || self.sent.is_multiple_of(SIGNAL_EVERY)
-    }
-
-    /// Sends a message.
-    #[inline]
-    pub(super) fn send(&mut self, message: Buffer) -> Result<(), Failure> {
-        let bytes = message.encode();
-        let mut wr = SendWr::send(SEND).inline(&bytes);
-        if self.signals() {
-            wr = wr.signaled();
-        }
-        // The function for several is one for the whole program; that for one is made for each caller.
-        self.qp.post_sends(&[wr]).map_err(unposted)
-    }
-}
-
-pub(super) fn unposted(error: PostError) -> Failure {
-    Failure::new(format!("post send error: {error}"))
 }
 
 /// What a failed completion usually means in an rping.
