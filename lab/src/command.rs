@@ -29,7 +29,8 @@ Examples:
                                                 RoCE between two guests whose network device is the card
 
 A guest has the RDMA device rxe0 on dummy0 (with two guests, on eth0). Its address is 10.0.0.1 (the second guest's
-10.0.0.2), at GID index 1. With --device mlx4 it has mlx4_0 with LID 1 (the second, 9).
+10.0.0.2), at GID index 1. With --device siw it has siw0 in place of it, which is reached by that address alone. With
+--device mlx4 it has mlx4_0 with LID 1 (the second, 9).
 
 The exit code is the command's own; 128 + N after signal N; 124 after a timeout; 125 if the guest failed, its kernel
 logged a warning or an error, or the options are wrong.";
@@ -114,6 +115,8 @@ pub struct Arguments {
 enum Device {
     /// Software RoCE on the guest's network device
     Rxe,
+    /// Software iWARP on the guest's network device
+    Siw,
     /// An emulated ConnectX-3, strict: a violation fails the run with 125
     Mlx4,
 }
@@ -149,6 +152,9 @@ pub fn run(arguments: &Arguments, extra: Extra) -> Result<ExitCode> {
         .lifetime(Duration::from_secs(arguments.timeout + 30));
     for name in &arguments.module {
         vm = vm.module(name);
+    }
+    if arguments.device == Device::Siw {
+        vm = vm.siw();
     }
     if arguments.device == Device::Mlx4 {
         let cards = match arguments.link_layer {

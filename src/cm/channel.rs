@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::PollTimeout;
 
-use super::event::DATAGRAM;
+use super::event::{DATAGRAM, PASSIVE};
 use super::ucma::Ucma;
 use super::{CmEvent, CmEventType, CmId, PortSpace};
 use crate::error::{Error, Result};
@@ -129,9 +129,9 @@ impl AsFd for EventChannel {
 
 impl ChannelInner {
     /// A user handle that no other id of the channel has had.
-    pub(super) fn next_user_handle(&self, datagram: bool) -> u64 {
+    pub(super) fn next_user_handle(&self, datagram: bool, passive: bool) -> u64 {
         let n = self.user_handles.fetch_add(1, Ordering::Relaxed);
-        n << 1 | if datagram { DATAGRAM } else { 0 }
+        n << 2 | if passive { PASSIVE } else { 0 } | if datagram { DATAGRAM } else { 0 }
     }
 
     /// The context of a device: the one that ids of this channel have already, or a new one.

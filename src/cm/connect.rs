@@ -2,11 +2,18 @@
 
 use nix::errno::Errno;
 
+use super::event::LISTEN;
 use super::{CmId, ConnParam};
+use crate::discover::Transport;
 use crate::error::{Error, Result};
 use crate::types::{Psn, QpState, Qpn};
 use crate::uapi::ucm::{self, Accept, Connect, Disconnect, Notify, RDMA_MAX_PRIVATE_DATA, Reject};
 use crate::verbs::{AsyncEventType, Pd, Qp, QpAttr, QpInit};
+
+/// Whether a queue pair is connected by the kernel, over TCP.
+fn is_iwarp(qp: &Qp) -> bool {
+    qp.context().info().transport() == Transport::IWARP
+}
 
 /// Bytes of private data that messages carry, over InfiniBand and RoCE.
 struct Limits {
@@ -71,9 +78,14 @@ impl CmId {
 
     /// After `CONNECT_RESPONSE`: brings the queue pair to where it can send, and confirms to the peer. See `rdma_establish(3)`.
     ///
+    /// Over iWARP the kernel has done both already.
+    ///
     /// # Errors
     /// There was no `CONNECT_RESPONSE`, or the connection has ended since.
     pub fn establish(&self, qp: &mut Qp) -> Result<()> {
+        if is_iwarp(qp) {
+            return Ok(());
+        }
         let done = self.run(qp, |attr| attr).and_then(|()| self.confirm());
         if done.is_err() {
             let _ = qp.modify(&QpAttr::to(QpState::ERR));
@@ -86,6 +98,9 @@ impl CmId {
     /// # Errors
     /// As [`CmId::establish`].
     pub fn confirm(&self) -> Result<()> {
+        if self.context()?.info().transport() == Transport::IWARP {
+            return Ok(());
+        }
         let command = Accept { id: self.handle, ..Accept::default() };
         self.channel.ucma.tell(&command).map_err(|errno| self.error("establish", errno))
     }
@@ -156,7 +171,11 @@ impl CmId {
     /// # Errors
     /// There is no connection.
     pub fn disconnect(&self, qp: &mut Qp) -> Result<()> {
-        qp.modify(&QpAttr::to(QpState::ERR))?;
+        // Over iWARP, ERR would reset the TCP connection and SQD closes it in order. That fails once the peer has closed it.
+        match is_iwarp(qp) {
+            true => drop(qp.modify(&QpAttr::to(QpState::SQD))),
+            false => qp.modify(&QpAttr::to(QpState::ERR))?,
+        }
         let sent = self.channel.ucma.tell(&Disconnect { id: self.handle });
         sent.map_err(|errno| self.error("disconnect", errno))
     }
@@ -206,6 +225,8 @@ impl CmId {
             Errno::EINVAL if len > limit => {
                 error.with_hint(format!("{len} bytes of private data; this message carries {limit}"))
             }
+            // Over iWARP a driver may connect at once, and not report an event later.
+            Errno::ECONNREFUSED => error.with_hint(LISTEN),
             Errno::EINVAL if self.asked.is_some() => error.with_hint("the client may have given up"),
             _ => error,
         }

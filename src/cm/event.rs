@@ -90,12 +90,19 @@ pub struct DatagramPeer {
 
 /// Marks the user handles of ids for datagrams, since the kernel's events do not say which kind they are about.
 pub(super) const DATAGRAM: u64 = 1;
+/// Marks the user handles of ids of clients' requests.
+pub(super) const PASSIVE: u64 = 1 << 1;
 
 impl CmEvent {
     /// An event as the kernel tells it; `None` for one that is about nobody.
     pub(super) fn from_kernel(channel: &Arc<ChannelInner>, raw: &EventResp) -> Option<Self> {
-        let event_type = CmEventType::from(raw.event);
+        let mut event_type = CmEventType::from(raw.event);
         let datagram = raw.uid & DATAGRAM != 0;
+        if event_type == CmEventType::ESTABLISHED && raw.uid & (DATAGRAM | PASSIVE) == 0 {
+            // Over iWARP the kernel brings the client's queue pair to RTS and reports that. Over InfiniBand a client never gets
+            // this event. So a client is told the same on every fabric, and `establish` has nothing left to do on this one.
+            event_type = CmEventType::CONNECT_RESPONSE;
+        }
         let bytes = raw.param.as_bytes();
         let param = match datagram {
             true => Param::Datagram(UdParam::read_from_prefix(bytes).ok()?.0),
@@ -197,8 +204,10 @@ impl CmEvent {
         let error = Error::os(operation, object, errno);
         Some(match (errno, self.event_type) {
             (Errno::ETIMEDOUT, CmEventType::ADDR_ERROR) => error.with_hint("no machine answers to that address"),
+            (Errno::ECONNREFUSED, _) => error.with_hint(LISTEN),
             (Errno::ETIMEDOUT, _) => error.with_hint(
-                "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 (RoCE) open?",
+                "the peer does not answer: is it up, does it have an RDMA device, is UDP port 4791 (RoCE) or the server's TCP \
+                 port (iWARP) open?",
             ),
             _ => out_of_reach(error, errno),
         })
@@ -231,7 +240,7 @@ pub(super) fn out_of_reach(error: Error, errno: Errno) -> Error {
 type Answer = (Cow<'static, str>, Option<&'static str>);
 
 const NOBODY: &str = "nobody listens there";
-const LISTEN: &str = "is the server running, on that address and port?";
+pub(super) const LISTEN: &str = "is the server running, on that address and port?";
 const REJECTED: &str = "the peer's program rejected it";
 
 /// Why a connection was rejected: InfiniBand specification, section 12.6.7.2.

@@ -49,7 +49,7 @@ struct Bound {
 
 impl CmId {
     pub(super) fn create(channel: &Arc<ChannelInner>, space: PortSpace) -> Result<Self> {
-        let user_handle = channel.next_user_handle(space.is_datagram());
+        let user_handle = channel.next_user_handle(space.is_datagram(), false);
         let (ps, qp_type) = space.to_kernel();
         let handle = channel
             .ucma
@@ -65,7 +65,7 @@ impl CmId {
         datagram: bool,
         asked: (u8, u8),
     ) -> Self {
-        Self::new(channel, handle, channel.next_user_handle(datagram), datagram, Some(asked))
+        Self::new(channel, handle, channel.next_user_handle(datagram, true), datagram, Some(asked))
     }
 
     fn new(

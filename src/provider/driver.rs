@@ -30,12 +30,20 @@ pub(crate) trait Driver: Debug + Send + Sync + Sized {
     /// requests use another address whose low bits differ, the device would reach other memory.
     const TRANSLATES_BY_ADDRESS: bool = false;
 
+    /// The kernel's driver ignores the address that requests are to name a region by, and takes that of the memory.
+    const IGNORES_IOVA: bool = false;
+
     /// Creates the context of an open device. `abi` is the version of the structures that its driver exchanges with its provider.
     fn open(uverbs: &Uverbs, abi: u32) -> Result<(NewContext, Self)>;
 
     /// Returns the device's attributes, with those that only its driver reports.
     fn query_device(&self, uverbs: &Uverbs) -> Result<(ExQueryDeviceResp, DriverCaps)> {
         Ok((uverbs.query_device()?, DriverCaps::default()))
+    }
+
+    /// Calls `register` with what the driver takes and answers when memory is registered.
+    fn with_region<T>(&self, register: impl FnOnce(Udata<'_>) -> T) -> T {
+        register(Udata::none())
     }
 
     /// Creates a protection domain.

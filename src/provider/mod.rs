@@ -7,6 +7,7 @@ mod driver;
 mod mlx4;
 mod post;
 mod rxe;
+mod siw;
 
 use nix::errno::Errno;
 
@@ -121,6 +122,7 @@ macro_rules! providers {
 
 providers! { $
     Rxe: rxe::Rxe = RDMA_DRIVER_RXE;
+    Siw: siw::Siw = RDMA_DRIVER_SIW;
     Mlx4: mlx4::Context = RDMA_DRIVER_MLX4;
 }
 
@@ -133,6 +135,19 @@ impl Provider {
         }
         // The largest page of a translation has 2 GiB.
         (start ^ iova) & ((1 << 31) - 1) != 0 && each!(self, it => by_address(it), Self::None(_) => false)
+    }
+
+    /// Returns whether requests can only name a region by the address of its memory.
+    pub(crate) fn ignores_iova(&self) -> bool {
+        fn of<D: Driver>(_: &D) -> bool {
+            D::IGNORES_IOVA
+        }
+        each!(self, it => of(it), Self::None(_) => false)
+    }
+
+    /// Calls `register` with what the driver takes and answers when memory is registered.
+    pub(crate) fn with_region<T>(&self, register: impl FnOnce(Udata<'_>) -> T) -> T {
+        each!(self, it => it.with_region(register), Self::None(_) => register(Udata::none()))
     }
 
     /// Creates a protection domain.
@@ -200,12 +215,9 @@ impl Provider {
 }
 
 fn unsupported(driver: u32, uverbs: &Uverbs) -> Error {
-    let why = match driver {
-        RDMA_DRIVER_SIW => "there is no provider for siw yet".into(),
-        _ => format!("there is no provider for its driver (id {driver})"),
-    };
+    let why = format!("there is no provider for its driver (id {driver})");
     Error::new("create queues", uverbs.device(), Cause::Unsupported(why.into()))
-        .with_hint("devices of rxe and mlx4 have one")
+        .with_hint("devices of rxe, siw and mlx4 have one")
 }
 
 impl Cq {

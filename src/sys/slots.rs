@@ -32,7 +32,7 @@ unsafe impl<const N: usize, const S: usize, const H: usize> Sync for Slots<N, S,
 impl<const N: usize> Slots<N> {
     /// Splits the beginning of `region` into `count` slots; `None` if `count` is not a power of two or they do not fit.
     pub(crate) fn new(region: Region, count: u32) -> Option<Self> {
-        Self::behind_header(region, count, N.trailing_zeros())
+        Self::checked(region, count, N as u64, 0)
     }
 
     /// Zeroed slots in memory of their own.
@@ -49,11 +49,15 @@ impl<const N: usize, const STRIDE: usize, const HEADER: usize> Slots<N, STRIDE, 
     /// `count` slots of 2^`shift` bytes behind the header; `None` if `count` is not a power of two, they do not fit the region, or a
     /// slot is shorter than `N` bytes.
     pub(crate) fn behind_header(region: Region, count: u32, shift: u32) -> Option<Self> {
+        Self::checked(region, count, 1u64.checked_shl(shift)?, shift)
+    }
+
+    /// `count` slots of `size` bytes. `shift` is its binary logarithm, unless the stride is constant.
+    fn checked(region: Region, count: u32, size: u64, shift: u32) -> Option<Self> {
         const {
             assert!(HEADER.is_multiple_of(8) && N.is_multiple_of(8));
-            assert!(STRIDE == 0 || STRIDE.is_power_of_two() && STRIDE >= N);
+            assert!(STRIDE == 0 || STRIDE.is_multiple_of(8) && STRIDE >= N);
         }
-        let size = 1u64.checked_shl(shift)?;
         let end = u64::from(count).checked_mul(size)?.checked_add(HEADER as u64)?;
         if !count.is_power_of_two()
             || size < (N as u64).max(8)
@@ -214,6 +218,19 @@ mod tests {
         let found = |number| slots.view().entry(number).get::<u64>(8);
         assert_eq!([found(4), found(1), found(6), found(3)], [0, 5, 2, u64::from(u32::MAX)]);
         assert_eq!(slots.region().read::<u64>(3 * 16 + 8), u64::from(u32::MAX));
+    }
+
+    /// siw's requests have 120 and 112 bytes.
+    #[test]
+    fn slots_of_a_constant_size_need_no_power_of_two() {
+        let mut slots = Slots::<24>::new(Region::heap(4 * 24), 4).unwrap();
+        for number in [0, 5, 2, u32::MAX] {
+            slots.slot(number).put(16, u64::from(number));
+        }
+        let found = |number| slots.entry(number).get::<u64>(16);
+        assert_eq!([found(4), found(1), found(6), found(3)], [0, 5, 2, u64::from(u32::MAX)]);
+        assert_eq!((slots.offset(6), slots.region().read::<u64>(2 * 24 + 16)), (48, 2));
+        assert!(Slots::<24>::new(Region::heap(4 * 24 - 1), 4).is_none());
     }
 
     #[test]

@@ -348,6 +348,8 @@ pub enum PostErrorKind {
     DataNotAllowed,
     /// Inline data with an operation that is neither a send nor an RDMA write.
     InlineNotAllowed,
+    /// The device cannot do this operation, or not with these flags.
+    Unsupported,
     /// The requests are in the queue, but the kernel refused the doorbell with this errno.
     Doorbell(i32),
 }
@@ -366,6 +368,7 @@ impl fmt::Display for PostErrorKind {
             Self::AtomicLength => f.write_str("an atomic operation needs 8 bytes"),
             Self::DataNotAllowed => f.write_str("an operation on a memory window has no data"),
             Self::InlineNotAllowed => f.write_str("only sends and writes can have inline data"),
+            Self::Unsupported => f.write_str("the device cannot do this operation, or not with these flags"),
             Self::Doorbell(errno) => {
                 let errno = Errno::from_raw(*errno);
                 write!(f, "the doorbell failed: {} ({errno:?})", errno.desc())

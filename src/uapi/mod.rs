@@ -14,6 +14,7 @@ pub mod linux_rtnetlink;
 pub mod mlx4;
 pub mod netlink;
 pub mod rxe;
+pub mod siw;
 pub mod ucm;
 pub mod verbs;
 
@@ -56,6 +57,7 @@ pub const LAYOUTS: &[(&str, &[Layout])] = &[
     ("rdma/rdma_user_ioctl_cmds.h", ioctl::LAYOUTS),
     ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::LAYOUTS),
     ("rdma/rdma_user_rxe.h", rxe::LAYOUTS),
+    ("rdma/siw-abi.h", siw::LAYOUTS),
     ("rdma/mlx4-abi.h", mlx4::LAYOUTS),
     ("rdma/rdma_netlink.h", netlink::LAYOUTS),
     ("rdma/rdma_user_cm.h", ucm::LAYOUTS),
@@ -69,6 +71,7 @@ pub const NUMBERS: &[(&str, &[Number])] = &[
     ("rdma/rdma_user_ioctl_cmds.h", ioctl::NUMBERS),
     ("rdma/ib_user_ioctl_cmds.h", ioctl::cmds::NUMBERS),
     ("rdma/ib_user_ioctl_verbs.h", ioctl::verbs::NUMBERS),
+    ("rdma/siw-abi.h", siw::NUMBERS),
     ("rdma/mlx4-abi.h", mlx4::NUMBERS),
     ("rdma/rdma_netlink.h", netlink::NUMBERS),
     ("rdma/rdma_user_cm.h", ucm::NUMBERS),

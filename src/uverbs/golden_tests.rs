@@ -204,7 +204,7 @@ fn channel_domain_and_region() {
         let region = super::mr::NewMr { pd_handle, start, length, iova: hca_va, access_flags };
         // SAFETY: no kernel gets the command.
         #[allow(unsafe_code)]
-        let _ = unsafe { uverbs.reg_mr(&region) };
+        let _ = unsafe { uverbs.reg_mr(&region, Udata::none()) };
     });
     let handle = handle_of(PINGPONG, "MR_DESTROY", abi::UVERBS_ATTR_DESTROY_MR_HANDLE);
     compare(PINGPONG, "MR_DESTROY", &NONE, |uverbs| sent_off(uverbs.dereg_mr(handle)));

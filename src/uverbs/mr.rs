@@ -57,12 +57,12 @@ impl Uverbs {
     /// # Safety
     /// The memory stays mapped, and nobody uses it through Rust references, until the region is deregistered: the
     /// device may read and write it at any time.
-    pub(crate) unsafe fn reg_mr(&self, region: &NewMr) -> Result<RegMrResp> {
+    pub(crate) unsafe fn reg_mr(&self, region: &NewMr, driver: Udata<'_>) -> Result<RegMrResp> {
         let &NewMr { pd_handle, start, length, iova, access_flags } = region;
         let command = RegMr { start, length, hca_va: iova, pd_handle, access_flags, ..RegMr::default() };
         let mut answer = RegMrResp::default();
         // SAFETY: structures and number belong together; the caller vouches for the memory.
-        unsafe { self.legacy_with_addresses(IB_USER_VERBS_CMD_REG_MR, &command, Udata::none(), &mut answer) }
+        unsafe { self.legacy_with_addresses(IB_USER_VERBS_CMD_REG_MR, &command, driver, &mut answer) }
             .map_err(|e| self.error("reg_mr", e))?;
         Ok(answer)
     }

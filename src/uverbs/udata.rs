@@ -11,6 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 /// it.
 pub(crate) unsafe trait Plain: IntoBytes + Immutable {}
 
+// SAFETY: a part of a key.
+unsafe impl Plain for crate::uapi::siw::UreqRegMr {}
+
 /// The driver's own part of a command and of its answer. See [`udata`](self).
 pub(crate) struct Udata<'a> {
     input: &'a [u8],
@@ -35,7 +38,6 @@ impl<'a> Udata<'a> {
     }
 
     /// A request and an answer.
-    #[allow(dead_code)] // no driver so far
     pub(crate) fn both<I: Plain, O: FromBytes + IntoBytes>(input: &'a I, output: &'a mut O) -> Self {
         Self { input: input.as_bytes(), output: output.as_mut_bytes() }
     }

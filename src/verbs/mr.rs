@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::mr_init::{Memory, MrInit, explain, lacks, unsupported};
 use super::object::{Kind, Object};
 use super::{Pd, Rereg};
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::sys::part::{Mapped, Part};
 use crate::types::{Lkey, Remote, Rkey, Sge};
 use crate::uverbs::Uverbs;
@@ -55,6 +55,10 @@ impl Mr {
         let access = init.access;
         let Memory { part, mapped, iova } = init.memory(uverbs.device(), "reg_mr")?;
         let (start, length) = (mapped.address(), mapped.len() as u64);
+        if iova != start && pd.ctx.provider().ignores_iova() {
+            let why = "this device's requests can only name memory by its own address, not by an iova";
+            return Err(Error::new("reg_mr", uverbs.device(), Cause::Unsupported(why.into())));
+        }
         // A change of memory has no such defect: it always uses small pages.
         let in_two_steps = pd.ctx.provider().mistranslates(start, iova);
         let region = NewMr {
@@ -65,7 +69,11 @@ impl Mr {
             access_flags: access.bits(),
         };
         // SAFETY: `Whole` keeps the memory until the region is deregistered, and for ever where that fails.
-        let made = unsafe { uverbs.reg_mr(&region) }.map_err(|error| explain(error, mapped.len(), access))?;
+        let made = pd
+            .ctx
+            .provider()
+            .with_region(|driver| unsafe { uverbs.reg_mr(&region, driver) })
+            .map_err(|error| explain(error, mapped.len(), access))?;
         let whole = Whole {
             object: Object::new(&pd.ctx, made.mr_handle, KIND),
             memory: Some(mapped),

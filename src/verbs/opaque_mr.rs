@@ -82,7 +82,8 @@ impl OpaqueMr {
         let region =
             NewMr { pd_handle: pd.handle, start: 0, length: u64::MAX, iova: 0, access_flags: access.bits() };
         // SAFETY: the caller's promise; the region has no memory of its own.
-        let made = unsafe { uverbs.reg_mr(&region) }.map_err(|error| {
+        let made = pd.ctx.provider().with_region(|driver| unsafe { uverbs.reg_mr(&region, driver) });
+        let made = made.map_err(|error| {
             let caps = uverbs.query_device().map_or(0, |device| device.odp_caps.general_caps);
             match error.errno() {
                 Some(Errno::EINVAL) if caps & IMPLICIT == 0 => {

@@ -20,6 +20,7 @@ mod queues;
 mod rping;
 mod rping_odd;
 mod rping_output;
+mod siw;
 mod srq;
 mod support;
 mod xsrq;

@@ -1,5 +1,6 @@
 //! The options against what the device can do, in the C tools' words where they have some; and the message's memory.
 
+use bareverbs::discover::Transport;
 use bareverbs::{Access, Context, LinkLayer, Mr, Pd, PortAttr};
 
 use super::plan::Plan;
@@ -13,9 +14,14 @@ pub(super) fn sends_in_cq(plan: &Plan) -> u32 {
 
 /// Checks the options against what the device can do.
 pub(super) fn check(plan: &Plan, ctx: &Context, port: &PortAttr) -> Outcome {
-    let device = ctx.query_device()?;
     let name = &ctx.info().name;
     let over = |what: String| Err(Failure::new(what));
+    if ctx.info().transport() == Transport::IWARP {
+        return over(format!(
+            "{name} speaks iWARP, which connects by IP address and not by exchanged queue pair numbers: use rping instead"
+        ));
+    }
+    let device = ctx.query_device()?;
     let mtu = port.active_mtu.bytes().unwrap_or(4096);
     if plan.kind == Kind::Ud && plan.size > mtu {
         return over(format!("Requested size larger than port MTU ({mtu})"));

@@ -90,7 +90,7 @@ impl Run<'_> {
             .connect(&wires.qp, &ConnParam::new())
             .map_err(|e| Failure::new(format!("rdma_connect: {e}")))?;
         self.await_event(&session.wires.id, CmEventType::CONNECT_RESPONSE, self.plan.timeout)?;
-        if self.plan.own_qp {
+        if self.plan.own_qp && !session.is_iwarp() {
             session.modify_by_hand()?;
             session.wires.id.confirm()?;
         } else {

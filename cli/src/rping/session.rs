@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use bareverbs::discover::Transport;
 use bareverbs::{Access, CmId, CqInit, QpAttr, QpInit, QpState, Wc, WcStatus};
 
 use super::args::Plan;
@@ -77,6 +78,11 @@ impl Session {
         }
         let now = Instant::now();
         Ok(Self { wires, role, since: now, moved: false, begun: now, done: now, timed: plan.json })
+    }
+
+    /// Whether the kernel brings the client's queue pair to where it can send.
+    pub(super) fn is_iwarp(&self) -> bool {
+        self.wires.qp.context().info().transport() == Transport::IWARP
     }
 
     /// Brings the queue pair to where it can send, attribute by attribute (`-q`).

@@ -38,6 +38,9 @@ pub const BASE: &[Wanted] =
 pub const RXE: &[Wanted] =
     &[like("crc32_generic"), like("crc32c_generic"), like("crc32c_intel"), need("rdma_rxe")];
 
+/// Further modules for software iWARP. The checksum is looked up by name, as for software RoCE.
+pub const SIW: &[Wanted] = &[like("crc32c_generic"), like("crc32c_intel"), need("siw")];
+
 /// Further modules for a ConnectX card. RDMA-CM finds peers on InfiniBand by the addresses of IP over InfiniBand.
 pub const MLX4: &[Wanted] = &[need("mlx4_core"), need("mlx4_ib"), need("ib_ipoib")];
 
@@ -87,6 +90,11 @@ impl Modules {
             return Err(format!("{}: no kernel modules there", folder.display()));
         }
         Ok(Self { folder: folder.into(), files, builtin })
+    }
+
+    /// Adds a module that the kernel's packages lack.
+    pub fn add(&mut self, name: &str, path: PathBuf) {
+        self.files.entry(canonical(name)).or_insert(path);
     }
 
     /// Reads the wanted modules and their dependencies, in loading order.

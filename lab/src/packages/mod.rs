@@ -4,6 +4,7 @@
 //! on the host. A cached set is not updated; remove its folder to fetch it again.
 
 pub mod apt;
+pub mod module;
 
 use std::path::PathBuf;
 

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::image::cpio::Archive;
 use crate::image::{libraries, modules, tools, vmlinux};
+use crate::packages::{KERNEL_LINES, module};
 use crate::protocol::{Address, BOOT_FILE, Boot, INIT, Link};
 use crate::{Result, cache, image, installation};
 
@@ -54,6 +55,7 @@ pub struct Vm {
     lifetime: Duration,
     devices: Vec<String>,
     more_modules: Vec<String>,
+    siw: bool,
     mlx4: Option<Mlx4>,
 }
 
@@ -73,6 +75,7 @@ impl Vm {
             lifetime: Duration::from_secs(600),
             devices: Vec::new(),
             more_modules: Vec::new(),
+            siw: false,
             mlx4: None,
         }
     }
@@ -117,6 +120,13 @@ impl Vm {
     pub fn mlx4(mut self, cards: Mlx4) -> Self {
         self.mlx4 = Some(cards);
         self.no_link()
+    }
+
+    /// Gives each guest the software iWARP device `siw0` in place of `rxe0`.
+    pub fn siw(mut self) -> Self {
+        self.siw = true;
+        self.links = vec![Link { name: "siw0".into(), kind: "siw".into() }];
+        self
     }
 
     /// Boots without a software RDMA device.
@@ -180,12 +190,29 @@ impl Vm {
         Ok(format!("kernel {} {image:016x}, QEMU {qemu}, C tools {tools:016x}", kernel.unwrap_or_default()))
     }
 
+    /// Returns siw's module for one of Debian's kernels. Others must have it among their own.
+    fn built_siw(&self, files: &kernel::Files) -> Result<Option<PathBuf>> {
+        let line = match &self.kernel {
+            Kernel::Line(line) if self.siw && self.modules.is_none() => *line,
+            _ => return Ok(None),
+        };
+        let known = KERNEL_LINES.iter().find(|(known, _)| *known == line);
+        let release = files.modules.file_name().and_then(|name| name.to_str());
+        let (Some((_, suite)), Some(release)) = (known, release) else { return Ok(None) };
+        Ok(Some(module::siw(line, *suite, release)?.join("siw.ko")))
+    }
+
     /// The kernel's modules, cached by kernel and by what is wanted of it.
     fn modules_layer(&self, files: &kernel::Files) -> Result<PathBuf> {
         let wanted = self.wanted();
+        let siw = self.built_siw(files)?;
         let key = cache::key(&(image::identity(&files.image)?, &files.modules, &wanted));
         cache::produce(&format!("images/modules-{key:016x}.cpio"), "kernel modules' image", |path, _| {
-            let found = modules::Modules::find(&files.modules)?.closure(&wanted)?;
+            let mut modules = modules::Modules::find(&files.modules)?;
+            if let Some(path) = &siw {
+                modules.add("siw", path.clone());
+            }
+            let found = modules.closure(&wanted)?;
             let failed = |error: io::Error| format!("{}: {error}", path.display());
             let mut archive = Archive::new(BufWriter::new(File::create(path).map_err(failed)?));
             for one in &found {
@@ -205,7 +232,11 @@ impl Vm {
             .more_modules
             .iter()
             .map(|name| modules::Wanted { name: name.clone().into(), optional: false });
-        let device = if self.mlx4.is_some() { modules::MLX4 } else { modules::RXE };
+        let device = match () {
+            () if self.mlx4.is_some() => modules::MLX4,
+            () if self.siw => modules::SIW,
+            () => modules::RXE,
+        };
         let ethernet = if self.is_ethernet() { modules::MLX4_ETHERNET } else { &[] };
         wire.iter().chain(modules::BASE).chain(device).chain(ethernet).cloned().chain(more).collect()
     }
@@ -260,6 +291,11 @@ impl Vm {
 
     fn boot_file(&self, number: u32, init: &Init, modules: &Path) -> Result<Boot> {
         let order = modules.with_extension("order");
+        // iWARP has no GID of an address.
+        let links = |iwarp: bool| -> Vec<String> {
+            let links = self.links.iter().filter(|link| (link.kind == "siw") == iwarp);
+            links.map(|link| link.name.clone()).collect()
+        };
         Ok(Boot {
             hostname: format!("node{number}"),
             init: init.command_line(),
@@ -271,12 +307,8 @@ impl Vm {
             // Room for the largest path MTU, 4096, and its headers.
             mtu: 9000,
             links: self.links.clone(),
-            ports: if self.mlx4.is_some() { vec!["mlx4_0".into()] } else { Vec::new() },
-            gids: if self.is_ethernet() {
-                vec!["mlx4_0".into()]
-            } else {
-                self.links.iter().map(|link| link.name.clone()).collect()
-            },
+            ports: if self.mlx4.is_some() { vec!["mlx4_0".into()] } else { links(true) },
+            gids: if self.is_ethernet() { vec!["mlx4_0".into()] } else { links(false) },
             addresses: match self.is_ethernet() {
                 true => vec![ipv6("eth0", 0xfd00, number as u8)],
                 false if self.mlx4.is_some() => ipoib(number as u8),

@@ -5,6 +5,7 @@
 //! | [`ready`] | that this machine has what the rest needs |
 //! | [`host`] | formatting, lints, unit and golden tests, the other architecture, Miri |
 //! | [`guest`], [`nodes`], [`bare`] | rxe: in one guest, between two, and a guest without any RDMA |
+//! | [`siw`] | iWARP in a guest |
 //! | [`driver`], [`roce`] | our driver and tools on emulated ConnectX cards, on InfiniBand and on Ethernet |
 //! | [`judges`] | the emulator itself, by stock drivers, rdma-core and perftest |
 //!
@@ -28,6 +29,7 @@ mod programs;
 mod ready;
 mod roce;
 mod rping;
+mod siw;
 mod work;
 
 use std::num::NonZero;
@@ -54,6 +56,8 @@ enum Part {
     Miri,
     /// The suite in a guest with rxe, on each kernel, in both command encodings; a guest without RDMA
     Vm,
+    /// iWARP: the operations and the tools in a guest with siw, on one kernel (on each with --full)
+    Siw,
     /// Pingpong and rping between two guests with rxe, on each kernel
     Nodes,
     /// The emulator's own judges: faults on request under the kernel's driver, on each kernel
@@ -255,12 +259,13 @@ fn list<'a>(arguments: &'a Arguments, queue: Queue<'a>) -> Tally {
 fn guests<'a>(arguments: &'a Arguments, queue: &Queue<'a>, tally: &mut Tally) {
     type Suite = for<'a> fn(&'a Arguments, &Programs) -> Result<Vec<Work<'a>>>;
     // The longest first: at the end, the others wait for a short one only.
-    let suites: [(&[Part], &str, Suite); 7] = [
+    let suites: [(&[Part], &str, Suite); 8] = [
         (&[Part::Driver], "driver", driver::suite),
         (&[Part::Mlx4], "mlx4", judges::mlx4),
         (&[Part::Vm], "vm", guest::suite),
         (&[Part::Driver, Part::Mlx4], "roce", roce::suite),
         (&[Part::Nodes], "nodes", nodes::suite),
+        (&[Part::Siw], "siw", siw::suite),
         (&[Part::Cards], "cards", judges::cards),
         (&[Part::Vm], "vm bare", bare::suite),
     ];

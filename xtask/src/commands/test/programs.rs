@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::{Arguments, Part, examples};
+use super::{Arguments, Part, examples, siw};
 use crate::progress::human;
 use crate::vm::{Mlx4, Vm};
 use crate::{Result, cargo, checker};
@@ -21,10 +21,10 @@ impl Programs {
         );
         let wants = |parts: &[Part]| parts.iter().any(|part| arguments.wants_part(*part));
         let mut targets = Vec::new();
-        if wants(&[Part::Vm, Part::Nodes, Part::Driver]) && !arguments.full {
+        if wants(&[Part::Vm, Part::Siw, Part::Nodes, Part::Driver]) && !arguments.full {
             targets.extend(["--bin", "bareverbs"]);
         }
-        if wants(&[Part::Vm, Part::Driver]) {
+        if wants(&[Part::Vm, Part::Siw, Part::Driver]) {
             targets.extend(["--test", "vm"]);
         }
         if wants(&[Part::Nodes, Part::Driver]) {
@@ -50,6 +50,11 @@ impl Programs {
             }
             if wants(&[Part::Vm, Part::Nodes]) {
                 vm.prepare()?;
+            }
+        }
+        if wants(&[Part::Siw]) {
+            for kernel in siw::kernels(arguments) {
+                Vm::new(kernel).siw().c_tools(true).prepare()?;
             }
         }
         println!("programs for the guests: built ({})", human(started.elapsed()));

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use super::{Arguments, Part, host};
+use super::{Arguments, Part, host, siw};
 use crate::{Result, cargo, compiler, packages, process};
 
 /// Returns a line for each thing that is missing, with the command that installs it.
 pub(super) fn missing(arguments: &Arguments) -> Vec<String> {
     let wants = |parts: &[Part]| parts.iter().any(|part| arguments.wants_part(*part));
-    let guests = wants(&[Part::Vm, Part::Nodes, Part::Cards, Part::Mlx4, Part::Driver]);
+    let guests = wants(&[Part::Vm, Part::Siw, Part::Nodes, Part::Cards, Part::Mlx4, Part::Driver]);
     let c = wants(&[Part::Abi, Part::Mlx4, Part::Driver]);
     let mut missing = Vec::new();
     let mut need = |wanted: bool, have: fn() -> Result<()>| {
@@ -22,6 +22,10 @@ pub(super) fn missing(arguments: &Arguments) -> Vec<String> {
     need(guests || wants(&[Part::Host]), || cargo::require_target(cargo::MUSL));
     need(guests || c, packages::obtainable);
     need(c, || compiler::command().map(drop));
+    if wants(&[Part::Siw]) {
+        let kernels: Vec<String> = siw::kernels(arguments).iter().map(ToString::to_string).collect();
+        missing.extend(packages::module::obtainable(kernels.iter().map(String::as_str)).err());
+    }
     missing
 }
 
