@@ -77,7 +77,8 @@
 //!
 //! # What there is and is not
 //!
-//! Queues can be made on devices of rxe, the kernel's software RoCE, and of mlx4; other devices can be found, opened and asked.
+//! Queues can be created on devices of rxe and siw, the kernel's software RoCE and iWARP, and of mlx4; other devices can be found, opened
+//! and queried. Over iWARP there are reliable connections alone, made by [`cm`].
 //! There are reliable and unreliable connections, datagrams, multicast and shared receive queues; mlx4 has extended reliable
 //! connections ([`Xrcd`]) too, which rxe does not. Linux 6.1, 6.12 and 7.3 are tested, on x86-64.
 //!
