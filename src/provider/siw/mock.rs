@@ -83,8 +83,11 @@ impl Queue {
         if turn & VALID == 0 {
             return None;
         }
+        // All but the word, whose store is ordered behind the rest and not before this.
         let mut bytes = vec![0; self.size];
-        self.memory.read_bytes(at, &mut bytes);
+        self.memory.read_bytes(at, &mut bytes[..TURN]);
+        bytes[TURN..TURN + 4].copy_from_slice(&turn.to_ne_bytes());
+        self.memory.read_bytes(at + TURN + 4, &mut bytes[TURN + 4..]);
         // Only the flags, which are 16 bits.
         self.memory.store_release(at + TURN, turn & !0xffff);
         self.index = self.index.wrapping_add(1);
