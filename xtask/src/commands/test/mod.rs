@@ -88,6 +88,7 @@ const LEFT_OUT_EVERYWHERE: &[(Part, &str)] = &[
         Part::Driver,
         "10 random scripts of 1000 requests on ConnectX-3, 2 of 500 on ConnectX-2: 3 of 500 and 1 of 300 run",
     ),
+    (Part::Siw, "rping -q over iWARP"),
     (Part::Driver, "on ConnectX, the tests of rping's and pingpong's output and odd peers, which rxe has"),
 ];
 
