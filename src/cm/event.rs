@@ -100,7 +100,7 @@ impl CmEvent {
         let datagram = raw.uid & DATAGRAM != 0;
         if event_type == CmEventType::ESTABLISHED && raw.uid & (DATAGRAM | PASSIVE) == 0 {
             // Over iWARP the kernel brings the client's queue pair to RTS and reports that. Over InfiniBand a client never gets
-            // this event. So a client is told the same on every fabric, and `establish` has nothing left to do on this one.
+            // this event. Clients get CONNECT_RESPONSE on every fabric; over iWARP `establish` does nothing.
             event_type = CmEventType::CONNECT_RESPONSE;
         }
         let bytes = raw.param.as_bytes();

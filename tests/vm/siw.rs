@@ -300,7 +300,7 @@ fn what_iwarp_lacks_is_refused_by_name() {
     client.succeeds(SendWr::rdma_read(1, remote).sge(word), WcOpcode::RDMA_READ);
 }
 
-/// Receives are flushed and both programs are told, whether the peer says goodbye or is gone at once.
+/// Receives are flushed and the server gets DISCONNECTED, whether the client disconnects or drops its objects.
 #[test]
 #[ignore = "runs in the guest: cargo xtask test"]
 fn a_peer_that_leaves() {

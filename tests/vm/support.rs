@@ -278,7 +278,7 @@ impl Resources {
         of(&Self::now()) - of(self)
     }
 
-    /// Asserts that there are as many as before, and no id of a program; a killed process may take a moment to go.
+    /// Asserts that as many objects exist as before, and no RDMA-CM id. The kernel may take a moment to clean up a killed process.
     pub fn are_back(&self) {
         let start = Instant::now();
         let mut now = Self::now();

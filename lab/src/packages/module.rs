@@ -37,7 +37,7 @@ const SOURCE: &str = "drivers/infiniband/sw/siw";
 /// Where the build runs in its root.
 const BUILD: &str = "build";
 
-/// The arguments of `unshare` for a root of one's own without privileges.
+/// The arguments of `unshare` for a private root directory without privileges.
 const NAMESPACES: [&str; 3] = ["--user", "--map-root-user", "--mount"];
 
 /// Runs in the new namespaces. `$1` is the root, `$2` the script to run in it.

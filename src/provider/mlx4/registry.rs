@@ -6,7 +6,7 @@
 //! new registration.
 //!
 //! Threads that create and destroy queue pairs add and end registrations under a lock, each at a constant cost. The poller
-//! has a table of its own ([`Lookup`](super::lookup::Lookup)) and applies the changes when a flag says that there are some. It
+//! has a table of its own ([`Lookup`](super::lookup::Lookup)) and applies pending changes when a flag is set. It
 //! looks at the flag after each entry that it finds, so a registration is known before the first entry of it.
 //!
 //! The poller allocates nothing: the thread that registers one queue pair too many for the poller's table makes the larger one.
